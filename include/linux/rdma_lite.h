@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * rdma_lite: in-kernel interface (C ABI; rdma_lite/face.rs is its safe Rust
+ * face).
+ *
+ * A user takes a reference to a node by its configfs name and calls ports on
+ * other nodes. Every call has a deadline. A call is executed at most once,
+ * whatever is lost, repeated or reconnected on the way.
+ *
+ * All functions may sleep unless they say otherwise. Errors are negative
+ * errnos:
+ *	-ETIMEDOUT	no answer by the deadline; it may have been executed
+ *	-EHOSTDOWN	the map says down or out, or does not know the node
+ *	-ESTALE		the peer (or we) live in an older epoch, or the peer
+ *			has a new incarnation: it was not executed
+ *	-EMSGSIZE	more than the largest message
+ *	-ENOENT		no such port at the peer: it was not executed
+ *	-ESHUTDOWN	our own node was switched off
+ *	-EINTR		a fatal signal came while waiting
+ */
+#ifndef _LINUX_RDMA_LITE_H
+#define _LINUX_RDMA_LITE_H
+
+#include <linux/types.h>
+
+struct lite_node;
+struct module;
+
+struct lite_buf {
+	const void *ptr;
+	size_t len;
+};
+
+/**
+ * struct lite_call - one call, or one leg of a multicast
+ * @dst: node id; our own id is a local call without the network
+ * @port: port at @dst
+ * @timeout_ms: 0 means the node's default
+ * @nr_req: pieces of the request
+ * @req: the request is their concatenation
+ * @reply: where the reply goes (kernel memory of the linear map)
+ * @reply_cap: room at @reply
+ * @reply_len: out: bytes of the reply
+ * @status: out: what the handler returned if negative, else 0. Valid when
+ *	@err is 0.
+ * @err: out: 0 when an answer came, else a negative errno as above
+ */
+struct lite_call {
+	u32 dst;
+	u16 port;
+	u16 flags;
+	u32 timeout_ms;
+	u32 nr_req;
+	const struct lite_buf *req;
+	void *reply;
+	size_t reply_cap;
+	size_t reply_len;
+	int status;
+	int err;
+};
+
+/**
+ * struct lite_msg - a request, as its handler sees it
+ */
+struct lite_msg {
+	u32 src;
+	u32 len;
+	u64 src_incarnation;
+	u64 epoch;
+	const void *data;
+};
+
+/**
+ * typedef lite_handler_t - executes one request
+ * @ctx: as registered
+ * @msg: the request; valid until the handler returns
+ * @reply: where to write the reply
+ * @reply_cap: room there, as the caller announced (bounded by the largest
+ *	message)
+ *
+ * Runs in process context, many at once; may sleep and may itself make
+ * calls. Returns the length of the reply or a negative errno, which the
+ * caller finds in lite_call.status.
+ */
+typedef long (*lite_handler_t)(void *ctx, const struct lite_msg *msg,
+			       void *reply, size_t reply_cap);
+
+/**
+ * struct lite_peer - a node of the map
+ */
+struct lite_peer {
+	u32 id;
+	u32 state;
+	u32 roles;
+	u32 suspect;
+	u64 incarnation;
+};
+
+/* Called after each new map, in process context; may sleep, not for long. */
+typedef void (*lite_map_notify_t)(void *ctx, u64 epoch);
+
+/* By configfs name, in any namespace; -ENODEV if none, -ESHUTDOWN if off. */
+int lite_node_get(const char *name, struct module *owner, struct lite_node **node);
+void lite_node_put(struct lite_node *node);
+
+u32 lite_node_id(const struct lite_node *node);
+u64 lite_node_incarnation(const struct lite_node *node);
+u64 lite_node_epoch(const struct lite_node *node);
+void lite_node_cluster(const struct lite_node *node, u8 uuid[16]);
+/* Largest request, and largest reply that goes through the ring. */
+size_t lite_node_max_msg(const struct lite_node *node);
+/* Default deadline of a call, in ms. */
+u32 lite_node_timeout_ms(const struct lite_node *node);
+
+/* Fills up to @cap peers; returns how many there are, and their epoch. */
+long lite_node_peers(const struct lite_node *node, struct lite_peer *peers,
+		     size_t cap, u64 *epoch);
+
+/* One owner for a port at a time (-EBUSY). Unregister waits for handlers. */
+int lite_port_register(struct lite_node *node, u16 port, lite_handler_t handler,
+		       void *ctx, struct module *owner);
+void lite_port_unregister(struct lite_node *node, u16 port);
+
+int lite_map_notify_register(struct lite_node *node, lite_map_notify_t notify,
+			     void *ctx, u64 *cookie);
+void lite_map_notify_unregister(struct lite_node *node, u64 cookie);
+
+/* Returns calls[0].err. */
+int lite_call(struct lite_node *node, struct lite_call *call);
+/* All at once; waits for all; returns the number of calls with err == 0. */
+long lite_multicast(struct lite_node *node, struct lite_call *calls, size_t nr);
+
+/* Ports below 64 are for the modules of this tree. */
+#define LITE_PORT_ECHO		1	/* answers what it gets (ping) */
+#define LITE_PORT_HOTPOT	2
+
+#endif /* _LINUX_RDMA_LITE_H */

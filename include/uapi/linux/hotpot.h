@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * hotpot: a distributed shared persistent memory file system.
+ *
+ * A file is a dataset. mmap(MAP_SHARED) places it at the dataset's own base
+ * address on every node; stores stay private to the node until they are
+ * committed. Reserved fields must be zero (EINVAL otherwise).
+ */
+#ifndef _UAPI_LINUX_HOTPOT_H
+#define _UAPI_LINUX_HOTPOT_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define HOTPOT_SUPER_MAGIC	0x504f5448	/* "HTOP" */
+#define HOTPOT_NAME_MAX		255
+#define HOTPOT_MAX_AREAS	65536
+#define HOTPOT_PAGE_SIZE	4096
+
+/* Window of addresses out of which datasets get their base. */
+#define HOTPOT_WINDOW_START	0x100000000000ULL
+#define HOTPOT_WINDOW_END	0x200000000000ULL
+
+enum hotpot_mode {
+	HOTPOT_MRMW	= 1,	/* many readers, many writers */
+	HOTPOT_MRSW	= 2,	/* many readers, one writer per page */
+};
+
+/**
+ * struct hotpot_area - bytes to commit
+ * @addr: address inside the dataset's range (base .. base + size)
+ * @len: bytes, not 0
+ */
+struct hotpot_area {
+	__u64 addr;
+	__u64 len;
+};
+
+/**
+ * struct hotpot_commit - publish exactly these bytes, all or nothing
+ * @areas: user pointer to struct hotpot_area[@nr_areas]; they must not
+ *	overlap (EINVAL) and must lie in the dataset (EFAULT)
+ * @nr_areas: 1 to HOTPOT_MAX_AREAS
+ * @replicas: persistent copies to reach; 0 means the dataset's degree
+ * @timeout_ms: deadline; 0 means the mount's default
+ * @flags: zero
+ * @cid: out: id of this commit, also set when the commit fails
+ *
+ * 0 only when @replicas nodes hold the bytes persistently. EAGAIN: another
+ * commit of some of the bytes is in flight, nothing was published. ENOSPC,
+ * EHOSTDOWN (fewer live nodes than replicas), ESTALE: nothing was published.
+ * ETIMEDOUT: nothing was published.  EINPROGRESS: the decision could not be
+ * learned by the deadline; ask for the outcome of @cid.
+ */
+struct hotpot_commit {
+	__u64 areas;
+	__u32 nr_areas;
+	__u32 replicas;
+	__u32 timeout_ms;
+	__u32 flags;
+	__u64 cid;
+	__u64 reserved[2];
+};
+
+/**
+ * struct hotpot_setup - properties of a dataset; only while it is empty
+ * @replicas: degree of replication, 1 or more; 0 leaves it as it is
+ * @mode: enum hotpot_mode; 0 leaves it as it is
+ * @chunk_size: bytes, a power of two, 64 KiB to 1 GiB; 0 leaves it
+ * @reserve: bytes of address space to reserve, which bounds the size; a
+ *	multiple of the chunk size; 0 leaves it
+ */
+struct hotpot_setup {
+	__u32 replicas;
+	__u32 mode;
+	__u64 chunk_size;
+	__u64 reserve;
+	__u64 reserved[4];
+};
+
+/**
+ * struct hotpot_chunk - one chunk, as the asked node sees it
+ * @owner: node id of its owner node
+ * @nr_local: pages that this node holds a clean copy of
+ * @nr_dirty: pages with uncommitted stores on this node
+ * @nr_pages: at the owner: committed pages that exist; else 0
+ * @min_replicas: at the owner: copies of the page that has the fewest
+ */
+struct hotpot_chunk {
+	__u32 owner;
+	__u32 nr_local;
+	__u32 nr_dirty;
+	__u32 nr_pages;
+	__u32 min_replicas;
+	__u32 reserved;
+};
+
+/**
+ * struct hotpot_info - a dataset, as the asked node sees it
+ * @chunks: user pointer to struct hotpot_chunk[], or 0
+ * @nr_chunks: in: room at @chunks; out: chunks that the dataset has
+ */
+struct hotpot_info {
+	__u64 id;
+	__u64 base;
+	__u64 size;
+	__u64 reserve;
+	__u64 chunk_size;
+	__u64 epoch;
+	__u64 chunks;
+	__u32 nr_chunks;
+	__u32 replicas;
+	__u32 mode;
+	__u32 node;		/* id of the asked node */
+	__u64 nr_committed;	/* pages by state on this node (section 2.5.1) */
+	__u64 nr_redundant;
+	__u64 nr_dirty;
+	__u64 reserved[8];
+};
+
+/**
+ * struct hotpot_barrier - meet @count participants, on any nodes
+ * @name: of the barrier, NUL-terminated, any text
+ * @count: participants, 1 or more; all must say the same (EINVAL)
+ * @timeout_ms: deadline; 0 means the mount's default. ETIMEDOUT: not all
+ *	came, and this participant does not count any more.
+ */
+struct hotpot_barrier {
+	char  name[64];
+	__u32 count;
+	__u32 timeout_ms;
+	__u64 reserved[2];
+};
+
+/**
+ * struct hotpot_acquire - write permission for areas of an MRSW dataset
+ */
+struct hotpot_acquire {
+	__u64 areas;
+	__u32 nr_areas;
+	__u32 timeout_ms;
+	__u32 flags;
+	__u32 reserved0;
+	__u64 reserved[2];
+};
+
+/**
+ * struct hotpot_outcome - what became of a commit
+ */
+struct hotpot_outcome {
+	__u64 cid;
+	__u32 outcome;
+	__u32 reserved;
+};
+
+#define HOTPOT_IOC_MAGIC	0xB7
+#define HOTPOT_IOC_COMMIT	_IOWR(HOTPOT_IOC_MAGIC, 0, struct hotpot_commit)
+#define HOTPOT_IOC_SETUP	_IOW(HOTPOT_IOC_MAGIC, 1, struct hotpot_setup)
+#define HOTPOT_IOC_INFO		_IOWR(HOTPOT_IOC_MAGIC, 2, struct hotpot_info)
+#define HOTPOT_IOC_BARRIER	_IOW(HOTPOT_IOC_MAGIC, 3, struct hotpot_barrier)
+#define HOTPOT_IOC_ACQUIRE	_IOW(HOTPOT_IOC_MAGIC, 4, struct hotpot_acquire)
+#define HOTPOT_IOC_ABORT	_IOW(HOTPOT_IOC_MAGIC, 5, struct hotpot_acquire)
+#define HOTPOT_IOC_OUTCOME	_IOWR(HOTPOT_IOC_MAGIC, 6, struct hotpot_outcome)
+
+#endif /* _UAPI_LINUX_HOTPOT_H */
