@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0
+# `make help` says what there is. The work is done by kernel/build and tools/*.
+
+FLAVOUR ?= base
+export FLAVOUR
+
+BUILD := kernel/build
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## this list
+	@echo 'Potluck. FLAVOUR=base|debug|kasan (now: $(FLAVOUR)), KSRC=DIR, JOBS=N, POTLUCK_CACHE=DIR'
+	@sed -n -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-22s %s\n", $$1, $$2 }'
+
+.PHONY: root source kernel modules rust-analyzer tools host-tests selftests shell
+root: ## the trixie root that builds everything and that guests run
+	@$(BUILD) root
+source: ## the kernel source from Debian's linux-source-7.2
+	@$(BUILD) source
+kernel: ## the patched kernel of this FLAVOUR
+	@$(BUILD) kernel
+modules: ## the external modules for this FLAVOUR (CLIPPY=1 to lint)
+	@$(BUILD) modules
+rust-analyzer: ## rust-project.json for kernel and modules
+	@$(BUILD) rust-analyzer
+tools: ## the cargo workspace in tools/
+	@$(BUILD) tools
+host-tests: ## its tests, with cargo nextest
+	@$(BUILD) host-tests
+selftests: ## the selftests' own programs
+	@$(BUILD) selftests
+shell: ## a shell in the root
+	@$(BUILD) shell
+
+.PHONY: test demo bench lint guest
+test: ## everything that can fail: host tests, KUnit, selftests; last line N passed, N failed
+	@tools/test
+demo: ## three nodes share persistent memory, narrated
+	@FLAVOUR=base $(BUILD) modules
+	@$(BUILD) tools
+	@$(BUILD) selftests
+	@tools/demo
+bench: ## our figures beside the peers', as ratios; table, JSON and SVG in build/bench
+	@FLAVOUR=base $(BUILD) modules
+	@$(BUILD) tools
+	@$(BUILD) selftests
+	@tools/bench
+lint: ## rustfmt, clippy, checkpatch, shellcheck
+	@tools/lint
+guest: ## an interactive guest with three pmem devices
+	@$(BUILD) modules
+	@tools/guest run --flavour $(FLAVOUR) --pmem 3x256M --timeout 86400 --interactive
+
+.PHONY: clean clean-cache
+clean: ## remove build/ (the cache stays)
+	rm -rf build rust-project.json
+clean-cache: ## remove the cached kernel trees, not downloads and root
+	@$(BUILD) clean-cache
