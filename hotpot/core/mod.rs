@@ -1,3 +1,101 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The protocol core of hotpot (under construction).
+//! The protocol core of hotpot: pure code, the same in the module and in the
+//! simulator. How hotpot works is in `Documentation/design/hotpot.md`.
+//!
+//! # How to drive it
+//!
+//! A mount has one [`Node`](node::Node): its volatile state, behind one mutex. Everything
+//! that happens to the mount is an *operation*: an `async fn` of this core, generic over
+//! [`Host`](host::Host), begun by the thread to which it happens (a fault, an ioctl, an RPC
+//! handler, the mount's worker). An operation changes the state inside `Host::with` (mutex
+//! held, no sleeping, no I/O) and between that awaits [`Action`](host::Action)s, calls and
+//! waits, which the host executes *without* the mutex, many operations at once. So an
+//! operation is a state machine that emits actions and takes their answers as events,
+//! written down as straight code.
+//!
+//! In the kernel the futures of `Host` do their work at once in the calling thread
+//! and are always ready: implement them as `async fn`s without an `await`, make the
+//! operation's future with `KBox::pin` (it may be a few KiB: keep it off the kernel stack)
+//! and poll it once with [`drive`]. The simulator's are pending until its scheduler
+//! answers, and a crash just drops them.
+//!
+//! One `Host` value belongs to one operation: it is where the edge keeps the `vm_fault`
+//! that [`Host::map`](host::Host::map) resolves, for example. It is a reference to the
+//! mount for all others.
+//!
+//! # Operations
+//!
+//! Times are ns on [`Host::now`](host::Host::now)'s clock; `until` is a deadline.
+//! Errors are errnos for the user as they stand.
+//!
+//! ```ignore
+//! // Mount: Node::new, then the RPC port and the map notifier, then mount.
+//! Node::new(Config { node, cluster, device_len, max_msg, timeout, incarnation, now }) -> Node
+//! recovery::mount(&host, time: Timestamp) -> Result          // any error: mount fails, drop the Node
+//! recovery::unmount(&host) -> Result                         // no operation left; dirty pages are dropped
+//! cluster::new_map(&host, Map { epoch, peers }) -> Result    // first before mount, then at each new map
+//! // Worker thread of the mount: again at the returned time, or when queue 0 is woken.
+//! background::run(&host) -> u64
+//! // RPC handler: request in, length of the reply out. Replies fit into config.max_msg.
+//! handler::handle(&host, Sender { node, incarnation, epoch }, request: &[u8], reply: &mut [u8]) -> Result<usize>
+//!
+//! // fault, pfn_mkwrite. EFAULT beyond the end; calls host.map once when it succeeds.
+//! fault::fault(&host, PageKey, Access::{Read, Write}, until) -> Result
+//! // read(2) of at most one call's worth; stops at the end of the dataset.
+//! fault::read(&host, dataset, offset, to: &mut [u8], until) -> Result<usize>
+//!
+//! // HOTPOT_IOC_COMMIT, msync and fsync, write(2) in pieces of at most MAX_WRITE (may grow the dataset).
+//! commit::commit(&host, dataset, areas: &[ByteRange], replicas, until) -> Committed { cid, result }
+//! commit::sync(&host, dataset, ByteRange, until) -> Committed
+//! commit::write(&host, dataset, offset, bytes: &[u8], time, until) -> Result
+//!
+//! // Namespace; at the CD or sent to it.
+//! names::create(&host, name: &[u8], &NewDataset, until) -> Result<u64 /* id */>
+//! names::unlink(&host, name: &[u8], time, until) -> Result
+//! names::rename(&host, from: &[u8], to: &[u8], replace: bool, time, until) -> Result
+//! names::change(&host, dataset, &Change { size, uid, gid, permissions, times, setup fields: all Option }, until) -> Result
+//! // In Host::with: node.names().lookup(name), .get(id), .after(id) (readdir); info::dataset, info::chunk, info::space
+//!
+//! barrier::meet(&host, name: &[u8], count, until) -> Result
+//! ```
+//!
+//! Every operation may be begun at any time after `Node::new`; before the mount
+//! is complete handlers answer EAGAIN.
+
+pub mod area;
+pub mod background;
+pub mod barrier;
+pub mod cluster;
+pub mod commit;
+pub mod data_node;
+pub mod fault;
+pub mod format;
+pub mod handler;
+pub mod host;
+pub mod info;
+pub mod log_space;
+pub mod msg;
+pub mod names;
+pub mod node;
+pub mod owner;
+pub mod pages;
+pub mod recovery;
+pub mod space;
+
+use core::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+use kernel::prelude::*;
+
+/// Runs an operation to its end on a host whose futures are always ready.
+///
+/// `EDEADLK`-like misuse (a host future that was pending) is reported as `EIO`.
+pub fn drive<F: Future + ?Sized>(operation: Pin<&mut F>) -> Result<F::Output> {
+    match operation.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Ok(output),
+        Poll::Pending => Err(EIO),
+    }
+}
