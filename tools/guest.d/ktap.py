@@ -13,28 +13,33 @@ import sys
 STAMP = re.compile(r"^(<\d+>)?\[ *\d+\.\d+\](\[ *[TC]\d+\])? ?")
 RESULT = re.compile(r"^( *)(ok|not ok)\s+\d+\b(.*)")
 PLAN = re.compile(r"^( *)1\.\.(\d+)\b")
+HEADER = re.compile(r"^( *)KTAP version ")
 NEXTEST = re.compile(r"tests? run: (.*)")
 
 
 def count_ktap(lines):
     passed = failed = skipped = 0
     seen = {}      # indent -> results since the parent level last reported
+    here = {}      # indent -> results since the header at that level
     plans = {}     # indent -> announced number
     bad = {}       # indent -> failures among those
 
     def missing(indent):
         """Announced at this level and never reported."""
-        return max(0, plans.pop(indent, 0) - seen.get(indent, 0))
+        return max(0, plans.pop(indent, 0) - here.pop(indent, 0))
 
     for line in lines:
         line = STAMP.sub("", line.rstrip("\r\n"))
-        if m := PLAN.match(line):
+        if m := HEADER.match(line):
+            failed += missing(len(m[1]))
+            here.pop(len(m[1]), None)
+        elif m := PLAN.match(line):
             plans[len(m[1])] = int(m[2])
         elif m := RESULT.match(line):
             indent = len(m[1])
             ok, skip = m[2] == "ok", re.search(r"#\s*SKIP\b", m[3], re.I)
             children = bad_below = 0
-            for deeper in sorted(i for i in set(seen) | set(plans) if i > indent):
+            for deeper in [i for i in set(seen) | set(plans) if i > indent]:
                 gone = missing(deeper)
                 failed += gone
                 children += seen.pop(deeper, 0) + gone
@@ -46,6 +51,7 @@ def count_ktap(lines):
             elif not ok and not bad_below:
                 failed += 1
             seen[indent] = seen.get(indent, 0) + 1
+            here[indent] = here.get(indent, 0) + 1
             bad[indent] = bad.get(indent, 0) + (not ok and not skip)
     for indent in list(plans):
         failed += missing(indent)
