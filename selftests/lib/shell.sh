@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# For shell tests: the kernel's KTAP functions, and modules.
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+# shellcheck disable=SC1091 # copied out of the kernel tree by selftests/Makefile
+. "${KTAP_HELPERS:-$here/../../build/selftests/ktap_helpers.sh}"
+
+# test_that NAME CMD...: one result, named as a sentence.
+test_that() {
+	local name=$1 output
+	shift
+	if output=$("$@" 2>&1); then
+		ktap_test_pass "$name"
+	else
+		while IFS= read -r line; do ktap_print_msg "$line"; done <<<"$output"
+		ktap_test_fail "$name"
+	fi
+}
+
+loaded() { grep -q "^$1 " /proc/modules; }
+
+# load/unload one of ours: from modprobe's path or from $POTLUCK_MODULES.
+load() {
+	loaded "$1" && return
+	modprobe "$1" 2>/dev/null && return
+	insmod "${POTLUCK_MODULES:?modprobe does not find $1, and POTLUCK_MODULES is not set}/$1.ko"
+}
+unload() { ! loaded "$1" || rmmod "$1"; }
+
+# Memory that the kernel holds for itself, in KiB.
+kernel_memory() {
+	awk '/^(SUnreclaim|KernelStack|PageTables|VmallocUsed|Percpu):/ { s += $2 } END { print s }' /proc/meminfo
+}
+
+# Objects that nobody points at; empty when the kernel has no kmemleak.
+leaks() {
+	[ -w /sys/kernel/debug/kmemleak ] || return 0
+	echo scan >/sys/kernel/debug/kmemleak
+	sleep 5
+	echo scan >/sys/kernel/debug/kmemleak
+	cat /sys/kernel/debug/kmemleak
+}
+forget_leaks() { [ ! -w /sys/kernel/debug/kmemleak ] || echo clear >/sys/kernel/debug/kmemleak; }
