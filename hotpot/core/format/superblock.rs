@@ -14,9 +14,9 @@
 //!   24  u64       read-only compatible features: with unknown ones, do not write
 //!   32  u64       incompatible features: with unknown ones, do not use
 //!   40  u64       sequence number, from 1
-//!   48  [u8; 16]  uuid of the cluster
+//!   48  [u8; 16]  uuid of the cluster, or zeros
 //!   64  [u8; 16]  uuid of the device
-//!   80  u16       node id
+//!   80  u16       node id, or 0xffff
 //!   82  u16       flags: bit 0 clean
 //!   84            zero
 //!   88  u64       incarnation: mounts so far
@@ -49,6 +49,8 @@ pub const MAGIC: [u8; 8] = *b"HOTPOTPM";
 pub const REGION: u64 = 2 * PAGE_BYTES;
 /// Longest label in bytes.
 pub const LABEL_MAX: usize = 64;
+/// [`Superblock::node`] of a device whose node the first mount decides.
+pub const NO_NODE: u16 = u16::MAX;
 /// CID counters to reserve at once.
 pub const CID_BLOCK: u64 = 1 << 20;
 /// Features in [`Superblock::incompat`] that this code knows.
@@ -116,11 +118,11 @@ pub struct Superblock {
     pub incompat: u64,
     /// Number of the update, from 1.
     pub sequence: u64,
-    /// The cluster it was made for.
+    /// The cluster it belongs to; [`Uuid::NIL`]: that of the first mount.
     pub cluster: Uuid,
     /// This device.
     pub device: Uuid,
-    /// The node it was made for.
+    /// The node it belongs to; [`NO_NODE`]: that of the first mount.
     pub node: u16,
     /// Set by umount, cleared by mount: nothing to recover.
     pub clean: bool,
@@ -326,16 +328,24 @@ impl Superblock {
         Ok(())
     }
 
-    /// Whether the device is for node `node` of `cluster`.
+    /// Whether the device is for node `node` of `cluster`, or for whom mounts it first.
     pub fn check_owner(&self, cluster: Uuid, node: u16) -> Result<(), FormatError> {
-        if self.cluster != cluster {
+        if self.cluster != cluster && self.cluster != Uuid::NIL {
             return Err(FormatError::OtherCluster {
                 found: self.cluster,
             });
         }
-        if self.node != node {
+        if self.node != node && self.node != NO_NODE {
             return Err(FormatError::OtherNode { found: self.node });
         }
+        Ok(())
+    }
+
+    /// As [`Superblock::check_owner`], and from now on for nobody else.
+    pub fn adopt(&mut self, cluster: Uuid, node: u16) -> Result<(), FormatError> {
+        self.check_owner(cluster, node)?;
+        self.cluster = cluster;
+        self.node = node;
         Ok(())
     }
 }
