@@ -27,13 +27,13 @@
 
 static MAYBE_UNUSED int net_need(int nr)
 {
-	if (access(LITE_CONFIGFS, F_OK) && sh("modprobe rdma_lite || insmod \"$POTLUCK_MODULES\"/rdma_lite.ko"))
+	if (access(LITE_CONFIGFS, F_OK) && sh("modprobe rdma_lite || insmod \"$POTLUCK_MODULES\"/rdma_lite/rdma_lite.ko"))
 		return -1;
 	if (access("/sys/class/net/ltbr", F_OK) &&
 	    sh("ip link add ltbr mtu 9000 type bridge forward_delay 0 && ip link set ltbr up"))
 		return -1;
 	for (int i = 1; i <= nr; i++) {
-		char ns[8];
+		char ns[16];
 
 		snprintf(ns, sizeof(ns), "lt%d", i);
 		if (netns_exists(ns))
@@ -42,7 +42,7 @@ static MAYBE_UNUSED int net_need(int nr)
 		       "ip link add ltv%1$d mtu 9000 type veth peer name ltp%1$d mtu 9000; "
 		       "ip link set ltp%1$d master ltbr up; ip link set ltv%1$d netns lt%1$d; "
 		       "ip -n lt%1$d link set lo up; "
-		       "ip -n lt%1$d addr add 10.77.0.%1$d/24 dev ltv%1$d; "
+		       "ip -n lt%1$d addr add 10.78.0.%1$d/24 dev ltv%1$d; "
 		       "ip -n lt%1$d link set ltv%1$d up; modprobe -q rdma_rxe || true; "
 		       "ip netns exec lt%1$d rdma link add ltr%1$d type rxe netdev ltv%1$d", i))
 			return -1;
@@ -120,13 +120,13 @@ static MAYBE_UNUSED int node_remove(const char *node)
 /* All attributes of node lti as the private cluster has them, not powered. */
 static MAYBE_UNUSED int node_configure(int i)
 {
-	char node[8], text[64];
+	char node[16], text[64];
 	int err;
 
 	snprintf(node, sizeof(node), "lt%d", i);
 	snprintf(text, sizeof(text), "%d", i);
 	err = node_attr(node, "id", text);
-	snprintf(text, sizeof(text), "10.77.0.%d", i);
+	snprintf(text, sizeof(text), "10.78.0.%d", i);
 	err = err ?: node_attr(node, "addr", text);
 	snprintf(text, sizeof(text), "%d", LITE_PORT);
 	err = err ?: node_attr(node, "port", text);
@@ -139,7 +139,7 @@ static MAYBE_UNUSED int node_configure(int i)
 
 static MAYBE_UNUSED int node_power(int i, bool on)
 {
-	char node[8];
+	char node[16];
 
 	snprintf(node, sizeof(node), "lt%d", i);
 	return node_attr(node, "power", on ? "1" : "0");
@@ -147,7 +147,7 @@ static MAYBE_UNUSED int node_power(int i, bool on)
 
 static MAYBE_UNUSED int node_up(int i)
 {
-	char node[8];
+	char node[16];
 
 	snprintf(node, sizeof(node), "lt%d", i);
 	return node_make(node, node) ?: node_configure(i) ?: node_power(i, true);
@@ -155,7 +155,7 @@ static MAYBE_UNUSED int node_up(int i)
 
 static MAYBE_UNUSED void node_down(int i)
 {
-	char node[8];
+	char node[16];
 
 	snprintf(node, sizeof(node), "lt%d", i);
 	node_power(i, false);
@@ -185,7 +185,7 @@ static MAYBE_UNUSED struct rdma_lite_map_node map_entry(int i)
 		.port = LITE_PORT,
 		.family = AF_INET,
 	};
-	uint32_t addr = htonl(0x0a4d0000 + i);
+	uint32_t addr = htonl(0x0a4e0000 + i);
 
 	memcpy(n.addr, &addr, 4);
 	snprintf(n.name, sizeof(n.name), "lt%d", i);
@@ -298,8 +298,15 @@ static MAYBE_UNUSED int cluster_up(struct cluster *c, int nr)
 		c->fd[i] = -1;
 	if (net_need(nr))
 		return ENETDOWN;
+	/* A hotpot test may have left its mounts on these nodes. */
+	for (int i = 1; i <= LITE_MAX_NODES; i++) {
+		char mnt[32];
+
+		snprintf(mnt, sizeof(mnt), "/mnt/lt%d", i);
+		umount2(mnt, 0);
+	}
 	for (int i = 1; i <= nr; i++) {
-		char ns[8];
+		char ns[16];
 
 		snprintf(ns, sizeof(ns), "lt%d", i);
 		node_down(i);	/* what a test that died may have left */

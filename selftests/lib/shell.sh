@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # For shell tests: the kernel's KTAP functions, and modules.
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
-# shellcheck disable=SC1091 # copied out of the kernel tree by selftests/Makefile
-. "${KTAP_HELPERS:-$here/../../build/selftests/ktap_helpers.sh}"
+target=$(cd "$(dirname "$0")" && pwd -P)
+# shellcheck disable=SC1091 # copied out of the kernel tree by make
+. "$target/ktap_helpers.sh"
 
 # test_that NAME CMD...: one result, named as a sentence.
 test_that() {
@@ -23,7 +23,7 @@ loaded() { grep -q "^$1 " /proc/modules; }
 load() {
 	loaded "$1" && return
 	modprobe "$1" 2>/dev/null && return
-	insmod "${POTLUCK_MODULES:?modprobe does not find $1, and POTLUCK_MODULES is not set}/$1.ko"
+	insmod "${POTLUCK_MODULES:?modprobe does not find $1, and POTLUCK_MODULES is not set}/$1/$1.ko"
 }
 unload() { ! loaded "$1" || rmmod "$1"; }
 

@@ -4,17 +4,16 @@
 # Loading and unloading rdma_lite: refused while it is used, and without a
 # leak however often it is done (POTLUCK_ROUNDS, 200 in the full run).
 # shellcheck source=selftests/lib/shell.sh
-. "${POTLUCK_LIB:-$(dirname "$0")/../lib}/shell.sh"
+. "$(dirname "$0")/../lib/shell.sh"
 
 rounds=${POTLUCK_ROUNDS:-10}
 configfs=/sys/kernel/config/rdma_lite
-net=${POTLUCK_NET:?the program that makes the namespaces, set by selftests/run}
-ping=${POTLUCK_PING:?the program that pings once, set by selftests/run}
+pair=$(dirname "$0")/pingpair
 
 node_on() {
 	ip netns exec "lt$1" mkdir "$configfs/lt$1" || return
 	echo "$1" >"$configfs/lt$1/id" &&
-		echo "10.77.0.$1" >"$configfs/lt$1/addr" &&
+		echo "10.78.0.$1" >"$configfs/lt$1/addr" &&
 		echo 18600 >"$configfs/lt$1/port" &&
 		echo "ltr$1" >"$configfs/lt$1/device" &&
 		echo 5e1f7e57-0000-4000-8000-000000000001 >"$configfs/lt$1/cluster" &&
@@ -49,7 +48,7 @@ refused_while_the_device_is_open() {
 unloads_when_unused() { rmmod rdma_lite && load rdma_lite; }
 
 one_round() {
-	load rdma_lite && node_on 1 && node_on 2 && "$ping" "$1" && node_off 2 && node_off 1 && unload rdma_lite
+	load rdma_lite && node_on 1 && node_on 2 && "$pair" "$1" && node_off 2 && node_off 1 && unload rdma_lite
 }
 
 rounds_leave_nothing_behind() {
@@ -72,7 +71,7 @@ rounds_leave_nothing_behind() {
 
 ktap_print_header
 ktap_set_plan 4
-"$net" need 2 || { ktap_skip_all "the namespaces lt1, lt2 could not be made"; exit "$KSFT_SKIP"; }
+"$pair" need 2 || { ktap_skip_all "the namespaces lt1, lt2 could not be made"; exit "$KSFT_SKIP"; }
 load rdma_lite
 test_that "rmmod is refused while a node exists" refused_while_a_node_exists
 test_that "rmmod is refused while the device is open" refused_while_the_device_is_open

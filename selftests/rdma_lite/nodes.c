@@ -40,7 +40,7 @@ TEST_F(node, attributes_read_back_what_was_written)
 	EXPECT_EQ(3000, node_attr_number("lt1", "timeout_ms"));
 	EXPECT_EQ(300, node_attr_number("lt1", "heartbeat_ms"));
 	ASSERT_EQ(0, node_attr_get("lt1", "addr", text, sizeof(text)));
-	EXPECT_STREQ("10.77.0.1", text);
+	EXPECT_STREQ("10.78.0.1", text);
 	ASSERT_EQ(0, node_attr_get("lt1", "device", text, sizeof(text)));
 	EXPECT_STREQ("ltr1", text);
 	ASSERT_EQ(0, node_attr_get("lt1", "cluster", text, sizeof(text)));
@@ -80,7 +80,7 @@ TEST_F(node, with_an_address_that_is_not_local_cannot_be_switched_on)
 	int mark, err;
 
 	ASSERT_EQ(0, node_configure(1));
-	ASSERT_EQ(0, node_attr("lt1", "addr", "10.77.0.2"));
+	ASSERT_EQ(0, node_attr("lt1", "addr", "10.78.0.2"));
 	mark = kmsg_mark();
 	err = node_power(1, true);
 	EXPECT_TRUE(err == EADDRNOTAVAIL || err == EINVAL || err == ENODEV) TH_LOG("%s", strerror(err));
@@ -110,7 +110,7 @@ TEST_F(node, that_is_on_refuses_changes)
 	ASSERT_EQ(0, node_configure(1));
 	ASSERT_EQ(0, node_power(1, true));
 	EXPECT_EQ(EBUSY, node_attr("lt1", "id", "9"));
-	EXPECT_EQ(EBUSY, node_attr("lt1", "addr", "10.77.0.9"));
+	EXPECT_EQ(EBUSY, node_attr("lt1", "addr", "10.78.0.9"));
 	EXPECT_EQ(EBUSY, node_attr("lt1", "port", "9"));
 	EXPECT_EQ(EBUSY, node_attr("lt1", "device", "ltr2"));
 	EXPECT_EQ(EBUSY, node_attr("lt1", "cluster", LITE_CLUSTER));
@@ -158,10 +158,12 @@ TEST_F(node, that_is_off_says_so_to_callers)
 	close(fd);
 }
 
-TEST_F(node, that_is_removed_while_on_is_switched_off_first)
+TEST_F(node, that_is_on_is_not_removed_by_accident)
 {
 	ASSERT_EQ(0, node_configure(1));
 	ASSERT_EQ(0, node_power(1, true));
+	EXPECT_EQ(EBUSY, node_remove("lt1"));
+	ASSERT_EQ(0, node_power(1, false));
 	EXPECT_EQ(0, node_remove("lt1"));
 	/* Port and device are free again. */
 	EXPECT_EQ(0, node_up(1));
