@@ -293,7 +293,10 @@ mod tests {
                 current = Some(name);
             } else if line.starts_with(".SH") {
                 current = None;
-            } else if line.starts_with(".B \\-") || line.starts_with(".BI \\-") {
+            } else if [".B \\-", ".BI \\-", ".BI \"\\-"]
+                .iter()
+                .any(|begin| line.starts_with(begin))
+            {
                 if let Some(name) = &current {
                     for word in line.replace('\\', "").replace([',', '"'], " ").split(' ') {
                         if word.starts_with("--") {

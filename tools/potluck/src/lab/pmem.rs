@@ -17,6 +17,9 @@ const BLOCK: usize = 4096;
 const CLUSTER: usize = 48;
 const NODE: usize = 80;
 
+/// Node id of a device whose node the first mount decides.
+const NO_NODE: u16 = u16::MAX;
+
 /// Where the signatures of other file systems are found.
 const PROBED: usize = 128 << 10;
 
@@ -24,11 +27,25 @@ const PROBED: usize = 128 << 10;
 pub enum Contents {
     /// Nothing but zeros where file systems begin.
     Blank,
+    /// A nil cluster or [`NO_NODE`]: the first mount decides.
     Hotpot {
         cluster: Uuid,
         node: u16,
     },
     Unknown,
+}
+
+impl Contents {
+    /// Whether a mount by this node takes the device as it is.
+    pub fn is_for(&self, cluster: Uuid, node: u32) -> bool {
+        match self {
+            Contents::Hotpot {
+                cluster: its,
+                node: id,
+            } => (*its == cluster || its.is_nil()) && (u32::from(*id) == node || *id == NO_NODE),
+            _ => false,
+        }
+    }
 }
 
 /// /dev/pmem0 and so on, by number.
@@ -105,5 +122,10 @@ mod tests {
         assert_eq!(identify(&whole), ours);
         let first_lost = [vec![0xff; BLOCK], superblock(3)].concat();
         assert_eq!(identify(&first_lost), ours);
+        let cluster = Uuid::from_bytes([7; 16]);
+        assert!(ours.is_for(cluster, 3));
+        assert!(!ours.is_for(cluster, 2));
+        assert!(!ours.is_for(Uuid::from_bytes([8; 16]), 3));
+        assert!(identify(&superblock(NO_NODE)).is_for(cluster, 3));
     }
 }

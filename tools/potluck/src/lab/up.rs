@@ -13,6 +13,7 @@ use crate::{
     kernel_log::KernelLog,
     map, netns,
     node::{self, Node, CONFIGFS},
+    uapi,
 };
 use anyhow::{anyhow, bail, Context, Result};
 use nix::mount::{mount, MsFlags};
@@ -342,6 +343,14 @@ fn local(node: &LabNode) -> Node {
 
 fn publish(args: &LabUp, state: &State) -> Result<()> {
     let map = first_map(args.epoch, &state.nodes);
+    let theirs = local(&state.nodes[0]).with_device(|file| Ok(node::info(file)?))?;
+    if theirs.abi_version != uapi::RDMA_LITE_ABI_VERSION {
+        bail!(
+            "rdma_lite has ABI version {}, this tool {}: build both from one tree",
+            theirs.abi_version,
+            uapi::RDMA_LITE_ABI_VERSION
+        );
+    }
     state
         .nodes
         .iter()
@@ -399,11 +408,7 @@ fn to_format(args: &LabUp, state: &State) -> Result<Vec<LabNode>> {
             PmemFormat::No => false,
             PmemFormat::Auto => match pmem::contents(device)? {
                 Contents::Blank => true,
-                Contents::Hotpot { cluster, node: id }
-                    if cluster == state.cluster && u32::from(id) == node.id =>
-                {
-                    false
-                }
+                own if own.is_for(state.cluster, node.id) => false,
                 Contents::Hotpot { cluster, node: id } => bail!(
                     "{} belongs to node {id} of cluster {cluster}; \
                      use --cluster, or lose what it holds with --pmem-format yes",
