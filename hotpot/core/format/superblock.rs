@@ -16,7 +16,7 @@
 //!   40  u64       sequence number, from 1
 //!   48  [u8; 16]  uuid of the cluster, or zeros
 //!   64  [u8; 16]  uuid of the device
-//!   80  u16       node id, or 0xffff
+//!   80  u16       node id, or 0
 //!   82  u16       flags: bit 0 clean
 //!   84            zero
 //!   88  u64       incarnation: mounts so far
@@ -50,7 +50,7 @@ pub const REGION: u64 = 2 * PAGE_BYTES;
 /// Longest label in bytes.
 pub const LABEL_MAX: usize = 64;
 /// [`Superblock::node`] of a device whose node the first mount decides.
-pub const NO_NODE: u16 = u16::MAX;
+pub const NO_NODE: u16 = 0;
 /// CID counters to reserve at once.
 pub const CID_BLOCK: u64 = 1 << 20;
 /// Features in [`Superblock::incompat`] that this code knows.
