@@ -314,6 +314,21 @@ impl<'a> Piece<'a> {
             PhantomData,
         )
     }
+
+    /// Memory that is no slice, as that of a PM device.
+    ///
+    /// # Safety
+    ///
+    /// `start` must be valid for reads of `len` bytes for `'a`.
+    pub(crate) unsafe fn from_raw(start: NonNull<u8>, len: usize) -> Self {
+        Self(
+            abi::lite_buf {
+                ptr: start.as_ptr().cast_const().cast(),
+                len,
+            },
+            PhantomData,
+        )
+    }
 }
 
 /// Where a reply goes: kernel memory of the linear map, since the peer's
@@ -483,6 +498,19 @@ impl ReplyWriter<'_> {
             ptr::copy_nonoverlapping(bytes.as_ptr(), self.ptr.add(self.len), bytes.len());
         }
         self.len += bytes.len();
+        Ok(())
+    }
+
+    /// Has `fill` write what follows, in place; it returns how many bytes it wrote.
+    pub(crate) fn write_with(&mut self, fill: impl FnOnce(&mut [u8]) -> Result<usize>) -> Result {
+        let room = self.room();
+        // SAFETY: The handler's caller gave `cap` writable bytes at `ptr`, of which `len` are
+        // used. The rest is initialised here, and nobody else accesses it meanwhile.
+        let rest = unsafe {
+            ptr::write_bytes(self.ptr.add(self.len), 0, room);
+            slice::from_raw_parts_mut(self.ptr.add(self.len), room)
+        };
+        self.len += fill(rest)?.min(room);
         Ok(())
     }
 }

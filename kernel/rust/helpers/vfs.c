@@ -86,3 +86,8 @@ __rust_helper gid_t rust_helper_from_kgid(struct user_namespace *ns, kgid_t kgid
 	return from_kgid(ns, kgid);
 }
 #endif
+
+__rust_helper unsigned long rust_helper_my_zero_pfn(unsigned long addr)
+{
+	return my_zero_pfn(addr);
+}

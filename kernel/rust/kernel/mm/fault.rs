@@ -143,6 +143,17 @@ impl VmFault {
         self.insert(pfn, self.vma().flags() & !flags::SHARED)
     }
 
+    /// Installs the kernel's page of zeros, which can only be read.
+    ///
+    /// If there is an entry already, it stays. May sleep.
+    #[inline]
+    pub fn insert_zeros(&self) -> Result<(), FaultError> {
+        // SAFETY: Any address will do. The frame is for user space to read, and is installed in
+        // such a way here.
+        let zeros = unsafe { Pfn::new(bindings::my_zero_pfn(0)) };
+        self.insert_read_only(zeros)
+    }
+
     /// Installs a frame with all that the mapping allows: in a writable one, it can be stored to.
     ///
     /// If there is an entry already, it stays: unmap it before. May sleep.

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ioctls of a dataset; see `include/uapi/linux/hotpot.h`.
+
+use super::{
+    core::{
+        area::ByteRange,
+        barrier, commit,
+        format::Mode,
+        info,
+        names::Change,
+    },
+    dataset,
+    file::DatasetFile,
+    mount::{self, Mount},
+    uapi,
+    world::{self, World},
+};
+use kernel::{
+    fs::file_operations::OpenFile,
+    prelude::*,
+    transmute::{AsBytes, FromBytes},
+    uaccess::{UserPtr, UserSlice},
+};
+
+fn read<T: FromBytes>(arg: usize) -> Result<T> {
+    UserSlice::new(UserPtr::from_addr(arg), size_of::<T>())
+        .reader()
+        .read()
+}
+
+fn write<T: AsBytes>(arg: usize, value: &T) -> Result {
+    UserSlice::new(UserPtr::from_addr(arg), size_of::<T>())
+        .writer()
+        .write(value)
+}
+
+fn all_zero(reserved: &[u64]) -> Result {
+    match reserved.iter().all(|&word| word == 0) {
+        true => Ok(()),
+        false => Err(EINVAL),
+    }
+}
+
+/// Does what an ioctl(2) asks.
+pub(crate) fn ioctl(file: &OpenFile<'_, DatasetFile>, cmd: u32, arg: usize) -> Result<isize> {
+    let mount = mount::of(file.inode());
+    match cmd {
+        uapi::IOC_COMMIT => commit(mount, file, arg)?,
+        uapi::IOC_SETUP => setup(mount, file, arg)?,
+        uapi::IOC_INFO => info(mount, file, arg)?,
+        uapi::IOC_BARRIER => barrier(mount, arg)?,
+        uapi::IOC_ACQUIRE | uapi::IOC_ABORT => {
+            read::<uapi::Acquire>(arg)?;
+            return Err(mount.not_yet("MRSW (acquire and abort)"));
+        }
+        uapi::IOC_OUTCOME => {
+            read::<uapi::Outcome>(arg)?;
+            return Err(mount.not_yet("asking for the outcome of a commit"));
+        }
+        _ => return Err(ENOTTY),
+    }
+    Ok(0)
+}
+
+fn writable(file: &OpenFile<'_, DatasetFile>) -> Result {
+    match file.is_writable() {
+        true => Ok(()),
+        false => Err(EBADF),
+    }
+}
+
+fn commit(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {
+    let mut request: uapi::Commit = read(arg)?;
+    writable(file)?;
+    all_zero(&request.reserved)?;
+    if request.flags != 0 || request.nr_areas == 0 || request.nr_areas > uapi::MAX_AREAS {
+        return Err(EINVAL);
+    }
+
+    let (base, _) = dataset::range(file.inode())?;
+    let mut reader = UserSlice::new(
+        UserPtr::from_addr(usize::try_from(request.areas)?),
+        request.nr_areas as usize * size_of::<uapi::Area>(),
+    )
+    .reader();
+    let mut ranges = KVVec::with_capacity(request.nr_areas as usize, GFP_KERNEL)?;
+    for _ in 0..request.nr_areas {
+        let area: uapi::Area = reader.read()?;
+        if area.len == 0 || area.addr.checked_add(area.len).is_none() {
+            return Err(EINVAL);
+        }
+        let offset = area.addr.checked_sub(base).ok_or(EFAULT)?;
+        ranges.push(
+            ByteRange {
+                offset,
+                len: area.len,
+            },
+            GFP_KERNEL,
+        )?;
+    }
+
+    let world = World::new(mount);
+    let done = world::run(commit::commit(
+        &world,
+        file.inode().ino(),
+        &ranges,
+        request.replicas,
+        mount.deadline(request.timeout_ms),
+    ))?;
+    request.cid = done.cid.0;
+    // The result says more than that the CID could not be stored.
+    done.result.and(write(arg, &request)).inspect_err(|_| {
+        let _ = write(arg, &request);
+    })
+}
+
+fn setup(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {
+    let request: uapi::Setup = read(arg)?;
+    writable(file)?;
+    all_zero(&request.reserved)?;
+    let mode = match request.mode {
+        0 => None,
+        mode => Some(Mode::from_number(mode).ok_or(EINVAL)?),
+    };
+    if mode == Some(Mode::Mrsw) {
+        return Err(mount.not_yet("the mode MRSW"));
+    }
+    let now = mount::time();
+    let change = Change {
+        replicas: (request.replicas != 0).then_some(request.replicas),
+        mode,
+        chunk_size: (request.chunk_size != 0).then_some(request.chunk_size),
+        reserve: (request.reserve != 0).then_some(request.reserve),
+        changed: Some(now),
+        ..Change::default()
+    };
+    dataset::change_record(mount, file.inode().ino(), &change)
+}
+
+fn info(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {
+    let mut request: uapi::Info = read(arg)?;
+    all_zero(&request.reserved)?;
+    let id = file.inode().ino();
+    let (room, to) = (request.nr_chunks, request.chunks);
+
+    let dataset = mount.with(|node| info::dataset(node, id)).ok_or(ESTALE)?;
+    request = uapi::Info {
+        id,
+        base: dataset.base,
+        size: dataset.size,
+        reserve: dataset.reserve,
+        chunk_size: dataset.chunk_size,
+        epoch: dataset.epoch,
+        chunks: to,
+        nr_chunks: u32::try_from(dataset.nr_chunks).unwrap_or(u32::MAX),
+        replicas: dataset.replicas,
+        mode: dataset.mode as u32,
+        node: mount.lite.id().into(),
+        nr_committed: dataset.committed,
+        nr_redundant: dataset.redundant,
+        nr_dirty: dataset.dirty,
+        ..uapi::Info::default()
+    };
+    if to != 0 {
+        let count = room.min(request.nr_chunks);
+        let mut writer = UserSlice::new(
+            UserPtr::from_addr(usize::try_from(to)?),
+            count as usize * size_of::<uapi::Chunk>(),
+        )
+        .writer();
+        for index in 0..count {
+            let chunk = mount
+                .with(|node| info::chunk(node, id, u64::from(index)))
+                .ok_or(ESTALE)?;
+            writer.write(&uapi::Chunk {
+                owner: chunk.owner,
+                nr_local: chunk.local,
+                nr_dirty: chunk.dirty,
+                nr_pages: chunk.pages,
+                min_replicas: chunk.min_replicas,
+                reserved: 0,
+            })?;
+        }
+    }
+    write(arg, &request)
+}
+
+fn barrier(mount: &Mount, arg: usize) -> Result {
+    let request: uapi::Barrier = read(arg)?;
+    all_zero(&request.reserved)?;
+    let len = request
+        .name
+        .iter()
+        .position(|&byte| byte == 0)
+        .ok_or(EINVAL)?;
+    if len == 0 || request.count == 0 {
+        return Err(EINVAL);
+    }
+    let world = World::new(mount);
+    world::run(barrier::meet(
+        &world,
+        &request.name[..len],
+        request.count,
+        mount.deadline(request.timeout_ms),
+    ))?
+}
