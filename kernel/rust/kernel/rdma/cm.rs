@@ -24,6 +24,8 @@ use core::{
 pub const MAX_REQUEST_DATA: usize = 56;
 /// Most bytes of private data that fit the answer to one.
 pub const MAX_REPLY_DATA: usize = 196;
+/// Most bytes of private data that fit a refusal.
+pub const MAX_REJECT_DATA: usize = 148;
 
 /// Gets the events of a [`CmId`].
 pub trait EventHandler: Send + Sync + 'static {
@@ -67,7 +69,7 @@ pub enum Event<'a> {
     Other(u32),
 }
 
-/// A request to connect. Dropping it refuses.
+/// A request to connect. Dropping it refuses, without saying why.
 pub struct ConnectRequest<'a> {
     raw: NonNull<bindings::rdma_cm_id>,
     conn: &'a bindings::rdma_conn_param,
@@ -85,6 +87,12 @@ impl ConnectRequest<'_> {
     pub fn peer(&self) -> Result<SockAddr> {
         // SAFETY: The id is valid during the event, and its route set before.
         SockAddr::from_storage(unsafe { &self.raw.as_ref().route.addr.dst_addr })
+    }
+
+    /// Refuses, with up to [`MAX_REJECT_DATA`] bytes for the peer to read.
+    pub fn reject(self, data: &[u8]) -> Result {
+        // SAFETY: The id is valid during the event.
+        unsafe { reject(self.raw, data) }
     }
 
     /// Takes the new id, to be [accepted](CmId::accept) or dropped, with a handler of its own.
@@ -233,20 +241,10 @@ impl CmId {
         }
     }
 
-    /// Refuses a [`ConnectRequest`], with up to 148 bytes for the peer to read.
+    /// Refuses a [`ConnectRequest`], with up to [`MAX_REJECT_DATA`] bytes for the peer to read.
     pub fn reject(&self, data: &[u8]) -> Result {
-        if data.len() > 148 {
-            return Err(EMSGSIZE);
-        }
-        // SAFETY: The id is valid; C copies the data.
-        to_result(unsafe {
-            bindings::rdma_reject(
-                self.as_raw(),
-                data.as_ptr().cast(),
-                data.len() as u8,
-                bindings::ib_cm_rej_reason_IB_CM_REJ_CONSUMER_DEFINED as u8,
-            )
-        })
+        // SAFETY: The id is valid.
+        unsafe { reject(self.raw, data) }
     }
 
     /// Ends the connection: the queue pair stops, and both sides see [`Event::Disconnected`].
@@ -305,6 +303,24 @@ impl Drop for CmId {
             (self.drop_handler)(context);
         }
     }
+}
+
+/// # Safety
+///
+/// `id` must be valid.
+unsafe fn reject(id: NonNull<bindings::rdma_cm_id>, data: &[u8]) -> Result {
+    if data.len() > MAX_REJECT_DATA {
+        return Err(EMSGSIZE);
+    }
+    // SAFETY: The id is valid; C copies the data.
+    to_result(unsafe {
+        bindings::rdma_reject(
+            id.as_ptr(),
+            data.as_ptr().cast(),
+            data.len() as u8,
+            bindings::ib_cm_rej_reason_IB_CM_REJ_CONSUMER_DEFINED as u8,
+        )
+    })
 }
 
 /// # Safety

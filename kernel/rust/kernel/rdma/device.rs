@@ -46,6 +46,14 @@ impl Device {
         self.0.get()
     }
 
+    /// Whether this is the device's name at present.
+    pub fn is_named(&self, name: &[u8]) -> bool {
+        // SAFETY: The name is a NUL-terminated array inside the device. A device that is renamed
+        // at the same time has either name or neither, and the array stays terminated.
+        let own = unsafe { CStr::from_char_ptr((&raw const (*self.as_raw()).name).cast()) };
+        own.to_bytes() == name
+    }
+
     fn attrs(&self) -> &bindings::ib_device_attr {
         // SAFETY: Attributes are set before a device is registered and stay as they are.
         unsafe { &(*self.as_raw()).attrs }

@@ -11,7 +11,8 @@ use crate::{
     prelude::*,
     sync::{
         atomic::{Atomic, Full, Relaxed},
-        Arc, //
+        Arc,
+        ArcBorrow, //
     },
 };
 use core::cell::UnsafeCell;
@@ -21,10 +22,10 @@ pub trait CompletionHandler: Send + Sync + 'static {
     /// A work request that was posted with `token` to the send queue is done, well or not.
     ///
     /// Runs in the context that the completion queue was made for. Must not drop the queue pair.
-    fn send_done(&self, token: u64, completion: &Completion<'_>);
+    fn send_done(this: ArcBorrow<'_, Self>, token: u64, completion: &Completion<'_>);
 
     /// A receive that was posted with `token` is done, well or not; as [`Self::send_done`].
-    fn recv_done(&self, token: u64, completion: &Completion<'_>);
+    fn recv_done(this: ArcBorrow<'_, Self>, token: u64, completion: &Completion<'_>);
 }
 
 /// How a work request ended.
@@ -210,9 +211,10 @@ impl<H: CompletionHandler> Slots<H> {
             }
         }
         drop(hold);
+        let handler = owner.handler.as_arc_borrow();
         match owner.direction {
-            Direction::Send => owner.handler.send_done(token, &completion),
-            Direction::Recv => owner.handler.recv_done(token, &completion),
+            Direction::Send => H::send_done(handler, token, &completion),
+            Direction::Recv => H::recv_done(handler, token, &completion),
         }
     }
 }
