@@ -136,12 +136,18 @@ impl<T: FileSystem> Operations<T> {
         ..pin_init::zeroed()
     };
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with a context that [`init_fs_context`] of the same `T` set up.
     unsafe extern "C" fn free(fc: *mut bindings::fs_context) {
         // SAFETY: The VFS calls this once for a context, as the last callback, so the state comes
         // from `init_fs_context` and nobody uses it.
         drop(unsafe { KBox::<State<T>>::from_raw((*fc).fs_private.cast()) });
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with a context that [`init_fs_context`] of the same `T` set up.
     unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> c_int {
         from_result(|| {
             // SAFETY: The VFS passes a valid context; `fill_super` is for the same `T`.
@@ -175,6 +181,9 @@ impl<T: FileSystem> Operations<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with a context that [`init_fs_context`] of the same `T` set up.
     unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> c_int {
         from_result(|| {
             // SAFETY: The VFS serialises the callbacks of a context.

@@ -45,6 +45,9 @@ impl<T: FileSystem> Operations<T> {
         ..pin_init::zeroed()
     };
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with a dentry of a super block of type `T`.
     unsafe extern "C" fn revalidate(
         dir: *mut bindings::inode,
         name: *const bindings::qstr,
@@ -75,6 +78,10 @@ impl<T: FileSystem> Operations<T> {
     }
 
     /// Says whether a dentry that nobody uses leaves the cache at once.
+    ///
+    /// # Safety
+    ///
+    /// Called by the VFS only, with a dentry of a super block of type `T`.
     unsafe extern "C" fn delete(dentry: *const bindings::dentry) -> c_int {
         // SAFETY: The VFS holds the lock of the dentry.
         c_int::from(unsafe { (*dentry).d_inode.is_null() })

@@ -231,6 +231,9 @@ impl<D: DirectoryOperations> Vtables<D> {
         Ok(name)
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with a directory that has these operations.
     unsafe extern "C" fn lookup(
         dir: *mut bindings::inode,
         dentry: *mut bindings::dentry,
@@ -247,6 +250,9 @@ impl<D: DirectoryOperations> Vtables<D> {
         unsafe { bindings::d_splice_alias(found, dentry) }
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with a directory that has these operations.
     unsafe extern "C" fn create(
         _idmap: *mut bindings::mnt_idmap,
         dir: *mut bindings::inode,
@@ -274,6 +280,9 @@ impl<D: DirectoryOperations> Vtables<D> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with a directory that has these operations.
     unsafe extern "C" fn unlink(dir: *mut bindings::inode, dentry: *mut bindings::dentry) -> c_int {
         from_result(|| {
             // SAFETY: The VFS passes a directory of ours and a positive dentry in it, both locked.
@@ -289,6 +298,9 @@ impl<D: DirectoryOperations> Vtables<D> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with a directory that has these operations.
     unsafe extern "C" fn rename(
         _idmap: *mut bindings::mnt_idmap,
         old_dir: *mut bindings::inode,
@@ -319,6 +331,9 @@ impl<D: DirectoryOperations> Vtables<D> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with a directory that has these operations.
     unsafe extern "C" fn iterate(
         file: *mut bindings::file,
         ctx: *mut bindings::dir_context,
@@ -356,6 +371,9 @@ impl<D: DirectoryOperations> Vtables<D> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with a directory that has these operations.
     unsafe extern "C" fn fsync(
         file: *mut bindings::file,
         _start: bindings::loff_t,
@@ -366,6 +384,9 @@ impl<D: DirectoryOperations> Vtables<D> {
         from_result(|| D::fsync(unsafe { Inode::from_raw((*file).f_inode) }).map(|()| 0))
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with a directory that has these operations.
     unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
         // SAFETY: The VFS passes an open directory of ours.
         let (dir, file) = unsafe {

@@ -214,6 +214,9 @@ impl<F: FileOperations> Vtable<F> {
         ..pin_init::zeroed()
     };
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with an inode or a file that has these operations.
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         from_result(|| {
             // SAFETY: The VFS passes an inode of ours and a file that is being opened.
@@ -226,6 +229,9 @@ impl<F: FileOperations> Vtable<F> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with an inode or a file that has these operations.
     unsafe extern "C" fn release(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: The VFS calls this once for a file that was opened, when nobody uses it.
         unsafe {
@@ -235,11 +241,17 @@ impl<F: FileOperations> Vtable<F> {
         0
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with an inode or a file that has these operations.
     unsafe extern "C" fn flush(file: *mut bindings::file, _id: bindings::fl_owner_t) -> c_int {
         // SAFETY: The VFS passes a file that was opened by us.
         from_result(|| F::flush(unsafe { OpenFile::from_raw(file) }).map(|()| 0))
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with an inode or a file that has these operations.
     unsafe extern "C" fn read(kiocb: *mut bindings::kiocb, iter: *mut bindings::iov_iter) -> isize {
         // SAFETY: The VFS passes a request for a file that was opened by us, and a destination.
         let (kiocb, file, to) = unsafe {
@@ -257,6 +269,9 @@ impl<F: FileOperations> Vtable<F> {
         bytes_or_errno(result)
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with an inode or a file that has these operations.
     unsafe extern "C" fn write(
         kiocb: *mut bindings::kiocb,
         iter: *mut bindings::iov_iter,
@@ -311,6 +326,9 @@ impl<F: FileOperations> Vtable<F> {
         Ok(bytes)
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with an inode or a file that has these operations.
     unsafe extern "C" fn fsync(
         file: *mut bindings::file,
         start: bindings::loff_t,
@@ -323,6 +341,9 @@ impl<F: FileOperations> Vtable<F> {
         from_result(|| F::fsync(file, start as u64, end as u64, datasync != 0).map(|()| 0))
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with an inode or a file that has these operations.
     unsafe extern "C" fn fallocate(
         file: *mut bindings::file,
         mode: c_int,
@@ -346,6 +367,9 @@ impl<F: FileOperations> Vtable<F> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with an inode or a file that has these operations.
     unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
         // SAFETY: The VFS passes a file that was opened by us.
         match F::ioctl(unsafe { OpenFile::from_raw(file) }, cmd, arg) {
@@ -354,6 +378,9 @@ impl<F: FileOperations> Vtable<F> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with an inode or a file that has these operations.
     unsafe extern "C" fn mmap(
         file: *mut bindings::file,
         vma: *mut bindings::vm_area_struct,
@@ -372,6 +399,9 @@ impl<F: FileOperations> Vtable<F> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with an inode or a file that has these operations.
     unsafe extern "C" fn get_unmapped_area(
         file: *mut bindings::file,
         addr: c_ulong,

@@ -157,6 +157,9 @@ impl<V: VmOperations> Vtable<V> {
         unsafe { Inode::from_raw((*(*vma).vm_file).f_inode) }
     }
 
+    /// # Safety
+    ///
+    /// Called by the kernel only, for a vma that has these operations.
     unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: The kernel passes a fault in a vma of ours, and keeps it locked.
         let (inode, fault) = unsafe {
@@ -171,6 +174,9 @@ impl<V: VmOperations> Vtable<V> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by the kernel only, for a vma that has these operations.
     unsafe extern "C" fn pfn_mkwrite(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
         // SAFETY: As in `fault`.
         let (inode, fault) = unsafe {
@@ -186,11 +192,17 @@ impl<V: VmOperations> Vtable<V> {
         }
     }
 
+    /// # Safety
+    ///
+    /// Called by the kernel only, for a vma that has these operations.
     unsafe extern "C" fn open(vma: *mut bindings::vm_area_struct) {
         // SAFETY: The kernel passes a vma that is a copy of one of ours, and keeps it.
         unsafe { V::open(Self::inode(vma), VmaRef::from_raw(vma)) };
     }
 
+    /// # Safety
+    ///
+    /// Called by the kernel only, for a vma that has these operations.
     unsafe extern "C" fn close(vma: *mut bindings::vm_area_struct) {
         // SAFETY: The kernel passes a vma of ours that nobody else uses any more.
         unsafe { V::close(Self::inode(vma), VmaRef::from_raw(vma)) };

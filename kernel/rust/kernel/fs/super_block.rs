@@ -268,6 +268,9 @@ impl<T: FileSystem> Operations<T> {
         ..pin_init::zeroed()
     };
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with what belongs to a super block of type `T`.
     unsafe extern "C" fn statfs(
         dentry: *mut bindings::dentry,
         buf: *mut bindings::kstatfs,
@@ -297,17 +300,26 @@ impl<T: FileSystem> Operations<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with what belongs to a super block of type `T`.
     unsafe extern "C" fn put_super(sb: *mut bindings::super_block) {
         // SAFETY: Called by `generic_shutdown_super` where there is a root, so after the data were
         // set, and before `kill_sb` takes them back.
         T::put_super(unsafe { SuperBlock::from_raw(sb) });
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with what belongs to a super block of type `T`.
     unsafe extern "C" fn sync_fs(sb: *mut bindings::super_block, wait: c_int) -> c_int {
         // SAFETY: The VFS passes a mounted super block of ours.
         from_result(|| T::sync_fs(unsafe { SuperBlock::from_raw(sb) }, wait != 0).map(|()| 0))
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with what belongs to a super block of type `T`.
     unsafe extern "C" fn show_options(
         seq: *mut bindings::seq_file,
         root: *mut bindings::dentry,
@@ -321,6 +333,9 @@ impl<T: FileSystem> Operations<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Called by the VFS only, with what belongs to a super block of type `T`.
     unsafe extern "C" fn evict_inode(inode: *mut bindings::inode) {
         // SAFETY: The VFS passes an inode that it is about to free and that nobody else uses.
         unsafe {
