@@ -275,14 +275,8 @@ TEST_F(commit, that_overlaps_one_in_flight_succeeds_or_is_eagain_and_is_never_mi
 	EXPECT_LT(0, won);
 }
 
-TEST_F_TIMEOUT(commit, counters_that_all_nodes_increment_with_retry_add_up, 300)
+TEST_F_TIMEOUT(commit, counter_that_nodes_increment_by_turns_adds_up, 300)
 {
-	/*
-	 * Optimistic: read, add, commit the counter together with a guard that
-	 * each increment takes a slot of; a slot is taken by one committer only
-	 * because two that overlap in flight cannot both succeed. Without
-	 * isolation between attempts, nodes take turns by parity of the counter.
-	 */
 	unsigned long per_node = env_number("POTLUCK_INCREMENTS", 20);
 	uint64_t value = 0;
 

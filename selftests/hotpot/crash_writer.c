@@ -1,1 +1,152 @@
-int main(void){return 4;}
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Two halves of a power failure (selftests/crash): `crash_writer write ACKS`
+ * commits records until it is killed with its guest; after each acknowledged
+ * commit it writes the number to ACKS, which lies outside the guest. After the
+ * restart `crash_writer check ACKS` finds every acknowledged record, and
+ * each record whole or not at all.
+ *
+ * A record is one number in 12 places, in chunks of all owners. Lane L of the
+ * dataset (one a node) has its records; record N of it goes to slot N % SLOTS.
+ */
+#include "hotpot.h"
+
+#define PIECES 12
+#define SLOTS 64
+#define LANES 3
+#define SIZE (PIECES * CHUNK)
+
+static uint64_t place_of(int lane, uint64_t n, int piece)
+{
+	return piece * CHUNK + (lane * SLOTS + n % SLOTS) * 64 + piece * 8 % 56;
+}
+
+static void die(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static int write_lane(const char *mnt, const char *acks, int lane)
+{
+	char path[512], line[64];
+	int fd, ack;
+	char *map;
+
+	snprintf(path, sizeof(path), "%s/crash", mnt);
+	fd = open(path, O_RDWR);
+	map = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	snprintf(path, sizeof(path), "%s.%d", acks, lane);
+	ack = open(path, O_WRONLY | O_CREAT | O_APPEND, 0644);
+	if (fd < 0 || map == MAP_FAILED || ack < 0)
+		die(path);
+	for (uint64_t n = 1;; n++) {
+		struct hotpot_area areas[PIECES];
+		int err, len;
+
+		for (int p = 0; p < PIECES; p++) {
+			uint64_t *at = (uint64_t *)(map + place_of(lane, n, p));
+
+			*at = n;
+			areas[p] = (struct hotpot_area){ (uintptr_t)at, 8 };
+		}
+		while ((err = commit_fd(fd, areas, PIECES, 1 + n % 3, DEADLINE_MS, NULL)) == EAGAIN)
+			;
+		if (err) {
+			fprintf(stderr, "record %lu: %s\n", (unsigned long)n, strerror(err));
+			exit(1);
+		}
+		len = snprintf(line, sizeof(line), "%lu\n", (unsigned long)n);
+		if (write(ack, line, len) != len)
+			die("acks");
+	}
+}
+
+static uint64_t last_ack(const char *acks, int lane)
+{
+	char path[512];
+	unsigned long n, last = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s.%d", acks, lane);
+	f = fopen(path, "r");
+	while (f && fscanf(f, "%lu", &n) == 1)
+		last = n > last ? n : last;
+	if (f)
+		fclose(f);
+	return last;
+}
+
+static int check(const char *mnt, const char *acks)
+{
+	int wrong = 0;
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/crash", mnt);
+	for (int lane = 0; lane < LANES; lane++) {
+		uint64_t acked = last_ack(acks, lane), newest = 0;
+
+		for (int slot = 0; slot < SLOTS; slot++) {
+			uint64_t first = 0, got;
+
+			for (int p = 0; p < PIECES; p++) {
+				if (peek(path, place_of(lane, slot, p), &got, 8))
+					die(path);
+				if (!p)
+					first = got;
+				if (got != first) {
+					printf("# %s: lane %d slot %d piece %d holds %lu, piece 0 holds %lu: torn\n",
+					       mnt, lane, slot, p, (unsigned long)got, (unsigned long)first);
+					wrong++;
+				}
+			}
+			if (first && first % SLOTS != (uint64_t)slot) {
+				printf("# %s: lane %d slot %d holds %lu: misplaced\n", mnt, lane, slot,
+				       (unsigned long)first);
+				wrong++;
+			}
+			newest = first > newest ? first : newest;
+			/* The last SLOTS acknowledged records are all there, or something newer. */
+			uint64_t least = acked >= (uint64_t)slot ? acked - (acked - slot) % SLOTS : 0;
+
+			if (least && first < least) {
+				printf("# %s: lane %d: record %lu was acknowledged and is lost (slot holds %lu)\n",
+				       mnt, lane, (unsigned long)least, (unsigned long)first);
+				wrong++;
+			}
+		}
+		if (newest > acked + 1) {
+			printf("# %s: lane %d: record %lu was never begun\n", mnt, lane, (unsigned long)newest);
+			wrong++;
+		}
+		printf("# %s: lane %d: %lu acknowledged, newest %lu\n", mnt, lane, (unsigned long)acked,
+		       (unsigned long)newest);
+	}
+	return wrong;
+}
+
+int main(int argc, char **argv)
+{
+	struct space s;
+
+	if (argc != 3 || space_open(&s)) {
+		fprintf(stderr, "usage: crash_writer write|check ACKS (with a space mounted)\n");
+		return 2;
+	}
+	if (!strcmp(argv[1], "write")) {
+		int status;
+
+		if (dataset_make(&s, 1, "crash", SIZE, 3))
+			die("dataset");
+		for (int lane = 0; lane < LANES; lane++)
+			if (!fork())
+				return write_lane(s.n[lane + 1].mnt, argv[2], lane);
+		wait(&status);
+		return 1;	/* writers end only by the death of the guest */
+	}
+	int wrong = 0;
+
+	for (int i = 1; i <= s.nr; i++)
+		wrong += check(s.n[i].mnt, argv[2]);
+	return wrong ? 1 : 0;
+}

@@ -1,1 +1,150 @@
-int main(void){return 4;}
+// SPDX-License-Identifier: GPL-2.0
+/* No room on PM, at the writer, the owner, or a replica: ENOSPC, nothing lost. */
+#include "hotpot.h"
+
+#define SMALL (16UL << 20)
+
+FIXTURE(full) {
+	struct cluster c;
+	struct space s;
+	char whole[SPACE_NODES + 1][64];
+};
+
+/* Which node's device is small; the others are as large as they are. */
+FIXTURE_VARIANT(full) {
+	bool small[SPACE_NODES + 1];
+};
+
+FIXTURE_VARIANT_ADD(full, at_the_writer) { .small = { false, true, false, false } };
+FIXTURE_VARIANT_ADD(full, at_another_node) { .small = { false, false, true, false } };
+FIXTURE_VARIANT_ADD(full, everywhere) { .small = { false, true, true, true } };
+
+FIXTURE_SETUP(full)
+{
+	char dev[64];
+
+	ASSERT_EQ(0, hotpot_need());
+	ASSERT_EQ(0, cluster_up(&self->c, 3));
+	self->s.nr = 3;
+	for (int i = 1; i <= 3; i++) {
+		struct place *p = &self->s.n[i];
+
+		snprintf(p->name, sizeof(p->name), "lt%d", i);
+		snprintf(p->mnt, sizeof(p->mnt), "/mnt/lt%d", i);
+		p->id = i;
+		if (!pmem_spare(i - 1, dev, sizeof(dev)))
+			SKIP(return, "fewer than three pmem devices that are not mounted");
+		strcpy(p->dev, dev);
+		if (variant->small[i]) {
+			if (!slice_make(dev, SMALL, p->dev, sizeof(p->dev)))
+				SKIP(return, "no partitions on %s", dev);
+			strcpy(self->whole[i], dev);
+		}
+		ASSERT_EQ(0, mkfs(p->dev, i, ""));
+	}
+	for (int i = 1; i <= 3; i++) {
+		ASSERT_EQ(0, place_mount(&self->s.n[i]));
+	}
+}
+
+FIXTURE_TEARDOWN(full)
+{
+	space_drop_own(&self->s, &self->c);
+	for (int i = 1; i <= 3; i++)
+		if (self->whole[i][0])
+			EVENTUALLY(5000, (slice_drop(self->whole[i]), access(self->s.n[i].dev, F_OK) != 0));
+}
+
+/* Writes files of 1 MiB on a node until there is no room; how many were whole. */
+static int fill_up(struct __test_metadata *_metadata, struct space *s, int node, int replicas)
+{
+	static char bytes[1 << 20];
+
+	for (int k = 0; k < 400; k++) {
+		struct hotpot_setup setup = { .replicas = replicas, .chunk_size = CHUNK };
+		char name[32];
+		int fd;
+
+		snprintf(name, sizeof(name), "full%d", k);
+		fd = open(at(s, node, name), O_CREAT | O_RDWR | O_TRUNC, 0644);
+		if (fd < 0) {
+			EXPECT_EQ(ENOSPC, errno) TH_LOG("open: %s", strerror(errno));
+			return k;
+		}
+		EXPECT_EQ(0, ioctl(fd, HOTPOT_IOC_SETUP, &setup));
+		fill(bytes, sizeof(bytes), k);
+		for (size_t done = 0; done < sizeof(bytes);) {
+			ssize_t n = write(fd, bytes + done, sizeof(bytes) - done);
+
+			if (n < 0) {
+				EXPECT_EQ(ENOSPC, errno) TH_LOG("write: %s", strerror(errno));
+				close(fd);
+				return k;
+			}
+			done += n;
+		}
+		close(fd);
+	}
+	return 400;
+}
+
+TEST_F_TIMEOUT(full, is_enospc_and_nothing_written_before_is_lost, 600)
+{
+	static char bytes[1 << 20];
+	int replicas = variant->small[2] ? 2 : 1, whole;
+
+	whole = fill_up(_metadata, &self->s, 1, replicas);
+	TH_LOG("%d MiB fitted", whole);
+	EXPECT_LT(2, whole);
+	for (int k = 0; k < whole; k += 3) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "full%d", k);
+		fill(bytes, sizeof(bytes), k);
+		EXPECT_TRUE(holds(at(&self->s, 1, name), 0, bytes, sizeof(bytes))) TH_LOG("file %d", k);
+	}
+	/* Room comes back with unlink, and what was refused then succeeds. */
+	for (int k = 0; k <= whole; k++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "full%d", k);
+		unlink(at(&self->s, 1, name));
+	}
+	EXPECT_LE(whole / 2, fill_up(_metadata, &self->s, 1, replicas));
+}
+
+TEST_F_TIMEOUT(full, refuses_commits_and_keeps_their_bytes_dirty, 600)
+{
+	static char page[PAGE];
+	struct agent a;
+	int err = 0;
+
+	if (variant->small[2] && !variant->small[1])
+		SKIP(return, "stores fit at this writer");
+	ASSERT_EQ(0, dataset_make(&self->s, 1, "dirty", 4 * SMALL, 1));
+	ASSERT_EQ(0, agent_start(&a, at(&self->s, 1, "dirty"), 4 * SMALL));
+	/* Dirty pages take room as well: a store without room is SIGBUS, not a lock-up. */
+	for (unsigned long k = 0; k < 4 * SMALL / PAGE; k++) {
+		fill(page, PAGE, k);
+		err = agent_store(&a, k * PAGE, page, PAGE);
+		if (err)
+			break;
+		if (k % 64 == 63) {
+			err = agent_commit(&a, (k - 63) * PAGE, 64 * PAGE);
+			if (err) {
+				EXPECT_EQ(ENOSPC, err) TH_LOG("%s", strerror(err));
+				/* Still there to be committed when there is room. */
+				EXPECT_TRUE(agent_holds(&a, k * PAGE, page, PAGE));
+				break;
+			}
+		}
+	}
+	EXPECT_TRUE(err == EFAULT || err == ENOSPC) TH_LOG("never full: %s", strerror(err));
+	fill(page, PAGE, 1);
+	EXPECT_TRUE(agent_holds(&a, PAGE, page, PAGE));
+	agent_end(&a);
+	EXPECT_EQ(0, unlink(at(&self->s, 1, "dirty")));
+	EXPECT_LT(2, fill_up(_metadata, &self->s, 1, 1));
+}
+
+TEST_HARNESS_MAIN

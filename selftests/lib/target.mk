@@ -8,7 +8,7 @@ KSFT_DIR ?= $(potluck-ksrc)/tools/testing/selftests
 
 # The kernel's kselftest headers are included as system headers: our own
 # warnings are errors, theirs are theirs.
-CFLAGS += -O2 -g -std=gnu11 -Wall -Wextra -Werror -Wno-sign-compare -pthread \
+CFLAGS += -O2 -g -std=gnu11 -Wall -Wextra -Werror -Wno-sign-compare -Wno-format-truncation -pthread \
 	-I$(POTLUCK)/include/uapi -I$(POTLUCK)/selftests/lib -isystem $(KSFT_DIR)
 LOCAL_HDRS := $(wildcard $(POTLUCK)/selftests/lib/*.h $(POTLUCK)/include/uapi/linux/*.h)
 
