@@ -27,7 +27,7 @@ pub fn run(args: &LabDown) -> Result<()> {
     let mut log = KernelLog::from_now();
     let deadline = Duration::from_secs(args.deadline);
     let state = State::load()?;
-    if state.is_none() && leftovers().is_empty() && !ours_loaded() {
+    if state.is_none() && leftovers().is_empty() && !(ours_loaded() && others().is_empty()) {
         println!("lab: nothing is up");
         return Ok(());
     }
@@ -42,7 +42,7 @@ pub fn run(args: &LabDown) -> Result<()> {
         each(mounts(), |m| unmount(m, deadline))
     });
     attempt("nodes switched off and removed", &mut || {
-        each(node::names(), |name| remove_node(name, deadline))
+        each(nodes(), |name| remove_node(name, deadline))
     });
     attempt("rxe devices removed", &mut || {
         each(rxe_devices(), |device| {
@@ -75,7 +75,7 @@ pub fn run(args: &LabDown) -> Result<()> {
     for left in leftovers() {
         failures.push(format!("left over: {left}"));
     }
-    if ours_loaded() {
+    if ours_loaded() && others().is_empty() {
         failures.push("left over: the modules".to_string());
     }
     if !failures.is_empty() {
@@ -105,7 +105,7 @@ fn each<T>(things: Vec<T>, work: impl Fn(&T) -> Result<()>) -> Result<()> {
 pub fn leftovers() -> Vec<String> {
     let mut left = Vec::new();
     left.extend(mounts().iter().map(|m| format!("mount {}", m.display())));
-    left.extend(node::names().iter().map(|n| format!("node {n}")));
+    left.extend(nodes().iter().map(|n| format!("node {n}")));
     left.extend(rxe_devices().iter().map(|d| format!("RDMA device {d}")));
     left.extend(namespaces().iter().map(|n| format!("namespace {n}")));
     left.extend(links().iter().map(|l| format!("link {l}")));
@@ -116,10 +116,28 @@ fn ours_loaded() -> bool {
     loaded_modules().iter().any(|m| OURS.contains(&m.as_str()))
 }
 
+/// Nodes that are none of the lab's: the modules are theirs, too.
+fn others() -> Vec<String> {
+    let mut names = node::names();
+    names.retain(|n| names::id(n, "n").is_none());
+    names
+}
+
+fn nodes() -> Vec<String> {
+    let mut names = node::names();
+    names.retain(|n| names::id(n, "n").is_some());
+    names
+}
+
 fn mounts() -> Vec<PathBuf> {
     let mut mounts: Vec<_> = node::hotpot_mounts()
         .into_iter()
         .map(|m| m.target)
+        .filter(|target| {
+            target
+                .strip_prefix("/mnt")
+                .is_ok_and(|name| names::id(&name.to_string_lossy(), "n").is_some())
+        })
         .collect();
     // The dispatcher, which was mounted first, goes last.
     mounts.reverse();
@@ -178,6 +196,11 @@ fn remove_node(name: &str, deadline: Duration) -> Result<()> {
 }
 
 fn unload(state: Option<&State>, deadline: Duration) -> Result<()> {
+    let others = others();
+    if !others.is_empty() {
+        println!("lab: the modules stay: {} uses them", others.join(", "));
+        return Ok(());
+    }
     let loaded = loaded_modules();
     let mut modules: Vec<&str> = OURS.to_vec();
     if let Some(state) = state {
