@@ -154,7 +154,9 @@ pub enum OtherCopy {
 /// The superblock that counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chosen {
-    /// It.
+    /// It. When the other copy cannot be read, which may have been the newer one,
+    /// this is not clean, and one mount and one reservation of CIDs further: no id
+    /// repeats and no recovery is skipped.
     pub superblock: Superblock,
     /// Where it stands; an update goes to [`Copy::other`].
     pub copy: Copy,
@@ -215,6 +217,17 @@ impl Superblock {
             .filter(|limit| *limit <= Cid::MAX_COUNTER)?;
         self.cid_limit = limit;
         Some(first..limit)
+    }
+
+    /// What a later update, of which nothing is known, may have made of this superblock.
+    fn after_loss(mut self) -> Self {
+        self.clean = false;
+        self.incarnation = self.incarnation.saturating_add(1);
+        self.cid_limit = self
+            .cid_limit
+            .saturating_add(CID_BLOCK)
+            .min(Cid::MAX_COUNTER);
+        self
     }
 
     /// Whether features that this code does not know forbid to write.
@@ -383,8 +396,8 @@ pub fn choose(a: &[u8], b: &[u8]) -> Result<Chosen, FormatError> {
         | (Err(error @ FormatError::NewerFormat { .. }), Ok(_))
         | (Ok(_), Err(error @ FormatError::UnknownFeatures { .. }))
         | (Err(error @ FormatError::UnknownFeatures { .. }), Ok(_)) => Err(error),
-        (Ok(a), Err(error)) => chosen(a, Copy::A, OtherCopy::Unusable(error)),
-        (Err(error), Ok(b)) => chosen(b, Copy::B, OtherCopy::Unusable(error)),
+        (Ok(a), Err(error)) => chosen(a.after_loss(), Copy::A, OtherCopy::Unusable(error)),
+        (Err(error), Ok(b)) => chosen(b.after_loss(), Copy::B, OtherCopy::Unusable(error)),
         (Err(a), Err(b)) => {
             let weight = |error: &FormatError| match error {
                 FormatError::NewerFormat { .. } => 3,

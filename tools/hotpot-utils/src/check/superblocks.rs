@@ -4,7 +4,7 @@
 
 use super::{Failure, Part, Pass};
 use crate::format::{
-    superblock::{self, Chosen, Copy, OtherCopy, Superblock},
+    superblock::{self, Chosen, Copy, OtherCopy},
     FormatError, PAGE_SIZE,
 };
 
@@ -27,7 +27,7 @@ impl Pass<'_, '_> {
         for (block, copy) in blocks.iter_mut().zip([Copy::A, Copy::B]) {
             self.device.read(copy.offset(), block)?;
         }
-        let chosen = match superblock::choose(&blocks[0], &blocks[1]) {
+        let mut chosen = match superblock::choose(&blocks[0], &blocks[1]) {
             Ok(chosen) => chosen,
             Err(FormatError::Superblock(damage)) => {
                 self.error(
@@ -69,7 +69,7 @@ impl Pass<'_, '_> {
         };
         if let Some(message) = wrong {
             if self.repairable(Part::Superblock, index(other), message, REWRITE, true) {
-                self.write_superblock(&chosen.superblock, other)?;
+                self.update_superblock(&mut chosen)?;
             }
         }
         Ok(Some(chosen))
@@ -79,13 +79,9 @@ impl Pass<'_, '_> {
     pub(super) fn update_superblock(&mut self, chosen: &mut Chosen) -> Result<(), Failure> {
         chosen.superblock.sequence += 1;
         chosen.copy = chosen.copy.other();
-        self.write_superblock(&chosen.superblock, chosen.copy)
-    }
-
-    fn write_superblock(&mut self, superblock: &Superblock, copy: Copy) -> Result<(), Failure> {
         let mut block = [0; PAGE_SIZE];
-        superblock.encode(&mut block);
-        self.device.write(copy.offset(), &block)?;
+        chosen.superblock.encode(&mut block);
+        self.device.write(chosen.copy.offset(), &block)?;
         self.device.sync()?;
         Ok(())
     }
