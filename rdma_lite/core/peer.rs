@@ -135,6 +135,19 @@ impl From<Violation> for Error {
     }
 }
 
+/// Positions in the two rings of a connection, in units since it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rings {
+    /// We handed out so much of the peer's ring.
+    pub sent: u64,
+    /// The peer told that it consumed so much of it.
+    pub credited: u64,
+    /// We consumed so much of ours.
+    pub received: u64,
+    /// We told the peer that we consumed so much.
+    pub told: u64,
+}
+
 /// A call to execute. Its payload stands in our ring until the next
 /// [`Peer::poll`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -687,6 +700,16 @@ impl<C, R> Peer<C, R> {
         self.session.cached()
     }
 
+    /// How far the rings of the present connection are, for diagnosis.
+    pub fn rings(&self) -> Rings {
+        Rings {
+            sent: self.tx.sent(),
+            credited: self.tx.sent() - self.tx.used(),
+            received: self.rx.consumed(),
+            told: self.rx.told(),
+        }
+    }
+
     // Time and actions.
 
     /// Time has passed.
@@ -765,6 +788,10 @@ impl<C, R> Peer<C, R> {
                 direct: header.direct.then_some(header.reply),
             });
         }
+        if self.heartbeat.due(now) {
+            // No room: what is in flight says as much.
+            self.heartbeat.sent(now);
+        }
         if self.rx.credit_due() {
             let consumed = self.rx.tell();
             self.heartbeat.sent(now);
@@ -803,8 +830,6 @@ impl<C, R> Peer<C, R> {
             return Some((slot, self.sign(header)));
         }
         if self.heartbeat.due(now) {
-            // Without room it is left out: what is in flight says as much.
-            self.heartbeat.sent(now);
             let header = self.blank(Kind::Heartbeat, CallId::new(0, 0));
             let slot = self.room(&header)?;
             return Some((slot, self.sign(header)));

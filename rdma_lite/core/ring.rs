@@ -139,6 +139,11 @@ impl TxRing {
         self.count
     }
 
+    /// Units handed out since the connection began.
+    pub fn sent(&self) -> u64 {
+        self.head
+    }
+
     /// Units handed out and not credited.
     pub fn used(&self) -> u64 {
         self.head - self.tail
@@ -209,6 +214,11 @@ impl RxRing {
         self.told = self.consumed;
         self.messages = 0;
         (self.consumed % MODULUS) as u32
+    }
+
+    /// Units that the sender was told of.
+    pub fn told(&self) -> u64 {
+        self.told
     }
 
     /// Units consumed since the connection began.

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One node: what the kernel edge keeps around the core.
+
+use super::ledger::Tag;
+use crate::schedule::Time;
+use rdma_lite_core::core::{Config, Generation, Local, Membership, Peer};
+use std::collections::{BTreeMap, HashMap};
+
+/// The edge's half of a call.
+#[derive(Debug)]
+pub(super) struct Token {
+    pub(super) tag: Tag,
+    pub(super) request: Vec<u8>,
+    /// Key of its reply buffer; 0 for none.
+    pub(super) rkey: u32,
+}
+
+/// The edge's half of a peer.
+pub(super) struct Remote {
+    pub(super) core: Peer<Token, Vec<u8>>,
+    /// The ring that we receive in.
+    pub(super) ring: Vec<u8>,
+    /// Connections that we know of, by generation: index into the world's list,
+    /// and which end is ours.
+    pub(super) conns: BTreeMap<Generation, (usize, usize)>,
+    /// When the armed timer fires.
+    pub(super) armed: Time,
+    /// When it fired last, and how often at that time.
+    pub(super) ticks: (Time, u32),
+}
+
+/// A life of a node.
+pub(super) struct Node {
+    pub(super) membership: Membership,
+    pub(super) remotes: BTreeMap<u16, Remote>,
+    /// Reply buffers that peers may write to.
+    pub(super) buffers: HashMap<u32, Vec<u8>>,
+    /// Handlers that run.
+    pub(super) running: usize,
+}
+
+impl Node {
+    pub(super) fn new(config: &Config, local: Local, others: impl Iterator<Item = u16>) -> Self {
+        let remote = |id| Remote {
+            core: Peer::new(*config, local, id).expect("the configuration is sound"),
+            ring: vec![0; 1 << config.ring_log2],
+            conns: BTreeMap::new(),
+            armed: Time::MAX,
+            ticks: (0, 0),
+        };
+        Self {
+            membership: Membership::new(local),
+            remotes: others.map(|id| (id, remote(id))).collect(),
+            buffers: HashMap::new(),
+            running: 0,
+        }
+    }
+
+    pub(super) fn life(&self) -> u64 {
+        self.membership.local().incarnation
+    }
+}
