@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <linux/hotpot.h>
 #include <linux/rdma_lite.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
