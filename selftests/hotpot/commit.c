@@ -42,9 +42,8 @@ TEST_F(commit, of_stores_makes_them_visible_on_every_node)
 TEST_F(commit, publishes_exactly_the_bytes_of_its_areas)
 {
 	struct hotpot_area areas[] = { { 1, 2 }, { 4095, 2 }, { PAGE + 7, 1 } };
-	char want[2 * PAGE] = { 0 };
+	char want[2 * PAGE] = { 0 }, ones[2 * PAGE];
 
-	char ones[2 * PAGE];
 	memset(ones, 1, sizeof(ones));
 	ASSERT_EQ(0, agent_store(&self->a[1], 0, ones, sizeof(ones)));
 	ASSERT_EQ(0, agent_commit_areas(&self->a[1], areas, 3, 0, 0));

@@ -34,11 +34,11 @@ FIXTURE_SETUP(full)
 		p->id = i;
 		if (!pmem_spare(i - 1, dev, sizeof(dev)))
 			SKIP(return, "fewer than three pmem devices that are not mounted");
-		strcpy(p->dev, dev);
+		snprintf(p->dev, sizeof(p->dev), "%s", dev);
 		if (variant->small[i]) {
 			if (!slice_make(dev, SMALL, p->dev, sizeof(p->dev)))
 				SKIP(return, "no partitions on %s", dev);
-			strcpy(self->whole[i], dev);
+			snprintf(self->whole[i], sizeof(dev), "%s", dev);
 		}
 		ASSERT_EQ(0, mkfs(p->dev, i, ""));
 	}

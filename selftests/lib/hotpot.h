@@ -39,7 +39,7 @@ struct space {
 };
 
 /* Device of a hotpot mount, or false. */
-static MAYBE_UNUSED bool mounted_at(const char *mnt, char *dev, size_t room)
+static __maybe_unused bool mounted_at(const char *mnt, char *dev, size_t room)
 {
 	FILE *mounts = fopen("/proc/self/mounts", "r");
 	char line[1024], source[256], where[256], type[64];
@@ -58,7 +58,7 @@ static MAYBE_UNUSED bool mounted_at(const char *mnt, char *dev, size_t room)
 }
 
 /* /dev/pmemN that nothing has mounted; the which-th of them, from 0. */
-static MAYBE_UNUSED bool pmem_spare(int which, char *dev, size_t room)
+static __maybe_unused bool pmem_spare(int which, char *dev, size_t room)
 {
 	for (int i = 0; i < 32; i++) {
 		snprintf(dev, room, "/dev/pmem%d", i);
@@ -70,7 +70,7 @@ static MAYBE_UNUSED bool pmem_spare(int which, char *dev, size_t room)
 	return false;
 }
 
-static MAYBE_UNUSED uint64_t device_size(const char *dev)
+static __maybe_unused uint64_t device_size(const char *dev)
 {
 	int fd = open(dev, O_RDONLY | O_CLOEXEC);
 	uint64_t size = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
@@ -83,7 +83,7 @@ static MAYBE_UNUSED uint64_t device_size(const char *dev)
  * A smaller device out of a larger one: a partition, made by BLKPG without any
  * table on the device. Gone with slice_drop or a restart.
  */
-static MAYBE_UNUSED bool slice_make(const char *dev, uint64_t bytes, char *slice, size_t room)
+static __maybe_unused bool slice_make(const char *dev, uint64_t bytes, char *slice, size_t room)
 {
 	sh("delpart %s 1", dev);
 	if (sh("addpart %s 1 0 %llu", dev, (unsigned long long)bytes / 512))
@@ -92,30 +92,30 @@ static MAYBE_UNUSED bool slice_make(const char *dev, uint64_t bytes, char *slice
 	return EVENTUALLY(5000, access(slice, F_OK) == 0);
 }
 
-static MAYBE_UNUSED void slice_drop(const char *dev)
+static __maybe_unused void slice_drop(const char *dev)
 {
 	sh("delpart %s 1", dev);
 }
 
-static MAYBE_UNUSED int hotpot_need(void)
+static __maybe_unused int hotpot_need(void)
 {
 	return sh("grep -qw hotpot /proc/filesystems || modprobe hotpot || insmod \"$POTLUCK_MODULES\"/hotpot/hotpot.ko");
 }
 
-static MAYBE_UNUSED int mkfs(const char *dev, int id, const char *more)
+static __maybe_unused int mkfs(const char *dev, int id, const char *more)
 {
 	return sh("mkfs.hotpot --force --cluster %s --node-id %d %s %s >/dev/null", LITE_CLUSTER, id, more, dev);
 }
 
 /* mount(2); 0 or an errno. */
-static MAYBE_UNUSED int hotpot_mount(const char *dev, const char *mnt, const char *options)
+static __maybe_unused int hotpot_mount(const char *dev, const char *mnt, const char *options)
 {
 	mkdir("/mnt", 0755);
 	mkdir(mnt, 0755);
 	return mount(dev, mnt, "hotpot", 0, options) < 0 ? errno : 0;
 }
 
-static MAYBE_UNUSED int place_mount(const struct place *p)
+static __maybe_unused int place_mount(const struct place *p)
 {
 	char options[64];
 
@@ -123,13 +123,13 @@ static MAYBE_UNUSED int place_mount(const struct place *p)
 	return hotpot_mount(p->dev, p->mnt, options);
 }
 
-static MAYBE_UNUSED int place_umount(const struct place *p)
+static __maybe_unused int place_umount(const struct place *p)
 {
 	return umount2(p->mnt, 0) < 0 ? errno : 0;
 }
 
 /* The private space: nodes of the private cluster, on spare pmem devices. */
-static MAYBE_UNUSED int space_make_own(struct space *s, struct cluster *c, int nr, bool format)
+static __maybe_unused int space_make_own(struct space *s, struct cluster *c, int nr, bool format)
 {
 	int err = hotpot_need() ? ENODEV : cluster_up(c, nr);
 
@@ -154,7 +154,7 @@ static MAYBE_UNUSED int space_make_own(struct space *s, struct cluster *c, int n
 	return err;
 }
 
-static MAYBE_UNUSED void space_drop_own(struct space *s, struct cluster *c)
+static __maybe_unused void space_drop_own(struct space *s, struct cluster *c)
 {
 	for (int i = 1; i <= s->nr; i++)
 		umount2(s->n[i].mnt, MNT_DETACH);
@@ -162,7 +162,7 @@ static MAYBE_UNUSED void space_drop_own(struct space *s, struct cluster *c)
 }
 
 /* The lab's space, or the private one, which is made when there is none. */
-static MAYBE_UNUSED int space_open(struct space *s)
+static __maybe_unused int space_open(struct space *s)
 {
 	const char *elsewhere = getenv("POTLUCK_SPACE");
 	struct cluster c;
@@ -205,7 +205,7 @@ static MAYBE_UNUSED int space_open(struct space *s)
  * state changed (0: none), on all nodes but the excepted. Incarnations are
  * whatever is met. 0 or an errno.
  */
-static MAYBE_UNUSED int space_publish(struct space *s, uint32_t node, uint32_t state, uint32_t except)
+static __maybe_unused int space_publish(struct space *s, uint32_t node, uint32_t state, uint32_t except)
 {
 	struct rdma_lite_map_node map[16];
 	uint64_t epoch = 0;
@@ -243,7 +243,7 @@ static MAYBE_UNUSED int space_publish(struct space *s, uint32_t node, uint32_t s
 	return err;
 }
 
-static MAYBE_UNUSED int place_power(const struct place *p, bool on)
+static __maybe_unused int place_power(const struct place *p, bool on)
 {
 	return node_attr(p->name, "power", on ? "1" : "0");
 }
@@ -252,7 +252,7 @@ static MAYBE_UNUSED int place_power(const struct place *p, bool on)
  * All nodes are unmounted and switched off, then on and mounted again: what
  * is on PM is all that is left. `prepare` runs in between. 0 or an errno.
  */
-static MAYBE_UNUSED int space_restart(struct space *s)
+static __maybe_unused int space_restart(struct space *s)
 {
 	int err = 0;
 
@@ -285,7 +285,7 @@ static MAYBE_UNUSED int space_restart(struct space *s)
 
 /* --- the link of a place, whichever network it is on ---------------------------- */
 
-static MAYBE_UNUSED int place_link(const struct place *p, bool up)
+static __maybe_unused int place_link(const struct place *p, bool up)
 {
 	return sh("for d in $(ip -n %s -o link show type veth | sed 's/^[0-9]*: \\([^@:]*\\).*/\\1/'); do "
 		  "ip -n %s link set $d %s || exit 1; done", p->name, p->name, up ? "up" : "down");
@@ -293,7 +293,7 @@ static MAYBE_UNUSED int place_link(const struct place *p, bool up)
 
 /* --- datasets ------------------------------------------------------------------- */
 
-static MAYBE_UNUSED const char *at(const struct space *s, int i, const char *name)
+static __maybe_unused const char *at(const struct space *s, int i, const char *name)
 {
 	static char path[8][512];
 	static int next;
@@ -304,7 +304,7 @@ static MAYBE_UNUSED const char *at(const struct space *s, int i, const char *nam
 }
 
 /* A new dataset with 64 KiB chunks, so that few bytes have several owners. */
-static MAYBE_UNUSED int dataset_make(const struct space *s, int i, const char *name, size_t size, int replicas)
+static __maybe_unused int dataset_make(const struct space *s, int i, const char *name, size_t size, int replicas)
 {
 	struct hotpot_setup setup = { .replicas = replicas, .mode = HOTPOT_MRMW, .chunk_size = CHUNK };
 	int fd, err = 0;
@@ -319,7 +319,7 @@ static MAYBE_UNUSED int dataset_make(const struct space *s, int i, const char *n
 	return err;
 }
 
-static MAYBE_UNUSED int dataset_info(const char *path, struct hotpot_info *info)
+static __maybe_unused int dataset_info(const char *path, struct hotpot_info *info)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC), err = 0;
 
@@ -333,7 +333,7 @@ static MAYBE_UNUSED int dataset_info(const char *path, struct hotpot_info *info)
 }
 
 /* Bytes of a dataset as read(2) gives them on a node; 0 or an errno. */
-static MAYBE_UNUSED int peek(const char *path, uint64_t off, void *to, size_t len)
+static __maybe_unused int peek(const char *path, uint64_t off, void *to, size_t len)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC), err = 0;
 	ssize_t got;
@@ -349,7 +349,7 @@ static MAYBE_UNUSED int peek(const char *path, uint64_t off, void *to, size_t le
 	return err;
 }
 
-static MAYBE_UNUSED int poke(const char *path, uint64_t off, const void *from, size_t len)
+static __maybe_unused int poke(const char *path, uint64_t off, const void *from, size_t len)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC), err = 0;
 	ssize_t put;
@@ -366,7 +366,7 @@ static MAYBE_UNUSED int poke(const char *path, uint64_t off, const void *from, s
 }
 
 /* Whether a node reads these bytes there. */
-static MAYBE_UNUSED bool holds(const char *path, uint64_t off, const void *bytes, size_t len)
+static __maybe_unused bool holds(const char *path, uint64_t off, const void *bytes, size_t len)
 {
 	char *got = malloc(len);
 	int err = peek(path, off, got, len);
@@ -378,7 +378,7 @@ static MAYBE_UNUSED bool holds(const char *path, uint64_t off, const void *bytes
 	return same;
 }
 
-static MAYBE_UNUSED int commit_fd(int fd, const struct hotpot_area *areas, uint32_t nr, uint32_t replicas,
+static __maybe_unused int commit_fd(int fd, const struct hotpot_area *areas, uint32_t nr, uint32_t replicas,
 				  uint32_t timeout_ms, uint64_t *cid)
 {
 	struct hotpot_commit c = {
@@ -417,12 +417,12 @@ struct agent_answer {
 
 static sigjmp_buf agent_fault;
 
-static MAYBE_UNUSED void agent_on_fault(int sig)
+static __maybe_unused void agent_on_fault(int sig)
 {
 	siglongjmp(agent_fault, sig);
 }
 
-static MAYBE_UNUSED bool all_in(int fd, void *to, size_t len)
+static __maybe_unused bool all_in(int fd, void *to, size_t len)
 {
 	for (size_t done = 0; done < len;) {
 		ssize_t n = read(fd, (char *)to + done, len - done);
@@ -434,7 +434,7 @@ static MAYBE_UNUSED bool all_in(int fd, void *to, size_t len)
 	return true;
 }
 
-static MAYBE_UNUSED bool all_out(int fd, const void *from, size_t len)
+static __maybe_unused bool all_out(int fd, const void *from, size_t len)
 {
 	for (size_t done = 0; done < len;) {
 		ssize_t n = send(fd, (const char *)from + done, len - done, MSG_NOSIGNAL);
@@ -447,7 +447,7 @@ static MAYBE_UNUSED bool all_out(int fd, const void *from, size_t len)
 }
 
 /* memcpy that a fault turns into an errno: EFAULT (SIGBUS) or EACCES (SIGSEGV). */
-static MAYBE_UNUSED int careful_copy(volatile void *to, const volatile void *from, size_t len)
+static __maybe_unused int careful_copy(volatile void *to, const volatile void *from, size_t len)
 {
 	struct sigaction act = { .sa_handler = agent_on_fault }, bus, segv;
 	int sig;
@@ -462,7 +462,7 @@ static MAYBE_UNUSED int careful_copy(volatile void *to, const volatile void *fro
 	return sig == SIGBUS ? EFAULT : sig ? EACCES : 0;
 }
 
-static MAYBE_UNUSED void agent_serve(int sock, int file, char *map)
+static __maybe_unused void agent_serve(int sock, int file, char *map)
 {
 	struct agent_request rq;
 
@@ -507,7 +507,7 @@ static MAYBE_UNUSED void agent_serve(int sock, int file, char *map)
 }
 
 /* Starts an agent that maps `len` bytes of a dataset; 0 or an errno. */
-static MAYBE_UNUSED int agent_start(struct agent *a, const char *path, size_t len)
+static __maybe_unused int agent_start(struct agent *a, const char *path, size_t len)
 {
 	struct agent_answer hello = { .err = EPIPE };
 	int pair[2];
@@ -540,7 +540,7 @@ static MAYBE_UNUSED int agent_start(struct agent *a, const char *path, size_t le
 	return hello.err;
 }
 
-static MAYBE_UNUSED void agent_end(struct agent *a)
+static __maybe_unused void agent_end(struct agent *a)
 {
 	if (a->fd >= 0)
 		close(a->fd);
@@ -551,14 +551,14 @@ static MAYBE_UNUSED void agent_end(struct agent *a)
 }
 
 /* Sends without waiting: agents can be made to work at the same time. */
-static MAYBE_UNUSED void agent_ask(struct agent *a, struct agent_request rq, const void *payload, size_t len)
+static __maybe_unused void agent_ask(struct agent *a, struct agent_request rq, const void *payload, size_t len)
 {
 	all_out(a->fd, &rq, sizeof(rq));
 	if (len)
 		all_out(a->fd, payload, len);
 }
 
-static MAYBE_UNUSED int agent_hear(struct agent *a, uint64_t *value)
+static __maybe_unused int agent_hear(struct agent *a, uint64_t *value)
 {
 	struct agent_answer an;
 
@@ -569,7 +569,7 @@ static MAYBE_UNUSED int agent_hear(struct agent *a, uint64_t *value)
 	return an.err;
 }
 
-static MAYBE_UNUSED int agent_load(struct agent *a, uint64_t off, void *to, size_t len)
+static __maybe_unused int agent_load(struct agent *a, uint64_t off, void *to, size_t len)
 {
 	int err;
 
@@ -578,48 +578,48 @@ static MAYBE_UNUSED int agent_load(struct agent *a, uint64_t off, void *to, size
 	return all_in(a->fd, to, len) ? err : EPIPE;
 }
 
-static MAYBE_UNUSED int agent_store(struct agent *a, uint64_t off, const void *from, size_t len)
+static __maybe_unused int agent_store(struct agent *a, uint64_t off, const void *from, size_t len)
 {
 	agent_ask(a, (struct agent_request){ .op = AGENT_STORE, .off = off, .len = len }, from, len);
 	return agent_hear(a, NULL);
 }
 
 /* Areas bear offsets in the dataset here. */
-static MAYBE_UNUSED void agent_ask_commit(struct agent *a, const struct hotpot_area *areas, uint32_t nr,
+static __maybe_unused void agent_ask_commit(struct agent *a, const struct hotpot_area *areas, uint32_t nr,
 					  uint32_t replicas, uint32_t timeout_ms)
 {
 	agent_ask(a, (struct agent_request){ .op = AGENT_COMMIT, .nr = nr, .replicas = replicas,
 					     .timeout_ms = timeout_ms }, areas, nr * sizeof(*areas));
 }
 
-static MAYBE_UNUSED int agent_commit_areas(struct agent *a, const struct hotpot_area *areas, uint32_t nr,
+static __maybe_unused int agent_commit_areas(struct agent *a, const struct hotpot_area *areas, uint32_t nr,
 					   uint32_t replicas, uint32_t timeout_ms)
 {
 	agent_ask_commit(a, areas, nr, replicas, timeout_ms);
 	return agent_hear(a, NULL);
 }
 
-static MAYBE_UNUSED int agent_commit(struct agent *a, uint64_t off, uint64_t len)
+static __maybe_unused int agent_commit(struct agent *a, uint64_t off, uint64_t len)
 {
 	struct hotpot_area area = { off, len };
 
 	return agent_commit_areas(a, &area, 1, 0, 0);
 }
 
-static MAYBE_UNUSED int agent_msync(struct agent *a, uint64_t off, uint64_t len)
+static __maybe_unused int agent_msync(struct agent *a, uint64_t off, uint64_t len)
 {
 	agent_ask(a, (struct agent_request){ .op = AGENT_MSYNC, .off = off, .len = len }, NULL, 0);
 	return agent_hear(a, NULL);
 }
 
-static MAYBE_UNUSED int agent_fsync(struct agent *a)
+static __maybe_unused int agent_fsync(struct agent *a)
 {
 	agent_ask(a, (struct agent_request){ .op = AGENT_FSYNC }, NULL, 0);
 	return agent_hear(a, NULL);
 }
 
 /* Whether the agent loads these bytes there. */
-static MAYBE_UNUSED bool agent_holds(struct agent *a, uint64_t off, const void *bytes, size_t len)
+static __maybe_unused bool agent_holds(struct agent *a, uint64_t off, const void *bytes, size_t len)
 {
 	char *got = malloc(len);
 	int err = agent_load(a, off, got, len);

@@ -25,7 +25,7 @@
 
 /* --- network: namespaces lt1…, joined by a bridge, an rxe device in each --- */
 
-static MAYBE_UNUSED int net_need(int nr)
+static __maybe_unused int net_need(int nr)
 {
 	if (access(LITE_CONFIGFS, F_OK) && sh("modprobe rdma_lite || insmod \"$POTLUCK_MODULES\"/rdma_lite/rdma_lite.ko"))
 		return -1;
@@ -50,22 +50,22 @@ static MAYBE_UNUSED int net_need(int nr)
 	return 0;
 }
 
-static MAYBE_UNUSED void net_drop(void)
+static __maybe_unused void net_drop(void)
 {
 	for (int i = 1; i <= LITE_MAX_NODES; i++)
 		sh("ip netns exec lt%1$d rdma link del ltr%1$d; ip -n lt%1$d link del ltv%1$d; ip netns del lt%1$d", i);
 	sh("ip link del ltbr");
 }
 
-static MAYBE_UNUSED int link_cut(int i)  { return sh("ip link set ltp%d down", i); }
-static MAYBE_UNUSED int link_mend(int i)
+static __maybe_unused int link_cut(int i)  { return sh("ip link set ltp%d down", i); }
+static __maybe_unused int link_mend(int i)
 {
 	sh("tc qdisc del dev ltp%d root; ip netns exec lt%d tc qdisc del dev ltv%d root", i, i, i);
 	return sh("ip link set ltp%d up", i);
 }
 
 /* Both directions of node i's link, as tc netem understands it. */
-static MAYBE_UNUSED int link_netem(int i, const char *what)
+static __maybe_unused int link_netem(int i, const char *what)
 {
 	return sh("tc qdisc replace dev ltp%d root netem %s && "
 		  "ip netns exec lt%d tc qdisc replace dev ltv%d root netem %s", i, what, i, i, what);
@@ -73,7 +73,7 @@ static MAYBE_UNUSED int link_netem(int i, const char *what)
 
 /* --- nodes ------------------------------------------------------------------ */
 
-static MAYBE_UNUSED int node_attr(const char *node, const char *attr, const char *value)
+static __maybe_unused int node_attr(const char *node, const char *attr, const char *value)
 {
 	char path[256];
 
@@ -81,7 +81,7 @@ static MAYBE_UNUSED int node_attr(const char *node, const char *attr, const char
 	return put_text(path, value);
 }
 
-static MAYBE_UNUSED int node_attr_get(const char *node, const char *attr, char *value, size_t room)
+static __maybe_unused int node_attr_get(const char *node, const char *attr, char *value, size_t room)
 {
 	char path[256];
 
@@ -89,7 +89,7 @@ static MAYBE_UNUSED int node_attr_get(const char *node, const char *attr, char *
 	return get_text(path, value, room);
 }
 
-static MAYBE_UNUSED unsigned long long node_attr_number(const char *node, const char *attr)
+static __maybe_unused unsigned long long node_attr_number(const char *node, const char *attr)
 {
 	char value[64];
 
@@ -97,7 +97,7 @@ static MAYBE_UNUSED unsigned long long node_attr_number(const char *node, const 
 }
 
 /* A directory made in the namespace; 0 or an errno. */
-static MAYBE_UNUSED int node_make(const char *ns, const char *node)
+static __maybe_unused int node_make(const char *ns, const char *node)
 {
 	char path[256];
 	int before, err;
@@ -109,7 +109,7 @@ static MAYBE_UNUSED int node_make(const char *ns, const char *node)
 	return err;
 }
 
-static MAYBE_UNUSED int node_remove(const char *node)
+static __maybe_unused int node_remove(const char *node)
 {
 	char path[256];
 
@@ -118,7 +118,7 @@ static MAYBE_UNUSED int node_remove(const char *node)
 }
 
 /* All attributes of node lti as the private cluster has them, not powered. */
-static MAYBE_UNUSED int node_configure(int i)
+static __maybe_unused int node_configure(int i)
 {
 	char node[16], text[64];
 	int err;
@@ -137,7 +137,7 @@ static MAYBE_UNUSED int node_configure(int i)
 	return err ?: node_attr(node, "heartbeat_ms", LITE_HEARTBEAT_MS);
 }
 
-static MAYBE_UNUSED int node_power(int i, bool on)
+static __maybe_unused int node_power(int i, bool on)
 {
 	char node[16];
 
@@ -145,7 +145,7 @@ static MAYBE_UNUSED int node_power(int i, bool on)
 	return node_attr(node, "power", on ? "1" : "0");
 }
 
-static MAYBE_UNUSED int node_up(int i)
+static __maybe_unused int node_up(int i)
 {
 	char node[16];
 
@@ -153,7 +153,7 @@ static MAYBE_UNUSED int node_up(int i)
 	return node_make(node, node) ?: node_configure(i) ?: node_power(i, true);
 }
 
-static MAYBE_UNUSED void node_down(int i)
+static __maybe_unused void node_down(int i)
 {
 	char node[16];
 
@@ -163,7 +163,7 @@ static MAYBE_UNUSED void node_down(int i)
 }
 
 /* /dev/rdma_lite as seen from a namespace; a descriptor, or -1 and errno. */
-static MAYBE_UNUSED int lite_open(const char *ns, int flags)
+static __maybe_unused int lite_open(const char *ns, int flags)
 {
 	int before = netns_enter(ns);
 	int fd = open(LITE_DEVICE, O_RDWR | O_CLOEXEC | flags);
@@ -176,7 +176,7 @@ static MAYBE_UNUSED int lite_open(const char *ns, int flags)
 
 /* --- maps ------------------------------------------------------------------- */
 
-static MAYBE_UNUSED struct rdma_lite_map_node map_entry(int i)
+static __maybe_unused struct rdma_lite_map_node map_entry(int i)
 {
 	struct rdma_lite_map_node n = {
 		.id = i,
@@ -192,7 +192,7 @@ static MAYBE_UNUSED struct rdma_lite_map_node map_entry(int i)
 	return n;
 }
 
-static MAYBE_UNUSED int map_set(int fd, uint64_t epoch, struct rdma_lite_map_node *nodes, uint32_t nr)
+static __maybe_unused int map_set(int fd, uint64_t epoch, struct rdma_lite_map_node *nodes, uint32_t nr)
 {
 	struct rdma_lite_map map = {
 		.epoch = epoch,
@@ -204,7 +204,7 @@ static MAYBE_UNUSED int map_set(int fd, uint64_t epoch, struct rdma_lite_map_nod
 }
 
 /* Entries of the map in force, or -1 and errno. */
-static MAYBE_UNUSED int map_get(int fd, uint64_t *epoch, struct rdma_lite_map_node *nodes, uint32_t room)
+static __maybe_unused int map_get(int fd, uint64_t *epoch, struct rdma_lite_map_node *nodes, uint32_t room)
 {
 	struct rdma_lite_map map = { .nr_nodes = room, .nodes = (uintptr_t)nodes };
 
@@ -217,7 +217,7 @@ static MAYBE_UNUSED int map_get(int fd, uint64_t *epoch, struct rdma_lite_map_no
 
 /* --- ping ------------------------------------------------------------------- */
 
-static MAYBE_UNUSED int lite_ping(int fd, uint32_t node, uint32_t len, uint32_t timeout_ms)
+static __maybe_unused int lite_ping(int fd, uint32_t node, uint32_t len, uint32_t timeout_ms)
 {
 	struct rdma_lite_ping ping = { .node = node, .len = len, .timeout_ms = timeout_ms };
 
@@ -225,7 +225,7 @@ static MAYBE_UNUSED int lite_ping(int fd, uint32_t node, uint32_t len, uint32_t 
 }
 
 /* Pings until an answer comes: after a new map or a mended link. */
-static MAYBE_UNUSED bool lite_reachable(int fd, uint32_t node, int limit_ms)
+static __maybe_unused bool lite_reachable(int fd, uint32_t node, int limit_ms)
 {
 	return EVENTUALLY(limit_ms, lite_ping(fd, node, 8, 1000) == 0);
 }
@@ -233,7 +233,7 @@ static MAYBE_UNUSED bool lite_reachable(int fd, uint32_t node, int limit_ms)
 /* --- events ----------------------------------------------------------------- */
 
 /* Waits for an event of a type (and node, if not 0); whether it came. */
-static MAYBE_UNUSED bool event_wait(int fd, uint32_t type, uint32_t node, int limit_ms,
+static __maybe_unused bool event_wait(int fd, uint32_t type, uint32_t node, int limit_ms,
 				    struct rdma_lite_event *out)
 {
 	int64_t until = now_ms() + limit_ms;
@@ -265,7 +265,7 @@ struct cluster {
 };
 
 /* Publishes c->map on all nodes that are open, with the next epoch. */
-static MAYBE_UNUSED int cluster_publish(struct cluster *c)
+static __maybe_unused int cluster_publish(struct cluster *c)
 {
 	int err = 0;
 
@@ -276,7 +276,7 @@ static MAYBE_UNUSED int cluster_publish(struct cluster *c)
 	return err;
 }
 
-static MAYBE_UNUSED void cluster_down(struct cluster *c)
+static __maybe_unused void cluster_down(struct cluster *c)
 {
 	for (int i = 1; i <= c->nr; i++) {
 		link_mend(i);
@@ -288,7 +288,7 @@ static MAYBE_UNUSED void cluster_down(struct cluster *c)
 		node_down(i);
 }
 
-static MAYBE_UNUSED int cluster_up(struct cluster *c, int nr)
+static __maybe_unused int cluster_up(struct cluster *c, int nr)
 {
 	int err;
 

@@ -33,13 +33,12 @@
 #undef TEST_TIMEOUT_DEFAULT
 #define TEST_TIMEOUT_DEFAULT 120
 
-#define MAYBE_UNUSED __attribute__((unused))
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 /* The errno of a call that is expected to fail; 0 when it did not. */
 #define ERRNO_OF(call) ((call) < 0 ? errno : 0)
 
-static MAYBE_UNUSED int64_t now_ms(void)
+static __maybe_unused int64_t now_ms(void)
 {
 	struct timespec t;
 
@@ -47,7 +46,7 @@ static MAYBE_UNUSED int64_t now_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-static MAYBE_UNUSED void sleep_ms(unsigned int ms)
+static __maybe_unused void sleep_ms(unsigned int ms)
 {
 	struct timespec t = { ms / 1000, (ms % 1000) * 1000000L };
 
@@ -56,7 +55,7 @@ static MAYBE_UNUSED void sleep_ms(unsigned int ms)
 }
 
 /* A number out of the environment, as POTLUCK_ROUNDS. */
-static MAYBE_UNUSED unsigned long env_number(const char *name, unsigned long otherwise)
+static __maybe_unused unsigned long env_number(const char *name, unsigned long otherwise)
 {
 	const char *value = getenv(name);
 
@@ -64,7 +63,7 @@ static MAYBE_UNUSED unsigned long env_number(const char *name, unsigned long oth
 }
 
 /* Runs a shell command quietly; its exit status. */
-static MAYBE_UNUSED __attribute__((format(printf, 1, 2))) int sh(const char *fmt, ...)
+static __maybe_unused __printf(1, 2) int sh(const char *fmt, ...)
 {
 	char cmd[2048];
 	va_list ap;
@@ -81,7 +80,7 @@ static MAYBE_UNUSED __attribute__((format(printf, 1, 2))) int sh(const char *fmt
 }
 
 /* Writes a text to a file that exists (sysfs, configfs); 0 or an errno. */
-static MAYBE_UNUSED int put_text(const char *path, const char *text)
+static __maybe_unused int put_text(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
 	ssize_t done;
@@ -99,7 +98,7 @@ static MAYBE_UNUSED int put_text(const char *path, const char *text)
 }
 
 /* First line of a file, without its newline; 0 or an errno. */
-static MAYBE_UNUSED int get_text(const char *path, char *text, size_t room)
+static __maybe_unused int get_text(const char *path, char *text, size_t room)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t len;
@@ -120,7 +119,7 @@ static MAYBE_UNUSED int get_text(const char *path, char *text, size_t room)
  * Network namespaces. A process steps into one and back; what it opens or
  * makes in between belongs to that one.
  */
-static MAYBE_UNUSED int netns_enter(const char *name)
+static __maybe_unused int netns_enter(const char *name)
 {
 	char path[128];
 	int here = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
@@ -136,7 +135,7 @@ static MAYBE_UNUSED int netns_enter(const char *name)
 	return here;
 }
 
-static MAYBE_UNUSED void netns_leave(int before)
+static __maybe_unused void netns_leave(int before)
 {
 	if (setns(before, CLONE_NEWNET) < 0) {
 		perror("setns");
@@ -145,7 +144,7 @@ static MAYBE_UNUSED void netns_leave(int before)
 	close(before);
 }
 
-static MAYBE_UNUSED bool netns_exists(const char *name)
+static __maybe_unused bool netns_exists(const char *name)
 {
 	char path[128];
 
@@ -157,7 +156,7 @@ static MAYBE_UNUSED bool netns_exists(const char *name)
  * The kernel log: mark, do, then count the lines of warning level or worse
  * that begin with the module's name.
  */
-static MAYBE_UNUSED int kmsg_mark(void)
+static __maybe_unused int kmsg_mark(void)
 {
 	int fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 
@@ -166,7 +165,7 @@ static MAYBE_UNUSED int kmsg_mark(void)
 	return fd;
 }
 
-static MAYBE_UNUSED int kmsg_complaints(int fd, const char *module, char *last, size_t room)
+static __maybe_unused int kmsg_complaints(int fd, const char *module, char *last, size_t room)
 {
 	char line[8192];
 	ssize_t len;
@@ -223,13 +222,13 @@ static MAYBE_UNUSED int kmsg_complaints(int fd, const char *module, char *last, 
 	_ok; })
 
 /* A page that faults whichever way it is touched. */
-static MAYBE_UNUSED void *bad_pointer(void)
+static __maybe_unused void *bad_pointer(void)
 {
 	return mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
 /* Bytes that depend on a seed and on their place, so that a shift shows. */
-static MAYBE_UNUSED void fill(void *to, size_t len, uint64_t seed)
+static __maybe_unused void fill(void *to, size_t len, uint64_t seed)
 {
 	unsigned char *p = to;
 	uint64_t x = seed * 0x9e3779b97f4a7c15ULL + 0x1234567;

@@ -262,7 +262,7 @@ int main(int argc, char **argv)
 	else if (!strcmp(what, "sweep") && argc == 5)
 		sweep(argv[2], atol(argv[3]), ns, count);
 	else {
-		fprintf(stderr, "probe: see the top of tools/bench.d/probe.c\n");
+		fprintf(stderr, "usage: see the top of the source\n");
 		return 2;
 	}
 	report(ns, count);
