@@ -99,6 +99,8 @@ pub enum Action<'a> {
         /// Pages; may reach beyond the end of the dataset.
         count: u64,
     },
+    /// The same for all pages of all datasets.
+    UnmapAll,
 }
 
 /// What a fault maps.
@@ -160,6 +162,15 @@ impl Ticket {
     }
 }
 
+/// How to sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sleep {
+    /// A fatal signal ends it.
+    Killable,
+    /// Only what is waited for ends it, which other steps on this node will bring soon.
+    Uninterruptible,
+}
+
 /// Wait queues of a mount.
 pub const NR_QUEUES: usize = 16;
 
@@ -200,8 +211,8 @@ pub trait Host {
     fn map(&self, key: PageKey, to: Mapping) -> impl Future<Output = Result>;
 
     /// Sleeps until `ticket` is due ([`Node::is_due`]) or the time is `until`.
-    /// `EINTR` when a fatal signal is pending.
-    fn wait(&self, ticket: Ticket, until: u64) -> impl Future<Output = Result>;
+    /// `EINTR` when a fatal signal is pending, but only for [`Sleep::Killable`].
+    fn wait(&self, ticket: Ticket, until: u64, sleep: Sleep) -> impl Future<Output = Result>;
 
     /// Prints a line for the operator (the host adds which mount it is).
     fn log(&self, level: Level, line: core::fmt::Arguments<'_>);

@@ -68,19 +68,22 @@ pub mod background;
 pub mod barrier;
 pub mod cluster;
 pub mod commit;
+pub mod commit_node;
 pub mod data_node;
 pub mod fault;
 pub mod format;
+pub mod freeze;
 pub mod handler;
 pub mod host;
 pub mod info;
-pub mod log_space;
 pub mod msg;
 pub mod names;
 pub mod node;
 pub mod owner;
 pub mod pages;
+pub mod persist;
 pub mod recovery;
+pub mod replicate;
 pub mod space;
 
 use core::{

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the mount's worker does: it tells, asks and repeats, until nothing is
+//! left in doubt.
+
+use super::{
+    commit_node, data_node,
+    format::Cid,
+    handler,
+    host::{Host, PageKey},
+    msg::{AskOutcome, Copied, Forget, Hello, Inventory, Outcome, Settle, Verdict},
+    names,
+    node::{Commit, Node, Notice, NoticeKind, TxnState},
+    owner, persist,
+};
+use kernel::prelude::*;
+
+/// Pause between two runs when something is left to do, and when nothing is; ns.
+const SOON: u64 = 50_000_000;
+const LATER: u64 = 1_000_000_000;
+/// How old a doubt is before somebody is asked, ns.
+const DOUBT: u64 = 100_000_000;
+/// Copies asked about at once, and commits told at once.
+const BATCH: usize = 64;
+
+/// One round. Returns when the next should be, unless the worker's queue is woken before.
+pub async fn run<H: Host>(host: &H) -> u64 {
+    if host.with(|node| node.check_ready()).is_err() {
+        return host.now() + LATER;
+    }
+    // What does not succeed now is tried again in the next round.
+    let mut left = false;
+    left |= greet(host).await.is_err();
+    left |= match host.with(|node| node.names.stale) {
+        true => names::synchronize(host, soon(host)).await.is_err(),
+        false => false,
+    };
+    left |= names::send_unsent(host, soon(host)).await.is_err();
+    left |= publish_decided(host).await.is_err();
+    left |= deliver(host).await.is_err();
+    left |= ask_outcomes(host).await.is_err();
+    left |= ask_owners(host).await.is_err();
+    let now = host.now();
+    left |= host.with(|node| {
+        node.barriers.expire(now);
+        node.expire_incoming(now);
+        node.has_doubts()
+    });
+    now + if left { SOON } else { LATER }
+}
+
+fn soon<H: Host>(host: &H) -> u64 {
+    handler::call_until(host, u64::MAX)
+}
+
+impl Node {
+    /// Data whose `Prepare` never came.
+    fn expire_incoming(&mut self, now: u64) {
+        let limit = self.config.timeout.saturating_mul(4);
+        while let Some(cid) = self
+            .incoming
+            .iter()
+            .find(|(_, incoming)| incoming.since.saturating_add(limit) < now)
+            .map(|(cid, _)| *cid)
+        {
+            self.incoming.remove(&cid);
+        }
+    }
+
+    /// Whether the worker has something to do that nobody will wake it for.
+    fn has_doubts(&self) -> bool {
+        !self.guests.is_empty()
+            || !self.notices.is_empty()
+            || self.names.stale
+            || !self.names.unsent.is_empty()
+            || self.unfenced.iter().any(|(id, _)| self.is_up(*id))
+            || self
+                .commits
+                .values()
+                .any(|commit| matches!(commit, Commit::Decided { .. }))
+            || self
+                .txns
+                .values()
+                .any(|txn| txn.state == TxnState::Prepared)
+    }
+}
+
+/// Tells other nodes that we are new, until each has answered.
+async fn greet<H: Host>(host: &H) -> Result {
+    let ids = host.with(|node| {
+        let mut ids = KVec::new();
+        for id in node.unfenced.iter().filter(|(id, _)| node.is_up(*id)) {
+            ids.push(*id, GFP_KERNEL)?;
+        }
+        Ok::<_, Error>(ids)
+    })?;
+    let mut result = Ok(());
+    for (id, restarted) in &ids {
+        let hello = Hello {
+            restarted: *restarted,
+        };
+        let answer = handler::ask(host, *id, &hello, soon(host)).await;
+        match answer.map_err(handler::errno) {
+            // Not mounted: it has nothing that it could read.
+            Ok(()) | Err(EHOSTDOWN) => host.with(|node| {
+                node.unfenced.retain(|(other, _)| other != id);
+                node.wake(super::node::GENERAL);
+            }),
+            Err(error) => result = Err(error),
+        }
+    }
+    result
+}
+
+/// Brings commits that we decided to the owners that have not published yet.
+async fn publish_decided<H: Host>(host: &H) -> Result {
+    let mut cids = KVec::new();
+    host.with(|node| {
+        let Node { commits, .. } = node;
+        for (cid, commit) in commits.iter_mut() {
+            if let Commit::Decided { busy, .. } = commit {
+                if !*busy {
+                    *busy = true;
+                    cids.push(*cid, GFP_KERNEL)?;
+                }
+            }
+        }
+        Ok::<_, Error>(())
+    })?;
+    let mut result = Ok(());
+    for cid in &cids {
+        let until = host.now() + SOON;
+        let told = commit_node::tell_owners(host, *cid, until).await;
+        data_node::finish(host, *cid, true).await?;
+        result = result.and(told);
+    }
+    result
+}
+
+/// Delivers notices, all of one node at once.
+async fn deliver<H: Host>(host: &H) -> Result {
+    let mut nodes: KVec<u32> = KVec::new();
+    host.with(|node| {
+        for notice in &node.notices {
+            if !nodes.contains(&notice.node) && node.is_up(notice.node) {
+                nodes.push(notice.node, GFP_KERNEL)?;
+            }
+        }
+        Ok::<_, Error>(())
+    })?;
+    let mut result = Ok(());
+    for dst in &nodes {
+        let mut batch: KVec<Notice> = KVec::new();
+        host.with(|node| {
+            let theirs = node.notices.iter().filter(|notice| notice.node == *dst);
+            for notice in theirs.take(BATCH) {
+                batch.push(*notice, GFP_KERNEL)?;
+            }
+            Ok::<_, Error>(())
+        })?;
+        let of = |kind: NoticeKind| {
+            let mut cids: KVec<Cid> = KVec::new();
+            for notice in batch.iter().filter(|notice| notice.kind == kind) {
+                cids.push(notice.cid, GFP_KERNEL)?;
+            }
+            Ok::<_, Error>(cids)
+        };
+        let settle = Settle {
+            committed: of(NoticeKind::Committed)?,
+            aborted: of(NoticeKind::Aborted)?,
+        };
+        let forget = Forget {
+            aborted: of(NoticeKind::GiveUp)?,
+            released: of(NoticeKind::Release)?,
+        };
+        let mut told = Ok(());
+        if !settle.committed.is_empty() || !settle.aborted.is_empty() {
+            told = handler::ask(host, *dst, &settle, soon(host)).await;
+        }
+        if told.is_ok() && (!forget.aborted.is_empty() || !forget.released.is_empty()) {
+            told = handler::ask(host, *dst, &forget, soon(host)).await;
+        }
+        match told.map_err(handler::errno) {
+            Ok(()) => host.with(|node| node.notices.retain(|notice| !batch.contains(notice))),
+            Err(error) => result = Err(error),
+        }
+    }
+    result
+}
+
+/// Asks committing nodes about commits that we have promised and not heard of again.
+async fn ask_outcomes<H: Host>(host: &H) -> Result {
+    let now = host.now();
+    let mut cids = KVec::new();
+    host.with(|node| {
+        for (cid, txn) in node.txns.iter_mut() {
+            if txn.state == TxnState::Prepared && txn.since.saturating_add(DOUBT) <= now {
+                txn.since = now;
+                cids.push(*cid, GFP_KERNEL)?;
+            }
+        }
+        Ok::<_, Error>(())
+    })?;
+    let us = host.with(|node| node.id());
+    let mut result = Ok(());
+    for cid in &cids {
+        let cn = u32::from(cid.node());
+        let answer = match cn == us {
+            true => owner::on_ask_outcome(host, *cid),
+            false => handler::ask(host, cn, &AskOutcome { cid: *cid }, soon(host))
+                .await
+                .map_err(handler::errno),
+        };
+        match answer {
+            Ok(Outcome::Committed) => owner::publish(host, *cid).await?,
+            Ok(Outcome::Aborted) => owner::give_up(host, *cid).await?,
+            Ok(Outcome::Pending) => {}
+            Err(error) => result = Err(error),
+        }
+    }
+    result
+}
+
+/// Asks owners about staged versions in doubt, and about copies that are not valid (some at a time).
+async fn ask_owners<H: Host>(host: &H) -> Result {
+    let now = host.now();
+    let mut asks: KVec<(u32, PageKey, Copied, u32)> = KVec::new();
+    host.with(|node| {
+        for (cid, keys) in node.guests.iter() {
+            for key in keys {
+                let Some(page) = node.pages.get(*key) else {
+                    continue;
+                };
+                let old = page
+                    .staged
+                    .iter()
+                    .find(|s| s.cid == *cid && s.ready && s.since.saturating_add(DOUBT) <= now);
+                if let (Some(staged), Ok(owner)) = (old, node.owner(*key)) {
+                    if !node.is_greeted(owner) {
+                        continue;
+                    }
+                    let copied = Copied {
+                        key: *key,
+                        version: staged.version,
+                        cid: *cid,
+                        staged: true,
+                    };
+                    asks.push((owner, *key, copied, page.sequence), GFP_KERNEL)?;
+                }
+            }
+        }
+        node.stale_copies(&mut asks)
+    })?;
+    let mut owners: KVec<u32> = KVec::new();
+    for (owner, ..) in &asks {
+        if !owners.contains(owner) {
+            owners.push(*owner, GFP_KERNEL)?;
+        }
+    }
+    let mut result = Ok(());
+    for owner in &owners {
+        let begun = host.with(|node| node.generation);
+        let mut copies = KVec::new();
+        let mut sequences = KVec::new();
+        for (_, _, copied, sequence) in asks.iter().filter(|ask| ask.0 == *owner).take(BATCH) {
+            copies.push(*copied, GFP_KERNEL)?;
+            sequences.push(*sequence, GFP_KERNEL)?;
+        }
+        let inventory = Inventory { copies };
+        match handler::ask(host, *owner, &inventory, soon(host)).await {
+            Ok(verdicts) => {
+                let copies = inventory.copies.iter().zip(&sequences);
+                for ((copied, sequence), verdict) in copies.zip(&verdicts) {
+                    heed(host, copied, *sequence, begun, *verdict).await?;
+                }
+            }
+            Err(error) => result = Err(handler::errno(error)),
+        }
+    }
+    result
+}
+
+impl Node {
+    /// Some copies that are not valid, and from which on to look the next time.
+    fn stale_copies(&mut self, asks: &mut KVec<(u32, PageKey, Copied, u32)>) -> Result {
+        let us = self.id();
+        let mut at = self.inventory;
+        let mut looked = 0;
+        let mut found = 0;
+        while looked < 64 * BATCH && found < BATCH {
+            let Some((key, page)) = self.pages.next(at) else {
+                at = PageKey {
+                    dataset: 0,
+                    page: 0,
+                };
+                break;
+            };
+            looked += 1;
+            at = PageKey {
+                page: key.page.saturating_add(1),
+                ..key
+            };
+            let idle = page.staged.is_empty() && !page.fetching && page.busy == 0;
+            let Some(clean) = page.clean.filter(|clean| !clean.valid && idle) else {
+                continue;
+            };
+            match self.owner(key) {
+                Ok(owner) if owner != us && self.is_up(owner) && self.is_greeted(owner) => {
+                    let copied = Copied {
+                        key,
+                        version: clean.version,
+                        cid: clean.cid,
+                        staged: false,
+                    };
+                    asks.push((owner, key, copied, page.sequence), GFP_KERNEL)?;
+                    found += 1;
+                }
+                _ => {}
+            }
+        }
+        self.inventory = at;
+        Ok(())
+    }
+}
+
+/// Does with a copy what its owner said.
+async fn heed<H: Host>(
+    host: &H,
+    copied: &Copied,
+    sequence: u32,
+    begun: u64,
+    verdict: Verdict,
+) -> Result {
+    let key = copied.key;
+    match (verdict, copied.staged) {
+        (Verdict::Later, _) => Ok(()),
+        (verdict, true) => {
+            persist::settle(host, copied.cid, &[key], verdict == Verdict::Right).await?;
+            host.with(|node| {
+                if let Some(keys) = node.guests.get_mut(&copied.cid) {
+                    keys.retain(|other| *other != key);
+                    if keys.is_empty() {
+                        node.guests.remove(&copied.cid);
+                    }
+                }
+            });
+            Ok(())
+        }
+        (verdict, false) => {
+            let drop = host.with(|node| {
+                let same = node.generation == begun;
+                let Some(page) = node.pages.get_mut(key) else {
+                    return false;
+                };
+                let same = same && page.sequence == sequence;
+                match &mut page.clean {
+                    Some(clean) if clean.version == copied.version && !clean.valid => {
+                        if verdict == Verdict::Right {
+                            clean.valid = same;
+                            return false;
+                        }
+                        page.dirty.is_none() && !page.is_blocked()
+                    }
+                    _ => false,
+                }
+            });
+            match drop {
+                true => persist::drop_clean(host, key).await,
+                false => Ok(()),
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What processes ask to be made durable and visible: HOTPOT_IOC_COMMIT, msync and
+//! fsync, write(2).
+
+use super::{
+    area::{self, Area, ByteRange, Span},
+    commit_node,
+    fault::{self, PAUSE},
+    format::{
+        dataset::{DatasetRecord, Mode},
+        Cid, Timestamp, PAGE_BYTES, PAGE_SIZE,
+    },
+    freeze::{self, Frozen},
+    host::{Host, Level, PageKey, Piece},
+    names,
+};
+use kernel::prelude::*;
+
+/// Most bytes of one [`write`].
+pub const MAX_WRITE: usize = 1 << 20;
+
+/// What became of a commit.
+#[derive(Debug)]
+pub struct Committed {
+    /// Its id; 0 when it did not even get one.
+    pub cid: Cid,
+    /// `Ok`: durable at all copies, and nobody reads what was before. `EINPROGRESS`: not known.
+    /// Any other error: nothing was published.
+    pub result: Result,
+}
+
+impl Committed {
+    fn failed(error: Error) -> Self {
+        Self {
+            cid: Cid(0),
+            result: Err(error),
+        }
+    }
+}
+
+/// Publishes the bytes of `ranges` that are dirty here. `replicas` 0 is the dataset's degree.
+pub async fn commit<H: Host>(
+    host: &H,
+    dataset: u64,
+    ranges: &[ByteRange],
+    replicas: u32,
+    until: u64,
+) -> Committed {
+    match try_commit(host, dataset, ranges, replicas, until).await {
+        Ok(committed) => committed,
+        Err(error) => Committed::failed(error),
+    }
+}
+
+async fn try_commit<H: Host>(
+    host: &H,
+    dataset: u64,
+    ranges: &[ByteRange],
+    replicas: u32,
+    until: u64,
+) -> Result<Committed> {
+    let record = record_of(host, dataset)?;
+    let spans = area::split(dataset, record.size, ranges)?;
+    let keys = keys_of(&spans)?;
+    let frozen = freeze::freeze(host, keys, &spans, until).await?;
+    let committed = match dirty_areas(host, &spans) {
+        Ok(areas) => publish(host, &frozen, &areas, degree(replicas, &record), until).await,
+        Err(error) => Committed::failed(error),
+    };
+    freeze::thaw(host, frozen);
+    Ok(committed)
+}
+
+/// Publishes all dirty bytes of a range, as one commit.
+pub async fn sync<H: Host>(host: &H, dataset: u64, range: ByteRange, until: u64) -> Committed {
+    match try_sync(host, dataset, range, until).await {
+        Ok(committed) => committed,
+        Err(error) => Committed::failed(error),
+    }
+}
+
+async fn try_sync<H: Host>(
+    host: &H,
+    dataset: u64,
+    range: ByteRange,
+    until: u64,
+) -> Result<Committed> {
+    let record = record_of(host, dataset)?;
+    let end = range.offset.saturating_add(range.len).min(record.size);
+    let mut keys = KVec::new();
+    host.with(|node| {
+        let mut at = PageKey {
+            dataset,
+            page: range.offset / PAGE_BYTES,
+        };
+        while let Some((key, page)) = node.pages.next(at) {
+            if key.dataset != dataset || key.page.saturating_mul(PAGE_BYTES) >= end {
+                break;
+            }
+            if page.dirty.is_some() {
+                keys.push(key, GFP_KERNEL)?;
+            }
+            at.page = key.page + 1;
+        }
+        Ok::<_, Error>(())
+    })?;
+    if keys.is_empty() {
+        return Ok(Committed {
+            cid: Cid(0),
+            result: Ok(()),
+        });
+    }
+    let frozen = freeze::freeze(host, keys, &[], until).await?;
+    let committed = match changed_areas(host, &frozen.keys, end) {
+        Ok(areas) => publish(host, &frozen, &areas, record.replicas, until).await,
+        Err(error) => Committed::failed(error),
+    };
+    freeze::thaw(host, frozen);
+    Ok(committed)
+}
+
+/// Publishes bytes, at most [`MAX_WRITE`] (EFBIG), and has the dataset reach over them.
+pub async fn write<H: Host>(
+    host: &H,
+    dataset: u64,
+    offset: u64,
+    bytes: &[u8],
+    time: Timestamp,
+    until: u64,
+) -> Result {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    if bytes.len() > MAX_WRITE {
+        return Err(EFBIG);
+    }
+    let record = record_of(host, dataset)?;
+    let end = offset.checked_add(bytes.len() as u64).ok_or(EFBIG)?;
+    if end > record.size {
+        names::extend(host, dataset, end, time, until).await?;
+    }
+    let range = ByteRange {
+        offset,
+        len: bytes.len() as u64,
+    };
+    let spans = area::split(dataset, end.max(record.size), &[range])?;
+    let mut areas = KVec::with_capacity(spans.len(), GFP_KERNEL)?;
+    let mut rest = Piece::Bytes(bytes);
+    for span in &spans {
+        let len = usize::from(span.len);
+        areas.push(
+            Area {
+                key: span.key,
+                offset: span.offset,
+                bytes: rest.part(0, len),
+            },
+            GFP_KERNEL,
+        )?;
+        rest = rest.part(len, rest.len());
+    }
+    let frozen = freeze::freeze(host, keys_of(&spans)?, &[], until).await?;
+    let result = loop {
+        let result = publish(host, &frozen, &areas, record.replicas, until)
+            .await
+            .result;
+        let now = host.now();
+        if result != Err(EAGAIN) || now + PAUSE >= until {
+            break result;
+        }
+        // Two writers of the same bytes: one after the other.
+        let ticket = host.with(|node| node.ticket(super::node::GENERAL));
+        if let Err(error) = fault::wait(host, ticket, now + PAUSE).await {
+            if error == EINTR {
+                break Err(EINTR);
+            }
+        }
+    };
+    freeze::thaw(host, frozen);
+    result
+}
+
+/// Commits areas of frozen pages and brings their dirty copies up to it.
+async fn publish<H: Host>(
+    host: &H,
+    frozen: &Frozen,
+    areas: &[Area<'_>],
+    replicas: u32,
+    until: u64,
+) -> Committed {
+    let committed = commit_node::run(host, areas, replicas, until).await;
+    if committed.result.is_ok() {
+        for key in &frozen.keys {
+            let from = areas.partition_point(|area| area.key < *key);
+            let to = areas.partition_point(|area| area.key <= *key);
+            let these = areas.get(from..to).unwrap_or(&[]);
+            if let Err(error) = freeze::rebase(host, *key, these).await {
+                // It is published; the page here just stays dirty.
+                host.log(
+                    Level::Warning,
+                    format_args!(
+                        "page {} of dataset {} keeps its dirty copy after commit {:#x}: {error:?}",
+                        key.page, key.dataset, committed.cid.0
+                    ),
+                );
+            }
+        }
+    }
+    committed
+}
+
+/// EOPNOTSUPP for datasets that this version cannot commit.
+fn record_of<H: Host>(host: &H, dataset: u64) -> Result<DatasetRecord> {
+    let record = host.with(|node| {
+        node.check_ready()?;
+        Ok::<_, Error>(node.names.get(dataset)?.try_clone()?)
+    })?;
+    if record.mode == Mode::Mrsw {
+        host.log(
+            Level::Warning,
+            format_args!("dataset {dataset} is MRSW, which is not supported yet"),
+        );
+        return Err(EOPNOTSUPP);
+    }
+    Ok(record)
+}
+
+fn degree(asked: u32, record: &DatasetRecord) -> u32 {
+    match asked {
+        0 => record.replicas,
+        asked => asked,
+    }
+}
+
+fn keys_of(spans: &[Span]) -> Result<KVec<PageKey>> {
+    let mut keys: KVec<PageKey> = KVec::new();
+    for span in spans {
+        if keys.last() != Some(&span.key) {
+            keys.push(span.key, GFP_KERNEL)?;
+        }
+    }
+    Ok(keys)
+}
+
+/// Of `spans`, the ones in pages with a dirty copy; of frozen pages.
+fn dirty_areas<H: Host>(host: &H, spans: &[Span]) -> Result<KVec<Area<'static>>> {
+    let mut areas = KVec::new();
+    host.with(|node| {
+        let geometry = node.geometry();
+        for span in spans {
+            if let Some(dirty) = node.pages.get(span.key).and_then(|page| page.dirty) {
+                areas.push(area_at(span, geometry.page(dirty.pm)), GFP_KERNEL)?;
+            }
+        }
+        Ok(areas)
+    })
+}
+
+fn area_at(span: &Span, page: u64) -> Area<'static> {
+    Area {
+        key: span.key,
+        offset: span.offset,
+        bytes: Piece::Pm {
+            offset: page + u64::from(span.offset),
+            len: usize::from(span.len),
+        },
+    }
+}
+
+/// All bytes of frozen pages in which the dirty copy differs from its base, up to `end`.
+fn changed_areas<H: Host>(host: &H, keys: &[PageKey], end: u64) -> Result<KVec<Area<'static>>> {
+    let mut areas = KVec::new();
+    let mut new = KVec::from_elem(0u8, PAGE_SIZE, GFP_KERNEL)?;
+    let mut old = KVec::from_elem(0u8, PAGE_SIZE, GFP_KERNEL)?;
+    for key in keys {
+        let found = host.with(|node| {
+            let dirty = node.pages.get(*key)?.dirty?;
+            Some((dirty, node.geometry()))
+        });
+        let Some((dirty, geometry)) = found else {
+            continue;
+        };
+        host.read(geometry.page(dirty.pm), &mut new)?;
+        match dirty.base {
+            Some(base) => host.read(geometry.page(base), &mut old)?,
+            None => old.fill(0),
+        }
+        let begin = key.page * PAGE_BYTES;
+        let len = end.saturating_sub(begin).min(PAGE_BYTES) as usize;
+        let changed = area::differences(
+            *key,
+            new.get(..len).unwrap_or(&[]),
+            old.get(..len).unwrap_or(&[]),
+        )?;
+        for span in &changed {
+            areas.push(area_at(span, geometry.page(dirty.pm)), GFP_KERNEL)?;
+        }
+    }
+    Ok(areas)
+}

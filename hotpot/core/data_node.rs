@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Data node (DN): keeps copies for the owners of pages.
+
+use super::{
+    area::Area,
+    cluster::Sender,
+    format::{slot, Cid, PageVersion, PAGE_SIZE},
+    host::{Action, Host, PageKey, Piece},
+    msg::{Settle, Stage, StagePage, Staging},
+    node::Node,
+    pages::Staged,
+    persist::{self, NewPage},
+};
+use kernel::prelude::*;
+
+/// How a page of a `Stage` is to be made.
+enum Plan {
+    Done(Staging),
+    /// Drop the copy that is here.
+    Drop,
+    /// Into this PM page, from this clean copy (else from the message).
+    Build {
+        pm: u64,
+        from: Option<u64>,
+    },
+}
+
+impl Node {
+    fn plan_stage(&mut self, from: Sender, cid: Cid, stage: &StagePage, now: u64) -> Result<Plan> {
+        let generation = match self.is_greeted(from.node) {
+            true => self.generation,
+            false => u64::MAX,
+        };
+        let page = self.pages.entry(stage.key)?;
+        // Whatever answer about this page is on its way to us may be older than this commit.
+        page.sequence = page.sequence.wrapping_add(1);
+        if page.staged.iter().any(|staged| staged.cid == cid) {
+            return Err(EALREADY);
+        }
+        let base = stage.version.saturating_sub(1);
+        if page.clean.is_some_and(|clean| clean.version > base) {
+            // A message from the past: the commit was given up long ago.
+            return Err(ESTALE);
+        }
+        let keep = stage.must || page.dirty.is_some() || page.frozen;
+        let from = match page.clean {
+            _ if stage.whole || base == 0 => None,
+            Some(clean) if clean.version == base => clean.pm,
+            _ if keep => return Ok(Plan::Done(Staging::NeedWhole)),
+            _ => return Ok(Plan::Drop),
+        };
+        page.staged.reserve(1, GFP_KERNEL)?;
+        let Some(pm) = self.space.take() else {
+            return Ok(match keep {
+                true => Plan::Done(Staging::NoSpace),
+                false => Plan::Drop,
+            });
+        };
+        if let Some(page) = self.pages.get_mut(stage.key) {
+            // From here on nobody begins to read the page.
+            let _ = page.staged.push_within_capacity(Staged {
+                cid,
+                version: stage.version,
+                pm,
+                ready: false,
+                cancelled: false,
+                since: now,
+                generation,
+            });
+            page.busy += 1;
+        }
+        Ok(Plan::Build { pm, from })
+    }
+
+    /// Makes room for one more page of a commit among the guests.
+    fn guest_room(&mut self, cid: Cid) -> Result {
+        if self.guests.get(&cid).is_none() {
+            self.guests
+                .try_create_and_insert(cid, KVec::new(), GFP_KERNEL)?;
+        }
+        match self.guests.get_mut(&cid) {
+            Some(keys) => Ok(keys.reserve(1, GFP_KERNEL)?),
+            None => Err(ENOMEM),
+        }
+    }
+
+    fn add_guest(&mut self, cid: Cid, key: Option<PageKey>) {
+        if let Some(keys) = self.guests.get_mut(&cid) {
+            if let Some(key) = key {
+                let _ = keys.push_within_capacity(key);
+            }
+            if keys.is_empty() {
+                self.guests.remove(&cid);
+            }
+        }
+    }
+}
+
+/// Makes new versions durable, and has readers of the pages wait for the outcome.
+pub(super) async fn on_stage<H: Host>(
+    host: &H,
+    from: Sender,
+    stage: &Stage,
+    data: &[u8],
+) -> Result<KVec<Staging>> {
+    let areas = areas_of(stage, data)?;
+    let now = host.now();
+    let mut plans = KVec::with_capacity(stage.pages.len(), GFP_KERNEL)?;
+    let geometry = host.with(|node| {
+        for page in &stage.pages {
+            let plan = node
+                .guest_room(stage.cid)
+                .and_then(|()| node.plan_stage(from, stage.cid, page, now));
+            node.add_guest(
+                stage.cid,
+                matches!(plan, Ok(Plan::Build { .. })).then_some(page.key),
+            );
+            node.pages.prune(page.key);
+            plans.push(plan, GFP_KERNEL)?;
+        }
+        Ok::<_, Error>(node.geometry())
+    })?;
+    let result = build(host, stage, &areas, &plans, &geometry).await;
+    host.with(|node| {
+        for (page, plan) in stage.pages.iter().zip(&plans) {
+            if !matches!(plan, Ok(Plan::Build { .. })) {
+                continue;
+            }
+            if let Some(entry) = node.pages.get_mut(page.key) {
+                entry.busy = entry.busy.saturating_sub(1);
+                for staged in entry.staged.iter_mut().filter(|s| s.cid == stage.cid) {
+                    staged.ready = true;
+                    staged.cancelled |= result.is_err();
+                }
+            }
+            node.wake_page(page.key);
+        }
+    });
+    let until = host.with(|node| node.config.timeout) + now;
+    let mut done = KVec::with_capacity(plans.len(), GFP_KERNEL)?;
+    for (page, plan) in stage.pages.iter().zip(&plans) {
+        let staging = match plan {
+            Err(error) => return Err(*error),
+            Ok(Plan::Done(staging)) => *staging,
+            Ok(Plan::Drop) => {
+                persist::drop_clean(host, page.key).await?;
+                Staging::Dropped
+            }
+            Ok(Plan::Build { .. }) => {
+                block_readers(host, page.key, until).await?;
+                let cancelled = host.with(|node| {
+                    node.pages.get(page.key).is_none_or(|entry| {
+                        !entry
+                            .staged
+                            .iter()
+                            .any(|s| s.cid == stage.cid && !s.cancelled)
+                    })
+                });
+                if cancelled {
+                    persist::settle(host, stage.cid, &[page.key], false).await?;
+                    Staging::Dropped
+                } else {
+                    Staging::Durable
+                }
+            }
+        };
+        done.push(staging, GFP_KERNEL)?;
+    }
+    result.map(|()| done)
+}
+
+async fn build<H: Host>(
+    host: &H,
+    stage: &Stage,
+    areas: &[(usize, usize, KVec<Area<'_>>)],
+    plans: &[Result<Plan>],
+    geometry: &super::format::Geometry,
+) -> Result {
+    let mut new = KVec::new();
+    for ((page, plan), (_, _, areas)) in stage.pages.iter().zip(plans).zip(areas) {
+        if let Ok(Plan::Build { pm, from }) = plan {
+            let base = match from {
+                Some(from) => Piece::Pm {
+                    offset: geometry.page(*from),
+                    len: PAGE_SIZE,
+                },
+                None => Piece::Zeros(PAGE_SIZE),
+            };
+            new.push(
+                NewPage {
+                    pm: *pm,
+                    of: PageVersion {
+                        dataset: page.key.dataset,
+                        page: page.key.page,
+                        version: page.version,
+                        cid: stage.cid,
+                    },
+                    base,
+                    areas,
+                },
+                GFP_KERNEL,
+            )?;
+        }
+    }
+    if new.is_empty() {
+        return Ok(());
+    }
+    persist::write_versions(host, geometry, &new, slot::State::Staged).await
+}
+
+/// Takes a page out of all page tables, when nobody maps it just now. The page
+/// has a staged version, so that nobody begins to.
+pub(super) async fn block_readers<H: Host>(host: &H, key: PageKey, until: u64) -> Result {
+    persist::wait_idle(host, key, until).await?;
+    let mapped = host.with(|node| {
+        node.pages
+            .get_mut(key)
+            .is_some_and(|page| page.dirty.is_none() && core::mem::take(&mut page.mapped))
+    });
+    if mapped {
+        host.run(&[Action::Unmap {
+            first: key,
+            count: 1,
+        }])
+        .await?;
+    }
+    Ok(())
+}
+
+/// The areas of each page of a `Stage`; EBADMSG when its parts do not fit together.
+#[expect(clippy::type_complexity)]
+fn areas_of<'a>(stage: &Stage, data: &'a [u8]) -> Result<KVec<(usize, usize, KVec<Area<'a>>)>> {
+    let mut pages = KVec::with_capacity(stage.pages.len(), GFP_KERNEL)?;
+    let mut spans = stage.spans.iter();
+    let mut at = 0;
+    let mut take = |len: usize| -> Result<&'a [u8]> {
+        let bytes = data.get(at..at + len).ok_or(EBADMSG)?;
+        at += len;
+        Ok(bytes)
+    };
+    for (nr, page) in stage.pages.iter().enumerate() {
+        if page.version == 0 || (page.whole && page.nr_spans != 0) {
+            return Err(EBADMSG);
+        }
+        let mut areas = KVec::new();
+        if page.whole {
+            areas.push(
+                Area {
+                    key: page.key,
+                    offset: 0,
+                    bytes: Piece::Bytes(take(PAGE_SIZE)?),
+                },
+                GFP_KERNEL,
+            )?;
+        }
+        for _ in 0..page.nr_spans {
+            let span = spans.next().filter(|s| s.key == page.key).ok_or(EBADMSG)?;
+            areas.push(
+                Area {
+                    key: page.key,
+                    offset: span.offset,
+                    bytes: Piece::Bytes(take(usize::from(span.len))?),
+                },
+                GFP_KERNEL,
+            )?;
+        }
+        pages.push((nr, areas.len(), areas), GFP_KERNEL)?;
+    }
+    if at != data.len() || spans.next().is_some() {
+        return Err(EBADMSG);
+    }
+    Ok(pages)
+}
+
+/// The outcome of commits that staged pages here.
+pub(super) async fn on_settle<H: Host>(host: &H, settle: &Settle) -> Result {
+    for cid in &settle.committed {
+        finish(host, *cid, true).await?;
+    }
+    for cid in &settle.aborted {
+        finish(host, *cid, false).await?;
+    }
+    Ok(())
+}
+
+/// Publishes or drops all that a commit staged here for other owners.
+pub(super) async fn finish<H: Host>(host: &H, cid: Cid, committed: bool) -> Result {
+    let Some(mut keys) = host.with(|node| node.guests.remove(&cid)) else {
+        return Ok(());
+    };
+    keys.sort_unstable();
+    persist::settle(host, cid, &keys, committed).await
+}

@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reads and writes of pages by processes of this node: page faults and `read(2)`.
+
+use super::{
+    format::{slot, PageVersion, PAGE_BYTES, PAGE_SIZE},
+    handler,
+    host::{Action, CallError, Host, Mapping, PageKey, Piece, Sleep, Ticket},
+    msg::{self, Fetch, Reader, Request, Wire},
+    node::{Node, GENERAL},
+    pages::{Clean, Dirty},
+    persist::{self, NewPage},
+};
+use kernel::prelude::*;
+
+/// What a process wants to do with a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Load.
+    Read,
+    /// Store.
+    Write,
+}
+
+/// Pause between two tries of something remote, ns.
+pub(super) const PAUSE: u64 = 20_000_000;
+
+enum Step {
+    Wait(Ticket),
+    Map(Mapping),
+    /// Ask this owner; we have this version.
+    Fetch {
+        owner: u32,
+        have: u64,
+    },
+    /// Copy `from` (or zeros) to `to`, the dirty copy.
+    Copy {
+        from: Option<u64>,
+        to: u64,
+    },
+}
+
+/// Resolves a page fault by one [`Host::map`]. EFAULT beyond the end of the dataset,
+/// ENOSPC without room for a copy, ETIMEDOUT or EHOSTDOWN when the owner does
+/// not answer until `until`.
+pub async fn fault<H: Host>(host: &H, key: PageKey, access: Access, until: u64) -> Result {
+    loop {
+        match host.with(|node| node.plan_fault(key, access))? {
+            Step::Wait(ticket) => wait(host, ticket, until).await?,
+            Step::Fetch { owner, have } => fetch(host, key, owner, have, until).await?,
+            Step::Copy { from, to } => copy(host, key, from, to).await?,
+            Step::Map(mapping) => {
+                let mapped = host.map(key, mapping).await;
+                host.with(|node| {
+                    if let Some(page) = node.pages.get_mut(key) {
+                        page.busy = page.busy.saturating_sub(1);
+                    }
+                    node.wake_page(key);
+                });
+                return mapped;
+            }
+        }
+    }
+}
+
+/// Reads bytes of a dataset as processes of this node see them; returns how many
+/// there were before its end.
+pub async fn read<H: Host>(
+    host: &H,
+    dataset: u64,
+    offset: u64,
+    to: &mut [u8],
+    until: u64,
+) -> Result<usize> {
+    let size = host.with(|node| node.names.get(dataset).map(|record| record.size))?;
+    let len = (to.len() as u64).min(size.saturating_sub(offset)) as usize;
+    let mut done = 0;
+    while done < len {
+        let at = offset + done as u64;
+        let key = PageKey {
+            dataset,
+            page: at / PAGE_BYTES,
+        };
+        let within = at % PAGE_BYTES;
+        let count = (len - done).min(PAGE_SIZE - within as usize);
+        let buf = to.get_mut(done..done + count).ok_or(EINVAL)?;
+        match host.with(|node| node.load(host, key, within, buf))? {
+            None => done += count,
+            Some(Step::Wait(ticket)) => wait(host, ticket, until).await?,
+            Some(Step::Fetch { owner, have }) => fetch(host, key, owner, have, until).await?,
+            Some(_) => return Err(EIO),
+        }
+    }
+    Ok(len)
+}
+
+pub(super) async fn wait<H: Host>(host: &H, ticket: Ticket, until: u64) -> Result {
+    if host.now() >= until {
+        return Err(ETIMEDOUT);
+    }
+    host.wait(ticket, until, Sleep::Killable).await
+}
+
+impl Node {
+    fn plan_fault(&mut self, key: PageKey, access: Access) -> Result<Step> {
+        self.check_ready()?;
+        let owner = self.names.check(key)?;
+        let ticket = self.page_ticket(key);
+        let us = self.id();
+        let geometry = self.geometry();
+        let greeted = self.is_greeted(owner);
+        let general = self.ticket(GENERAL);
+        let page = self.pages.entry(key)?;
+        if page.is_blocked() {
+            return Ok(Step::Wait(ticket));
+        }
+        if let Some(dirty) = page.dirty {
+            page.busy = 1;
+            page.mapped = true;
+            return Ok(Step::Map(Mapping::Writable {
+                offset: geometry.page(dirty.pm),
+            }));
+        }
+        if page.clean.is_none() && owner == us {
+            page.clean = Some(hole());
+        }
+        match page.clean {
+            Some(clean) if clean.valid || owner == us => match access {
+                Access::Read => {
+                    page.busy = 1;
+                    page.mapped = true;
+                    Ok(Step::Map(match clean.pm {
+                        None => Mapping::Zeros,
+                        Some(pm) => Mapping::ReadOnly {
+                            offset: geometry.page(pm),
+                        },
+                    }))
+                }
+                Access::Write => {
+                    let Some(to) = self.space.take() else {
+                        return Err(ENOSPC);
+                    };
+                    page.busy = 1;
+                    Ok(Step::Copy { from: clean.pm, to })
+                }
+            },
+            _ if !greeted => Ok(Step::Wait(general)),
+            clean => {
+                page.fetching = true;
+                Ok(Step::Fetch {
+                    owner,
+                    have: clean.map_or(0, |clean| clean.version),
+                })
+            }
+        }
+    }
+
+    fn load<H: Host>(
+        &mut self,
+        host: &H,
+        key: PageKey,
+        within: u64,
+        to: &mut [u8],
+    ) -> Result<Option<Step>> {
+        self.check_ready()?;
+        let owner = self.names.check(key)?;
+        let ticket = self.page_ticket(key);
+        let geometry = self.geometry();
+        let us = self.id();
+        let greeted = self.is_greeted(owner);
+        let general = self.ticket(GENERAL);
+        let page = self.pages.entry(key)?;
+        if page.frozen || page.fetching || !page.staged.is_empty() {
+            return Ok(Some(Step::Wait(ticket)));
+        }
+        let pm = match (page.dirty, page.clean) {
+            (Some(dirty), _) => Some(dirty.pm),
+            (None, Some(clean)) if clean.valid || owner == us => clean.pm,
+            (None, None) if owner == us => None,
+            _ if !greeted => return Ok(Some(Step::Wait(general))),
+            (None, clean) => {
+                page.fetching = true;
+                return Ok(Some(Step::Fetch {
+                    owner,
+                    have: clean.map_or(0, |clean| clean.version),
+                }));
+            }
+        };
+        match pm {
+            Some(pm) => host.read(geometry.page(pm) + within, to)?,
+            None => to.fill(0),
+        }
+        self.pages.prune(key);
+        Ok(None)
+    }
+}
+
+fn hole() -> Clean {
+    Clean {
+        pm: None,
+        version: 0,
+        cid: super::format::Cid(0),
+        valid: true,
+    }
+}
+
+/// Makes the dirty copy of a page. The clean copy leaves the page tables, so that
+/// all processes of this node see the same bytes.
+async fn copy<H: Host>(host: &H, key: PageKey, from: Option<u64>, to: u64) -> Result {
+    let geometry = host.with(|node| node.geometry());
+    let data = match from {
+        Some(pm) => Piece::Pm {
+            offset: geometry.page(pm),
+            len: PAGE_SIZE,
+        },
+        None => Piece::Zeros(PAGE_SIZE),
+    };
+    let done = host
+        .run(&[
+            Action::Write {
+                offset: geometry.page(to),
+                data,
+            },
+            Action::Unmap {
+                first: key,
+                count: 1,
+            },
+        ])
+        .await;
+    host.with(|node| {
+        match node.pages.get_mut(key) {
+            Some(page) => {
+                page.busy = 0;
+                page.mapped = false;
+                if done.is_ok() {
+                    page.dirty = Some(Dirty {
+                        pm: to,
+                        base: from,
+                        owns_base: false,
+                    });
+                } else {
+                    node.space.give(to);
+                }
+            }
+            None => node.space.give(to),
+        }
+        node.wake_page(key);
+    });
+    done
+}
+
+/// Gets the committed version of a page from its owner, or hears that ours is it.
+/// The page is marked as fetching; afterwards it is not, and the caller looks again.
+async fn fetch<H: Host>(host: &H, key: PageKey, owner: u32, have: u64, until: u64) -> Result {
+    let result = try_fetch(host, key, owner, have, until).await;
+    host.with(|node| {
+        if let Some(page) = node.pages.get_mut(key) {
+            page.fetching = false;
+        }
+        node.pages.prune(key);
+        node.wake_page(key);
+    });
+    let error = match result {
+        Ok(()) => return Ok(()),
+        Err(CallError::Handler(error @ (EFAULT | ENOENT | ENOSPC | EIO | ENOMEM | EINTR))) => {
+            return Err(error)
+        }
+        Err(error) => handler::errno(error),
+    };
+    // The owner is away or behind: it may be back before the deadline.
+    let now = host.now();
+    if now.saturating_add(PAUSE) >= until {
+        return Err(match error {
+            EHOSTDOWN => EHOSTDOWN,
+            _ => ETIMEDOUT,
+        });
+    }
+    let ticket = host.with(|node| node.page_ticket(key));
+    host.wait(ticket, now + PAUSE, Sleep::Killable).await
+}
+
+async fn try_fetch<H: Host>(
+    host: &H,
+    key: PageKey,
+    owner: u32,
+    have: u64,
+    until: u64,
+) -> Result<(), CallError> {
+    let local = CallError::Handler;
+    let (epoch, begun, geometry) = host
+        .with(|node| {
+            let page = node.pages.get(key).ok_or(EAGAIN)?;
+            Ok::<_, Error>((
+                node.map.epoch,
+                (page.sequence, node.generation),
+                node.geometry(),
+            ))
+        })
+        .map_err(local)?;
+    let header = Fetch { key, have }.encode(epoch).map_err(local)?;
+    let mut request = KVec::new();
+    request
+        .push(Piece::Bytes(&header), GFP_KERNEL)
+        .map_err(|_| local(ENOMEM))?;
+    let call_until = handler::call_until(host, until);
+    let mut calls = [handler::call(owner, request, 64 + PAGE_SIZE, call_until).map_err(local)?];
+    host.call(&mut calls).await;
+    let [call] = calls;
+    let len = call.answer?;
+    let mut body = Reader::new(call.reply.get(..len).unwrap_or(&[]));
+    let head = msg::FetchReply::get(&mut body).map_err(|_| CallError::Lost)?;
+    let data = body.rest();
+    if head.version == have || head.version == 0 {
+        // Ours is right, or there is none.
+        let old = host.with(|node| {
+            let page = node.pages.get_mut(key)?;
+            if (page.sequence, node.generation) != begun {
+                return None;
+            }
+            match &mut page.clean {
+                Some(clean) if clean.version == head.version => {
+                    clean.valid = true;
+                    None
+                }
+                _ if head.version == 0 => page.replace_clean(hole()),
+                _ => None,
+            }
+        });
+        return match old {
+            Some(old) => persist::free(host, &[old]).await.map_err(local),
+            None => Ok(()),
+        };
+    }
+    if data.len() != PAGE_SIZE {
+        return Err(CallError::Lost);
+    }
+    let pm = host.with(|node| node.space.take()).ok_or(local(ENOSPC))?;
+    let of = PageVersion {
+        dataset: key.dataset,
+        page: key.page,
+        version: head.version,
+        cid: head.cid,
+    };
+    let new = NewPage {
+        pm,
+        of,
+        base: Piece::Bytes(data),
+        areas: &[],
+    };
+    let written = persist::write_versions(host, &geometry, &[new], slot::State::Committed).await;
+    let released = host.with(|node| {
+        let current = |node: &Node| {
+            node.pages
+                .get(key)
+                .is_some_and(|page| (page.sequence, node.generation) == begun && page.busy == 0)
+        };
+        let unused = Some(persist::released(pm));
+        if written.is_err() || !current(node) {
+            return unused;
+        }
+        match node.pages.get_mut(key) {
+            Some(page) => page.replace_clean(Clean {
+                pm: Some(pm),
+                version: head.version,
+                cid: head.cid,
+                valid: true,
+            }),
+            None => unused,
+        }
+    });
+    if let Some(released) = released {
+        persist::free(host, &[released]).await.map_err(local)?;
+    }
+    written.map_err(local)
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a node can tell about datasets and room without asking anybody.
+
+use super::{host::PageKey, node::Node};
+use kernel::prelude::*;
+
+/// Pages of a dataset on this node by state (section 2.5.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageCounts {
+    /// Clean, and mapped by a process.
+    pub committed: u64,
+    /// Clean, not mapped.
+    pub redundant: u64,
+    /// With uncommitted stores.
+    pub dirty: u64,
+}
+
+/// `struct hotpot_chunk`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChunkInfo {
+    /// Its owner node.
+    pub owner: u32,
+    /// Pages that we have a clean copy of.
+    pub nr_local: u32,
+    /// Pages with uncommitted stores.
+    pub nr_dirty: u32,
+    /// At the owner: committed pages that exist.
+    pub nr_pages: u32,
+    /// At the owner: copies of the page that has the fewest.
+    pub min_replicas: u32,
+}
+
+/// Room for data, in pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Data pages of the device.
+    pub pages: u64,
+    /// Free ones.
+    pub free: u64,
+}
+
+/// Pages of a dataset by state.
+pub fn pages(node: &Node, dataset: u64) -> PageCounts {
+    let mut counts = PageCounts::default();
+    let mut at = PageKey { dataset, page: 0 };
+    while let Some((key, page)) = node
+        .pages
+        .next(at)
+        .filter(|(key, _)| key.dataset == dataset)
+    {
+        let clean = page.clean.is_some_and(|clean| clean.pm.is_some());
+        if page.dirty.is_some() {
+            counts.dirty += 1;
+        } else if clean && page.mapped {
+            counts.committed += 1;
+        } else if clean {
+            counts.redundant += 1;
+        }
+        at.page = key.page + 1;
+    }
+    counts
+}
+
+/// One chunk of a dataset. ENOENT; EINVAL beyond the end.
+pub fn chunk(node: &Node, dataset: u64, chunk: u64) -> Result<ChunkInfo> {
+    let record = node.names.get(dataset)?;
+    let per_chunk = record.chunk_size / super::format::PAGE_BYTES;
+    let first = chunk.checked_mul(per_chunk).ok_or(EINVAL)?;
+    if first >= record.nr_pages() {
+        return Err(EINVAL);
+    }
+    let mut at = PageKey {
+        dataset,
+        page: first,
+    };
+    let owner = node.names.owner(at)?;
+    let ours = owner == node.id();
+    let mut info = ChunkInfo {
+        owner,
+        ..ChunkInfo::default()
+    };
+    let mut min = u32::MAX;
+    while let Some((key, page)) = node
+        .pages
+        .next(at)
+        .filter(|(key, _)| key.dataset == dataset && key.page < first + per_chunk)
+    {
+        at.page = key.page + 1;
+        info.nr_dirty += u32::from(page.dirty.is_some());
+        if page.clean.is_some_and(|clean| clean.pm.is_some()) {
+            info.nr_local += 1;
+            if ours {
+                info.nr_pages += 1;
+                let holders = node.owned.get(&key).map_or(0, |owned| owned.holders.len());
+                min = min.min(1 + holders as u32);
+            }
+        }
+    }
+    if info.nr_pages > 0 {
+        info.min_replicas = min;
+    }
+    Ok(info)
+}
+
+/// Room on the device.
+pub fn room(node: &Node) -> Room {
+    Room {
+        pages: node.space.len(),
+        free: node.space.free(),
+    }
+}

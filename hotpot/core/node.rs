@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The volatile state of one mount.
+
+use super::{
+    area::Span,
+    barrier::Barriers,
+    cluster::{Map, State},
+    format::{superblock, Cid, Geometry, Superblock, Timestamp, Uuid},
+    host::{PageKey, Ticket, NR_QUEUES},
+    names::Names,
+    pages::{self, Pages},
+    space::Space,
+};
+use kernel::{prelude::*, rbtree::RBTree};
+
+/// What the mount is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Our node id.
+    pub node: u32,
+    /// The cluster.
+    pub cluster: Uuid,
+    /// Bytes of the device.
+    pub device_len: u64,
+    /// Largest request and reply of the RPC layer; at least [`MIN_MESSAGE`].
+    pub max_msg: usize,
+    /// Default deadline of a call, ns.
+    pub timeout: u64,
+}
+
+/// Smallest `max_msg` with which the protocol works: a page and what goes with it.
+pub const MIN_MESSAGE: usize = 8192;
+
+/// The queue of the worker.
+pub const WORKER: u8 = 0;
+/// The queue of everything that is no page.
+pub const GENERAL: u8 = (NR_QUEUES - 1) as u8;
+
+/// How far the mount is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Reading the device: we answer nobody.
+    Mounting,
+    /// Serving.
+    Ready,
+    /// Unmounted.
+    Gone,
+}
+
+/// A node that has a copy of a page, or a mapped hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its id.
+    pub node: u32,
+    /// Its incarnation when it asked.
+    pub incarnation: u64,
+}
+
+/// A page of a chunk that we own.
+#[derive(Default)]
+pub struct Owned {
+    /// Who has a copy, besides us.
+    pub holders: KVec<Holder>,
+    /// The commit that is in flight on it.
+    pub txn: Option<Cid>,
+}
+
+/// How far a commit is at an owner node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TxnState {
+    /// The new versions are being built and staged.
+    Preparing,
+    /// Promised; the committing node decides.
+    Prepared,
+    /// Being published or undone.
+    Finishing,
+    /// Published; the log record stays until the committing node knows.
+    Published,
+}
+
+/// One page of a commit at an owner node.
+#[derive(Clone, Copy, Debug)]
+pub struct TxnPage {
+    /// The page.
+    pub key: PageKey,
+    /// Committed version before.
+    pub base: u64,
+    /// PM page of the new version, `base + 1`.
+    pub pm: u64,
+}
+
+/// A commit at an owner node.
+pub struct Txn {
+    /// Incarnation of the committing node.
+    pub cn_incarnation: u64,
+    /// How far.
+    pub state: TxnState,
+    /// The committing node gave it up while it was being prepared.
+    pub cancelled: bool,
+    /// Owner nodes in the commit.
+    pub nr_owners: u32,
+    /// Copies asked for.
+    pub replicas: u32,
+    /// Epoch in which it was prepared.
+    pub epoch: u64,
+    /// Its pages, in order.
+    pub pages: KVec<TxnPage>,
+    /// Its bytes, in order.
+    pub spans: KVec<Span>,
+    /// Holders after it, of page `.0` in `pages`.
+    pub staged: KVec<(u32, Holder)>,
+    /// First block of its log record, and blocks.
+    pub log: (u64, u64),
+    /// When it was last asked about, ns.
+    pub since: u64,
+}
+
+/// How far a commit is at its committing node.
+pub enum Commit {
+    /// Not decided.
+    Active,
+    /// Decided; these owner nodes have not published yet.
+    Decided {
+        /// Owner nodes.
+        owners: KVec<u32>,
+        /// First block of the commit record, and blocks.
+        record: (u64, u64),
+        /// An operation is telling them.
+        busy: bool,
+    },
+}
+
+/// Data of a commit that came ahead of its `Prepare`.
+pub struct Incoming {
+    /// The messages, one behind the other, each as `u32` length and bytes.
+    pub bytes: KVVec<u8>,
+    /// How many.
+    pub count: u32,
+    /// When the last came, ns.
+    pub since: u64,
+}
+
+/// Something to tell a node in the background; repeated until it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// To whom.
+    pub node: u32,
+    /// Which commit.
+    pub cid: Cid,
+    /// What.
+    pub kind: NoticeKind,
+}
+
+/// What a notice says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoticeKind {
+    /// Owner to data node: committed.
+    Committed,
+    /// Owner to data node: aborted.
+    Aborted,
+    /// Committing node to owner: give it up.
+    GiveUp,
+    /// Committing node to owner: I know, drop the record.
+    Release,
+}
+
+/// Most notices that are kept; what is lost beyond is found by asking.
+const MAX_NOTICES: usize = 4096;
+/// Most refused commits that are remembered.
+const MAX_REFUSED: usize = 1024;
+
+/// The volatile state of one mount. Pure data; see [`core`](super).
+pub struct Node {
+    /// As told.
+    pub config: Config,
+    /// How far the mount is.
+    pub phase: Phase,
+    /// The superblock, and the copy that counts.
+    pub superblock: Option<(Superblock, superblock::Copy)>,
+    /// Next CID counter; below the superblock's limit.
+    pub(super) next_counter: u64,
+    /// Somebody writes the superblock.
+    pub(super) superblock_busy: bool,
+    /// The last map.
+    pub map: Map,
+    /// Changes when copies stop being valid as a whole.
+    pub(super) generation: u64,
+    /// Nodes that may still read what an earlier life of ours told them, or what we
+    /// have forgotten that we told them; and whether this is our new life.
+    pub(super) unfenced: KVec<(u32, bool)>,
+    /// Datasets.
+    pub names: Names,
+    /// Pages.
+    pub pages: Pages,
+    /// Pages of the chunks that we own.
+    pub(super) owned: RBTree<PageKey, Owned>,
+    /// Free data pages.
+    pub space: Space,
+    /// Free blocks of the redo log.
+    pub(super) log: Space,
+    /// Free blocks of commit records.
+    pub(super) records: Space,
+    /// Commits at us as an owner.
+    pub(super) txns: RBTree<Cid, Txn>,
+    /// Commits that we will never prepare.
+    pub(super) refused: KVec<Cid>,
+    /// Data ahead of their `Prepare`.
+    pub(super) incoming: RBTree<Cid, Incoming>,
+    /// Our own commits.
+    pub(super) commits: RBTree<Cid, Commit>,
+    /// Pages staged here by other owners, by commit.
+    pub(super) guests: RBTree<Cid, KVec<PageKey>>,
+    /// What to tell whom.
+    pub(super) notices: KVec<Notice>,
+    /// Bytes that commits of processes of this node are publishing, by operation.
+    pub(super) freezes: RBTree<u64, KVec<Span>>,
+    /// Barriers, at the CD.
+    pub(super) barriers: Barriers,
+    /// Next number of a barrier's participant, or of a freeze.
+    pub(super) next_number: u64,
+    /// Next page whose version the background asks for.
+    pub(super) inventory: PageKey,
+    wakes: u32,
+    counts: [u32; NR_QUEUES],
+}
+
+impl Node {
+    /// Before the mount.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            phase: Phase::Mounting,
+            superblock: None,
+            next_counter: 0,
+            superblock_busy: false,
+            map: Map::default(),
+            generation: 0,
+            unfenced: KVec::new(),
+            names: Names::default(),
+            pages: Pages::new(),
+            owned: RBTree::new(),
+            space: Space::default(),
+            log: Space::default(),
+            records: Space::default(),
+            txns: RBTree::new(),
+            refused: KVec::new(),
+            incoming: RBTree::new(),
+            commits: RBTree::new(),
+            guests: RBTree::new(),
+            notices: KVec::new(),
+            freezes: RBTree::new(),
+            barriers: Barriers::default(),
+            next_number: 0,
+            inventory: PageKey {
+                dataset: 0,
+                page: 0,
+            },
+            wakes: 0,
+            counts: [0; NR_QUEUES],
+        }
+    }
+
+    /// Our id.
+    pub fn id(&self) -> u32 {
+        self.config.node
+    }
+
+    /// Where things are on the device; all zero before the mount.
+    pub fn geometry(&self) -> Geometry {
+        self.superblock
+            .map(|(superblock, _)| superblock.geometry)
+            .unwrap_or_default()
+    }
+
+    /// ENOTCONN unless the mount serves.
+    pub fn check_ready(&self) -> Result {
+        match self.phase {
+            Phase::Ready => Ok(()),
+            Phase::Mounting | Phase::Gone => Err(ENOTCONN),
+        }
+    }
+
+    /// The owner node of a page; ENOENT when there is no such dataset.
+    pub fn owner(&self, key: PageKey) -> Result<u32> {
+        self.names.owner(key)
+    }
+
+    /// Whether we own the page.
+    pub fn owns(&self, key: PageKey) -> bool {
+        self.owner(key) == Ok(self.id())
+    }
+
+    /// Whether a node takes part in hotpot, as the map says.
+    pub fn is_up(&self, node: u32) -> bool {
+        self.map
+            .peer(node)
+            .is_some_and(|peer| peer.state == State::Up)
+    }
+
+    /// The owner's entry of a page, made when there was none.
+    pub(super) fn owned_entry(&mut self, key: PageKey) -> Result<&mut Owned> {
+        if self.owned.get(&key).is_none() {
+            self.owned
+                .try_create_and_insert(key, Owned::default(), GFP_KERNEL)?;
+        }
+        self.owned.get_mut(&key).ok_or(ENOMEM)
+    }
+
+    /// Whether a commit is refused for good.
+    pub(super) fn is_refused(&self, cid: Cid) -> bool {
+        self.refused.contains(&cid)
+    }
+
+    /// Makes sure that a commit is never prepared here.
+    pub(super) fn refuse(&mut self, cid: Cid) -> Result {
+        if !self.is_refused(cid) {
+            if self.refused.len() >= MAX_REFUSED {
+                let _ = self.refused.remove(0);
+            }
+            self.refused.push(cid, GFP_KERNEL)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a notice down for the worker. One that finds no room is dropped:
+    /// whoever waits for it asks.
+    pub(super) fn notify(&mut self, notice: Notice) {
+        if notice.node == self.id() || self.notices.contains(&notice) {
+            return;
+        }
+        if self.notices.len() < MAX_NOTICES && self.notices.push(notice, GFP_KERNEL).is_ok() {
+            self.wake(WORKER);
+        }
+    }
+
+    /// Wakes who waits on a queue.
+    pub fn wake(&mut self, queue: u8) {
+        if let Some(count) = self.counts.get_mut(usize::from(queue)) {
+            *count = count.wrapping_add(1);
+            self.wakes |= 1 << queue;
+        }
+    }
+
+    /// Wakes who waits for a page.
+    pub fn wake_page(&mut self, key: PageKey) {
+        self.wake(pages::queue(key));
+    }
+
+    /// A ticket for the next wake of a queue.
+    pub fn ticket(&self, queue: u8) -> Ticket {
+        Ticket {
+            queue,
+            seen: self.counts.get(usize::from(queue)).copied().unwrap_or(0),
+        }
+    }
+
+    /// A ticket for the next change of a page.
+    pub fn page_ticket(&self, key: PageKey) -> Ticket {
+        self.ticket(pages::queue(key))
+    }
+
+    /// A ticket for the next work of the worker; for the host to sleep on between
+    /// two runs of [`background::run`](super::background::run).
+    pub fn worker_ticket(&self) -> Ticket {
+        self.ticket(WORKER)
+    }
+
+    /// Whether the wake that the ticket is for has come.
+    pub fn is_due(&self, ticket: Ticket) -> bool {
+        self.counts.get(ticket.queue()) != Some(&ticket.seen)
+    }
+
+    /// The queues to wake after a change: bit i is queue i. Taken by the host at
+    /// the end of each `with`.
+    pub fn take_wakes(&mut self) -> u32 {
+        core::mem::take(&mut self.wakes)
+    }
+}
+
+/// Time as a dataset record keeps it.
+pub type Time = Timestamp;

@@ -1,0 +1,827 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Owner node (ON): knows the committed version of each page of its chunks and who
+//! has copies; prepares, publishes and undoes commits.
+
+use super::{
+    area::{Area, Span},
+    cluster::Sender,
+    format::{redo_log, slot, Cid, PageVersion, RedoRecord, BODY_SIZE, PAGE_SIZE},
+    handler,
+    host::{Host, Level, PageKey, Piece, Sleep, Ticket},
+    msg::{self, Outcome, Reader, Verdict, Wire},
+    node::{Commit, Holder, Incoming, Node, Notice, NoticeKind, Txn, TxnPage, TxnState, GENERAL},
+    pages::Staged,
+    persist::{self, Batch, NewPage},
+    replicate,
+};
+use kernel::{prelude::*, rbtree::RBTreeNodeReservation};
+
+/// Most bytes of commits that may wait for their `Prepare`.
+const MAX_INCOMING: usize = 64 << 20;
+
+/// A commit to prepare.
+pub(super) struct Prepare<'a> {
+    pub(super) cid: Cid,
+    pub(super) cn_incarnation: u64,
+    pub(super) nr_owners: u32,
+    pub(super) replicas: u32,
+    pub(super) wait: bool,
+    /// In order, without overlaps, not empty.
+    pub(super) areas: &'a [Area<'a>],
+    pub(super) until: u64,
+}
+
+/// Answers a data node that wants to read a page.
+pub(super) async fn on_fetch<H: Host>(
+    host: &H,
+    from: Sender,
+    fetch: &msg::Fetch,
+    reply: &mut [u8],
+) -> Result<usize> {
+    let until = handler::call_until(host, u64::MAX);
+    loop {
+        let ticket = match host.with(|node| node.serve(host, from, fetch, reply))? {
+            Ok(len) => return Ok(len),
+            Err(ticket) => ticket,
+        };
+        if host.now() >= until {
+            return Err(EAGAIN);
+        }
+        host.wait(ticket, until, Sleep::Uninterruptible).await?;
+    }
+}
+
+impl Node {
+    /// Checks that a page exists and is ours.
+    fn check_owned(&self, key: PageKey) -> Result {
+        match self.names.check(key)? == self.id() {
+            true => Ok(()),
+            false => Err(ESTALE),
+        }
+    }
+
+    fn serve<H: Host>(
+        &mut self,
+        host: &H,
+        from: Sender,
+        fetch: &msg::Fetch,
+        reply: &mut [u8],
+    ) -> Result<Result<usize, Ticket>> {
+        self.check_owned(fetch.key)?;
+        let in_flight = self
+            .owned
+            .get(&fetch.key)
+            .is_some_and(|owned| owned.txn.is_some());
+        let blocked = self
+            .pages
+            .get(fetch.key)
+            .is_some_and(|page| !page.staged.is_empty());
+        if in_flight || blocked {
+            return Ok(Err(self.page_ticket(fetch.key)));
+        }
+        let clean = self.pages.get(fetch.key).and_then(|page| page.clean);
+        let version = clean.map_or(0, |clean| clean.version);
+        self.add_holder(fetch.key, from)?;
+        let head = msg::FetchReply {
+            version,
+            cid: clean.map_or(Cid(0), |clean| clean.cid),
+        };
+        let len = handler::put(&head, reply)?;
+        match clean.and_then(|clean| clean.pm) {
+            Some(pm) if fetch.have != version => {
+                let to = reply.get_mut(len..len + PAGE_SIZE).ok_or(EMSGSIZE)?;
+                host.read(self.geometry().page(pm), to)?;
+                Ok(Ok(len + PAGE_SIZE))
+            }
+            _ => Ok(Ok(len)),
+        }
+    }
+
+    fn add_holder(&mut self, key: PageKey, from: Sender) -> Result {
+        let holder = Holder {
+            node: from.node,
+            incarnation: from.incarnation,
+        };
+        let owned = self.owned_entry(key)?;
+        match owned.holders.iter_mut().find(|h| h.node == from.node) {
+            Some(known) => *known = holder,
+            None => owned.holders.push(holder, GFP_KERNEL)?,
+        }
+        Ok(())
+    }
+
+    /// Takes all pages of a commit, and room for it, or says what to wait for.
+    fn lock(&mut self, prepare: &Prepare<'_>, now: u64) -> Result<Option<Ticket>> {
+        self.check_ready()?;
+        if self.is_refused(prepare.cid) {
+            return Err(ECANCELED);
+        }
+        if self.txns.get(&prepare.cid).is_some() {
+            return Err(EALREADY);
+        }
+        if self.map.up().count() < prepare.replicas as usize {
+            return Err(EHOSTDOWN);
+        }
+        let mut wait_for = None;
+        for area in prepare.areas {
+            self.check_owned(area.key)?;
+            let Some(other) = self.owned.get(&area.key).and_then(|owned| owned.txn) else {
+                continue;
+            };
+            wait_for = Some(area.key);
+            let span = area.span();
+            if let Some(txn) = self.txns.get(&other) {
+                if txn.spans.iter().any(|theirs| theirs.overlaps(&span)) {
+                    return Err(EAGAIN);
+                }
+            }
+        }
+        if let Some(key) = wait_for {
+            return Ok(Some(self.page_ticket(key)));
+        }
+        if !self.is_fenced() {
+            return Ok(Some(self.ticket(GENERAL)));
+        }
+        let mut txn = Txn {
+            cn_incarnation: prepare.cn_incarnation,
+            state: TxnState::Preparing,
+            cancelled: false,
+            nr_owners: prepare.nr_owners,
+            replicas: prepare.replicas,
+            epoch: self.map.epoch,
+            pages: KVec::new(),
+            spans: KVec::with_capacity(prepare.areas.len(), GFP_KERNEL)?,
+            staged: KVec::new(),
+            log: (0, 0),
+            since: now,
+        };
+        let reservation = RBTreeNodeReservation::new(GFP_KERNEL)?;
+        let taken = self.take_room(prepare, &mut txn);
+        if let Err(error) = taken {
+            for page in &txn.pages {
+                self.space.give(page.pm);
+            }
+            for area in prepare.areas {
+                self.pages.prune(area.key);
+            }
+            self.log.give_run(txn.log.0, txn.log.1);
+            return Err(error);
+        }
+        // Nothing can fail from here on.
+        let generation = self.generation;
+        for page in &txn.pages {
+            if let Some(owned) = self.owned.get_mut(&page.key) {
+                owned.txn = Some(prepare.cid);
+            }
+            if let Some(entry) = self.pages.get_mut(page.key) {
+                let _ = entry.staged.push_within_capacity(Staged {
+                    cid: prepare.cid,
+                    version: page.base + 1,
+                    pm: page.pm,
+                    ready: false,
+                    cancelled: false,
+                    since: now,
+                    generation,
+                });
+            }
+        }
+        self.txns.insert(reservation.into_node(prepare.cid, txn));
+        Ok(None)
+    }
+
+    fn take_room(&mut self, prepare: &Prepare<'_>, txn: &mut Txn) -> Result {
+        for area in prepare.areas {
+            txn.spans.push(area.span(), GFP_KERNEL)?;
+            if txn.pages.last().is_some_and(|page| page.key == area.key) {
+                continue;
+            }
+            txn.pages.reserve(1, GFP_KERNEL)?;
+            self.owned_entry(area.key)?;
+            let entry = self.pages.entry(area.key)?;
+            entry.staged.reserve(1, GFP_KERNEL)?;
+            let base = entry.clean.map_or(0, |clean| clean.version);
+            let pm = self.space.take().ok_or(ENOSPC)?;
+            txn.pages.push(
+                TxnPage {
+                    key: area.key,
+                    base,
+                    pm,
+                },
+                GFP_KERNEL,
+            )?;
+        }
+        // A commit of one page at its own node needs no record: the word of the
+        // page's slot decides.
+        let local = u32::from(prepare.cid.node()) == self.id();
+        if !(local && prepare.nr_owners == 1 && txn.pages.len() == 1) {
+            let blocks = record_of(prepare.cid, txn).nr_blocks();
+            let first = self.log.take_run(blocks).ok_or(ENOSPC)?;
+            txn.log = (first, blocks);
+        }
+        Ok(())
+    }
+
+    /// Lets the pages of a finished commit go.
+    fn unlock(&mut self, cid: Cid, keys: &[PageKey]) {
+        for key in keys {
+            if let Some(owned) = self.owned.get_mut(key) {
+                if owned.txn == Some(cid) {
+                    owned.txn = None;
+                }
+                if owned.txn.is_none() && owned.holders.is_empty() {
+                    self.owned.remove(key);
+                }
+            }
+            self.pages.prune(*key);
+            self.wake_page(*key);
+        }
+        self.wake(GENERAL);
+    }
+}
+
+fn record_of(cid: Cid, txn: &Txn) -> RedoRecord {
+    RedoRecord {
+        cid,
+        epoch: txn.epoch,
+        nr_owners: txn.nr_owners,
+        replicas: txn.replicas,
+        nr_entries: txn.pages.len() as u32,
+        data_len: 0,
+    }
+}
+
+fn keys_of(txn: &Txn) -> Result<KVec<PageKey>> {
+    let mut keys = KVec::with_capacity(txn.pages.len(), GFP_KERNEL)?;
+    for page in &txn.pages {
+        keys.push(page.key, GFP_KERNEL)?;
+    }
+    Ok(keys)
+}
+
+/// Phase 1 at the owner; all phases when it is the only one. On an error nothing
+/// is left of the commit here.
+pub(super) async fn prepare<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result {
+    loop {
+        let now = host.now();
+        let Some(ticket) = host.with(|node| node.lock(prepare, now))? else {
+            break;
+        };
+        if now >= prepare.until {
+            return Err(ETIMEDOUT);
+        }
+        let fenced = host.with(|node| node.is_fenced());
+        if fenced && !prepare.wait {
+            return Err(EBUSY);
+        }
+        host.wait(ticket, prepare.until, Sleep::Uninterruptible)
+            .await?;
+    }
+    let mut asked = KVec::new();
+    let done = try_prepare(host, prepare, &mut asked).await;
+    match done {
+        Ok(()) if prepare.nr_owners == 1 => finish(host, prepare.cid).await,
+        Ok(()) => Ok(()),
+        Err(error) => {
+            host.with(|node| {
+                for dst in &asked {
+                    node.notify(Notice {
+                        node: *dst,
+                        cid: prepare.cid,
+                        kind: NoticeKind::Aborted,
+                    });
+                }
+            });
+            undo(host, prepare.cid).await?;
+            Err(error)
+        }
+    }
+}
+
+/// Builds, replicates and promises (or decides, with one owner).
+async fn try_prepare<H: Host>(host: &H, prepare: &Prepare<'_>, asked: &mut KVec<u32>) -> Result {
+    build(host, prepare).await?;
+    replicate::replicate(host, prepare, asked).await?;
+    let single = prepare.nr_owners == 1;
+    if !single {
+        swing_log(host, prepare.cid, Some(redo_log::State::Prepared)).await?;
+    }
+    host.with(|node| match node.txns.get_mut(&prepare.cid) {
+        Some(txn) if txn.cancelled => Err(ECANCELED),
+        Some(txn) if single => {
+            txn.state = TxnState::Finishing;
+            Ok(())
+        }
+        Some(txn) => {
+            txn.state = TxnState::Prepared;
+            Ok(())
+        }
+        None => Err(ECANCELED),
+    })?;
+    node_tick(host, prepare.cid);
+    Ok(())
+}
+
+fn node_tick<H: Host>(host: &H, cid: Cid) {
+    let now = host.now();
+    host.with(|node| {
+        if let Some(txn) = node.txns.get_mut(&cid) {
+            txn.since = now;
+        }
+    });
+}
+
+/// Makes the new versions and the log record durable, and blocks readers here.
+async fn build<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result {
+    let (geometry, pages, log, record) = host.with(|node| {
+        let txn = node.txns.get(&prepare.cid).ok_or(ECANCELED)?;
+        let mut pages = KVec::with_capacity(txn.pages.len(), GFP_KERNEL)?;
+        for page in &txn.pages {
+            let clean = node.pages.get(page.key).and_then(|entry| entry.clean);
+            pages.push((*page, clean.and_then(|clean| clean.pm)), GFP_KERNEL)?;
+        }
+        Ok::<_, Error>((node.geometry(), pages, txn.log, record_of(prepare.cid, txn)))
+    })?;
+    let mut new = KVec::with_capacity(pages.len(), GFP_KERNEL)?;
+    let mut entries = KVec::with_capacity(pages.len() * redo_log::ENTRY_SIZE, GFP_KERNEL)?;
+    let mut areas = prepare.areas;
+    for (page, base) in &pages {
+        let count = areas.iter().take_while(|a| a.key == page.key).count();
+        let (these, rest) = areas.split_at(count);
+        areas = rest;
+        let entry = redo_log::Entry {
+            dataset: page.key.dataset,
+            page: page.key.page,
+            base_version: page.base,
+            staged: page.pm,
+            offset: these.first().map_or(0, |area| area.offset),
+            len: these.first().map_or(1, |area| area.span().len),
+        };
+        entries.extend_from_slice(&entry.encode(), GFP_KERNEL)?;
+        new.push(
+            NewPage {
+                pm: page.pm,
+                of: PageVersion {
+                    dataset: page.key.dataset,
+                    page: page.key.page,
+                    version: page.base + 1,
+                    cid: prepare.cid,
+                },
+                base: match base {
+                    Some(pm) => Piece::Pm {
+                        offset: geometry.page(*pm),
+                        len: PAGE_SIZE,
+                    },
+                    None => Piece::Zeros(PAGE_SIZE),
+                },
+                areas: these,
+            },
+            GFP_KERNEL,
+        )?;
+    }
+    if log.1 != 0 {
+        // Durable with the first fence of the pages; its word is EMPTY until then.
+        let body = redo_log::Descriptor {
+            of: record,
+            entries_crc: super::format::crc32c(&entries),
+            data_crc: super::format::crc32c(&[]),
+        }
+        .encode(log.0);
+        let mut batch = Batch::default();
+        let (block, descriptor) = (geometry.log_block(log.0), geometry.log_descriptor(log.0));
+        batch.write(block, Piece::Bytes(&entries))?;
+        batch.flush(block, entries.len() as u64)?;
+        batch.write(descriptor + 8, Piece::Bytes(&body))?;
+        batch.flush(descriptor + 8, BODY_SIZE as u64)?;
+        batch.run(host).await?;
+    }
+    persist::write_versions(host, &geometry, &new, slot::State::Staged).await?;
+    for (page, _) in &pages {
+        super::data_node::block_readers(host, page.key, prepare.until).await?;
+    }
+    Ok(())
+}
+
+/// Gives the log record of a commit a state, durably; `None` is EMPTY.
+async fn swing_log<H: Host>(host: &H, cid: Cid, state: Option<redo_log::State>) -> Result {
+    let found = host.with(|node| {
+        let txn = node.txns.get(&cid)?;
+        let word = state.map_or(0, |state| record_of(cid, txn).word(txn.log.0, state).0);
+        (txn.log.1 != 0).then(|| (node.geometry().log_descriptor(txn.log.0), word))
+    });
+    let Some((offset, word)) = found else {
+        return Ok(());
+    };
+    let mut batch = Batch::default();
+    batch.swing(offset, word)?;
+    batch.fence()?;
+    batch.run(host).await
+}
+
+/// Publishes a commit whose state is `Finishing`: decided, or just being decided here.
+pub(super) async fn finish<H: Host>(host: &H, cid: Cid) -> Result {
+    swing_log(host, cid, Some(redo_log::State::Committed)).await?;
+    let keys = host.with(|node| {
+        let keys = node
+            .txns
+            .get(&cid)
+            .map(keys_of)
+            .unwrap_or(Ok(KVec::new()))?;
+        for key in &keys {
+            if let Some(page) = node.pages.get_mut(*key) {
+                for staged in page.staged.iter_mut().filter(|staged| staged.cid == cid) {
+                    staged.ready = true;
+                }
+            }
+        }
+        Ok::<_, Error>(keys)
+    })?;
+    persist::settle(host, cid, &keys, true).await?;
+    let keep = host.with(|node| {
+        let us = node.id();
+        let cn = u32::from(cid.node());
+        let mut staged = KVec::new();
+        let mut keep = false;
+        if let Some(txn) = node.txns.get_mut(&cid) {
+            // What the record must still tell a lonely committing node.
+            keep = txn.nr_owners == 1 && cn != us;
+            txn.state = TxnState::Published;
+            staged = core::mem::take(&mut txn.staged);
+        }
+        for (nr, key) in keys.iter().enumerate() {
+            if let Some(owned) = node.owned.get_mut(key) {
+                owned.holders.clear();
+                for (_, holder) in staged.iter().filter(|(of, _)| *of as usize == nr) {
+                    owned.holders.push(*holder, GFP_KERNEL)?;
+                }
+            }
+        }
+        node.unlock(cid, &keys);
+        for (_, holder) in &staged {
+            if holder.node != cn {
+                node.notify(Notice {
+                    node: holder.node,
+                    cid,
+                    kind: NoticeKind::Committed,
+                });
+            }
+        }
+        Ok::<_, Error>(keep)
+    })?;
+    match keep {
+        true => Ok(()),
+        false => drop_record(host, cid).await,
+    }
+}
+
+/// Frees the log record of a commit that is over, and forgets the commit.
+async fn drop_record<H: Host>(host: &H, cid: Cid) -> Result {
+    swing_log(host, cid, None).await?;
+    host.with(|node| {
+        if let Some(txn) = node.txns.remove(&cid) {
+            node.log.give_run(txn.log.0, txn.log.1);
+        }
+        node.wake(GENERAL);
+    });
+    Ok(())
+}
+
+/// Undoes a commit that was not decided.
+pub(super) async fn undo<H: Host>(host: &H, cid: Cid) -> Result {
+    let keys = host.with(|node| {
+        let Some(txn) = node.txns.get_mut(&cid) else {
+            return Ok(KVec::new());
+        };
+        txn.state = TxnState::Finishing;
+        let keys = keys_of(txn)?;
+        for (_, holder) in core::mem::take(&mut txn.staged) {
+            node.notify(Notice {
+                node: holder.node,
+                cid,
+                kind: NoticeKind::Aborted,
+            });
+        }
+        for key in &keys {
+            if let Some(page) = node.pages.get_mut(*key) {
+                for staged in page.staged.iter_mut().filter(|staged| staged.cid == cid) {
+                    staged.ready = true;
+                }
+            }
+        }
+        Ok::<_, Error>(keys)
+    })?;
+    swing_log(host, cid, None).await?;
+    persist::settle(host, cid, &keys, false).await?;
+    host.with(|node| {
+        if let Some(txn) = node.txns.remove(&cid) {
+            node.log.give_run(txn.log.0, txn.log.1);
+        }
+        node.unlock(cid, &keys);
+    });
+    Ok(())
+}
+
+/// Keeps data that comes ahead of a large `Prepare`.
+pub(super) fn on_prepare_data<H: Host>(host: &H, from: Sender, request: &[u8]) -> Result {
+    let mut body = Reader::new(request);
+    msg::Head::get(&mut body)?;
+    let data = msg::PrepareData::get(&mut body)?;
+    check_cn(data.cid, from)?;
+    let now = host.now();
+    host.with(|node| {
+        if node.is_refused(data.cid) {
+            return Err(ECANCELED);
+        }
+        let all: usize = node
+            .incoming
+            .values()
+            .map(|incoming| incoming.bytes.len())
+            .sum();
+        if all + request.len() > MAX_INCOMING {
+            return Err(ENOSPC);
+        }
+        if node.incoming.get(&data.cid).is_none() {
+            let empty = Incoming {
+                bytes: KVVec::new(),
+                count: 0,
+                since: now,
+            };
+            node.incoming
+                .try_create_and_insert(data.cid, empty, GFP_KERNEL)?;
+        }
+        let incoming = node.incoming.get_mut(&data.cid).ok_or(ENOMEM)?;
+        if incoming.count != data.number {
+            return Err(EBADMSG);
+        }
+        let len = (request.len() as u32).to_le_bytes();
+        incoming
+            .bytes
+            .reserve(len.len() + request.len(), GFP_KERNEL)?;
+        incoming.bytes.extend_from_slice(&len, GFP_KERNEL)?;
+        incoming.bytes.extend_from_slice(request, GFP_KERNEL)?;
+        incoming.count += 1;
+        incoming.since = now;
+        Ok(())
+    })
+}
+
+fn check_cn(cid: Cid, from: Sender) -> Result {
+    match u32::from(cid.node()) == from.node {
+        true => Ok(()),
+        false => Err(EBADMSG),
+    }
+}
+
+/// Phase 1, or all of it, for another node.
+pub(super) async fn on_prepare<H: Host>(
+    host: &H,
+    from: Sender,
+    prepare: &msg::Prepare,
+    data: &[u8],
+) -> Result {
+    check_cn(prepare.cid, from)?;
+    if prepare.nr_owners == 0 || prepare.replicas == 0 || prepare.spans.is_empty() {
+        return Err(EBADMSG);
+    }
+    release(host, from, &prepare.released).await?;
+    let incoming = host.with(|node| node.incoming.remove(&prepare.cid));
+    if incoming.as_ref().map_or(0, |incoming| incoming.count) != prepare.ahead {
+        return Err(EBADMSG);
+    }
+    let mut areas = KVec::new();
+    if let Some(incoming) = &incoming {
+        let mut messages = Reader::new(&incoming.bytes);
+        for _ in 0..incoming.count {
+            let mut body = Reader::new(messages.text()?);
+            msg::Head::get(&mut body)?;
+            let ahead = msg::PrepareData::get(&mut body)?;
+            areas_of(&ahead.spans, body.rest(), &mut areas)?;
+        }
+    }
+    areas_of(&prepare.spans, data, &mut areas)?;
+    areas.sort_unstable_by_key(Area::span);
+    let mut pairs = areas.iter().zip(areas.iter().skip(1));
+    if pairs.any(|(a, b)| a.span().overlaps(&b.span())) {
+        return Err(EBADMSG);
+    }
+    let arguments = Prepare {
+        cid: prepare.cid,
+        cn_incarnation: from.incarnation,
+        nr_owners: prepare.nr_owners,
+        replicas: prepare.replicas,
+        wait: prepare.wait,
+        areas: &areas,
+        until: handler::within(host, prepare.budget_ms),
+    };
+    self::prepare(host, &arguments).await
+}
+
+fn areas_of<'a>(spans: &[Span], data: &'a [u8], areas: &mut KVec<Area<'a>>) -> Result {
+    let mut data = Reader::new(data);
+    for span in spans {
+        let bytes = data.bytes(usize::from(span.len))?;
+        areas.push(
+            Area {
+                key: span.key,
+                offset: span.offset,
+                bytes: Piece::Bytes(bytes),
+            },
+            GFP_KERNEL,
+        )?;
+    }
+    data.end()
+}
+
+/// Phase 2: the commit is decided. What is not known (any more) was published before.
+pub(super) async fn publish<H: Host>(host: &H, cid: Cid) -> Result {
+    enum Step {
+        Finish,
+        Wait(Ticket),
+    }
+    let until = handler::call_until(host, u64::MAX);
+    loop {
+        let step = host.with(|node| {
+            let ticket = node.ticket(GENERAL);
+            match node.txns.get_mut(&cid) {
+                None => Ok(None),
+                Some(txn) => match txn.state {
+                    TxnState::Prepared => {
+                        txn.state = TxnState::Finishing;
+                        Ok(Some(Step::Finish))
+                    }
+                    TxnState::Finishing => Ok(Some(Step::Wait(ticket))),
+                    TxnState::Published => Ok(None),
+                    TxnState::Preparing => Err(EPROTO),
+                },
+            }
+        })?;
+        match step {
+            None => return Ok(()),
+            Some(Step::Finish) => return finish(host, cid).await,
+            Some(Step::Wait(ticket)) => {
+                if host.now() >= until {
+                    return Err(EAGAIN);
+                }
+                host.wait(ticket, until, Sleep::Uninterruptible).await?;
+            }
+        }
+    }
+}
+
+/// The committing node gives commits up, or has learnt their outcome.
+pub(super) async fn on_forget<H: Host>(host: &H, from: Sender, forget: &msg::Forget) -> Result {
+    release(host, from, &forget.released).await?;
+    for cid in &forget.aborted {
+        check_cn(*cid, from)?;
+        give_up(host, *cid).await?;
+    }
+    Ok(())
+}
+
+/// Undoes a commit, whatever it has come to here, unless it is decided.
+pub(super) async fn give_up<H: Host>(host: &H, cid: Cid) -> Result {
+    let undo_now = host.with(|node| {
+        node.refuse(cid)?;
+        node.incoming.remove(&cid);
+        let Some(txn) = node.txns.get_mut(&cid) else {
+            return Ok(false);
+        };
+        match txn.state {
+            TxnState::Preparing => {
+                txn.cancelled = true;
+                Ok(false)
+            }
+            TxnState::Prepared => {
+                txn.state = TxnState::Finishing;
+                Ok(true)
+            }
+            TxnState::Finishing | TxnState::Published => Ok::<_, Error>(false),
+        }
+    })?;
+    match undo_now {
+        true => undo(host, cid).await,
+        false => Ok(()),
+    }
+}
+
+/// Drops the records of commits whose committing node knows their outcome.
+async fn release<H: Host>(host: &H, from: Sender, cids: &[Cid]) -> Result {
+    for cid in cids {
+        check_cn(*cid, from)?;
+        release_one(host, *cid).await?;
+    }
+    Ok(())
+}
+
+async fn release_one<H: Host>(host: &H, cid: Cid) -> Result {
+    let published = host.with(|node| {
+        node.txns.get_mut(&cid).is_some_and(|txn| {
+            let published = txn.state == TxnState::Published;
+            if published {
+                txn.state = TxnState::Finishing;
+            }
+            published
+        })
+    });
+    match published {
+        true => drop_record(host, cid).await,
+        false => Ok(()),
+    }
+}
+
+/// A committing node began a new life: nobody will ask for its old commits with
+/// one owner again, nor send the rest of what it began to send.
+pub(super) async fn drop_commits_of<H: Host>(host: &H, cn: u32) -> Result {
+    loop {
+        let next = host.with(|node| {
+            loop {
+                let mut cids = node.incoming.keys();
+                let Some(cid) = cids.find(|cid| u32::from(cid.node()) == cn).copied() else {
+                    break;
+                };
+                drop(cids);
+                node.incoming.remove(&cid);
+            }
+            node.txns
+                .iter()
+                .find(|(cid, txn)| u32::from(cid.node()) == cn && txn.state == TxnState::Published)
+                .map(|(cid, _)| *cid)
+        });
+        match next {
+            Some(cid) => release_one(host, cid).await?,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// What became of a commit: of ours, or of one whose only owner we are.
+pub(super) fn on_ask_outcome<H: Host>(host: &H, cid: Cid) -> Result<Outcome> {
+    host.with(|node| {
+        if u32::from(cid.node()) == node.id() {
+            return Ok(match node.commits.get(&cid) {
+                Some(Commit::Active) => Outcome::Pending,
+                Some(Commit::Decided { .. }) => Outcome::Committed,
+                None => Outcome::Aborted,
+            });
+        }
+        match node.txns.get(&cid).map(|txn| txn.state) {
+            Some(TxnState::Published) => Ok(Outcome::Committed),
+            Some(_) => Ok(Outcome::Pending),
+            None => {
+                node.refuse(cid)?;
+                node.incoming.remove(&cid);
+                Ok(Outcome::Aborted)
+            }
+        }
+    })
+}
+
+/// Tells a data node what its copies are worth.
+pub(super) fn on_inventory<H: Host>(
+    host: &H,
+    from: Sender,
+    inventory: &msg::Inventory,
+) -> Result<KVec<Verdict>> {
+    let mut verdicts = KVec::with_capacity(inventory.copies.len(), GFP_KERNEL)?;
+    host.with(|node| {
+        for copy in &inventory.copies {
+            verdicts.push(node.judge(from, copy)?, GFP_KERNEL)?;
+        }
+        Ok::<_, Error>(())
+    })?;
+    if verdicts.contains(&Verdict::Wrong) {
+        let wrong = verdicts.iter().filter(|v| **v == Verdict::Wrong).count();
+        host.log(
+            Level::Info,
+            format_args!("node {} drops {wrong} outdated copies", from.node),
+        );
+    }
+    Ok(verdicts)
+}
+
+impl Node {
+    fn judge(&mut self, from: Sender, copy: &msg::Copied) -> Result<Verdict> {
+        match self.check_owned(copy.key) {
+            Ok(()) => {}
+            // Unlinked or truncated; or not our business.
+            Err(ENOENT | EFAULT) => return Ok(Verdict::Wrong),
+            Err(_) => return Ok(Verdict::Later),
+        }
+        let in_flight = self
+            .owned
+            .get(&copy.key)
+            .is_some_and(|owned| owned.txn.is_some());
+        if in_flight {
+            return Ok(Verdict::Later);
+        }
+        let clean = self.pages.get(copy.key).and_then(|page| page.clean);
+        let right = clean.is_some_and(|clean| {
+            clean.version == copy.version && (!copy.staged || clean.cid == copy.cid)
+        });
+        if right {
+            self.add_holder(copy.key, from)?;
+            return Ok(Verdict::Right);
+        }
+        Ok(Verdict::Wrong)
+    }
+}
