@@ -3,6 +3,7 @@
 #include <linux/cred.h>
 #include <linux/fs.h>
 #include <linux/namei.h>
+#include <linux/pgtable.h>
 #include <linux/uidgid.h>
 
 __rust_helper loff_t rust_helper_i_size_read(const struct inode *inode)
@@ -87,7 +88,7 @@ __rust_helper gid_t rust_helper_from_kgid(struct user_namespace *ns, kgid_t kgid
 }
 #endif
 
-__rust_helper unsigned long rust_helper_my_zero_pfn(unsigned long addr)
+__rust_helper unsigned long rust_helper_zero_pfn(unsigned long addr)
 {
-	return my_zero_pfn(addr);
+	return zero_pfn(addr);
 }

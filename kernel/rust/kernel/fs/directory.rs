@@ -5,9 +5,8 @@
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
 use super::{
-    dentry,
-    inode::{getattr, setattr},
-    FileSystem, Inode, LocalFile, Owner,
+    attributes::{getattr, setattr},
+    dentry, FileSystem, Inode, LocalFile, Owner,
 };
 use crate::{
     bindings,

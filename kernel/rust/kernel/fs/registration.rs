@@ -5,8 +5,9 @@
 //! C header: [`include/linux/fs.h`](srctree/include/linux/fs.h)
 
 use super::{
+    attributes::SetAttr,
     context::{self, FsContext},
-    inode::{Inode, SetAttr},
+    inode::Inode,
     param::Parameter,
     super_block::{self, NewSuperBlock, StatFs, SuperBlock},
 };

@@ -150,7 +150,7 @@ impl VmFault {
     pub fn insert_zeros(&self) -> Result<(), FaultError> {
         // SAFETY: Any address will do. The frame is for user space to read, and is installed in
         // such a way here.
-        let zeros = unsafe { Pfn::new(bindings::my_zero_pfn(0)) };
+        let zeros = unsafe { Pfn::new(bindings::zero_pfn(0)) };
         self.insert_read_only(zeros)
     }
 
