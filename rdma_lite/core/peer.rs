@@ -358,6 +358,10 @@ impl<C, R> Peer<C, R> {
             return;
         }
         let new_epoch = view.epoch > self.view.epoch;
+        if self.view.epoch == 0 {
+            // Another object may have stood for the peer before.
+            self.session.forgets_before(view.epoch);
+        }
         self.view = view;
         if view.incarnation != 0 && self.life != 0 && view.incarnation != self.life {
             self.new_life(now, view.incarnation);
@@ -374,6 +378,7 @@ impl<C, R> Peer<C, R> {
         }
         if matches!(view.state, Some(NodeState::Out) | None) {
             self.session.void();
+            self.session.forgets_before(view.epoch);
             self.life = 0;
         }
         self.connection.want(now, up);
@@ -596,6 +601,10 @@ impl<C, R> Peer<C, R> {
         let known = self.session.knows(header.call);
         match verdict {
             Verdict::Refuse(refusal) if !known => {
+                let refusal = match refusal {
+                    Refusal::StaleEpoch => self.session.stale(header.epoch),
+                    refusal => refusal,
+                };
                 self.session.refuse_now(header.call, refusal);
                 return Received::Nothing;
             }

@@ -111,6 +111,8 @@ pub struct Session<R> {
     overflow: Option<(CallId, Refusal)>,
     cached: usize,
     budget: usize,
+    /// What was executed in older epochs may be forgotten.
+    complete_since: u64,
 }
 
 impl<R> Session<R> {
@@ -124,6 +126,7 @@ impl<R> Session<R> {
             overflow: None,
             cached: 0,
             budget,
+            complete_since: 0,
         }
     }
 
@@ -134,6 +137,21 @@ impl<R> Session<R> {
         self.queue = Queue::new();
         self.overflow = None;
         self.cached = 0;
+    }
+
+    /// What the peer called before `epoch` may have been executed although
+    /// nothing is remembered of it.
+    pub fn forgets_before(&mut self, epoch: u64) {
+        self.complete_since = self.complete_since.max(epoch);
+    }
+
+    /// What to answer to an unknown call of this older epoch.
+    pub fn stale(&self, epoch: u64) -> Refusal {
+        if epoch < self.complete_since {
+            Refusal::Forgotten
+        } else {
+            Refusal::StaleEpoch
+        }
     }
 
     /// The connection is gone: the caller asks again for what it still wants.

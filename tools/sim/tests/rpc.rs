@@ -5,12 +5,14 @@
 //! tells the truth, and ends by its deadline; nothing is left over.
 
 use sim::{
-    rpc::{Chaos, World},
+    rpc::{Chaos, Summary, World},
     schedule::{for_each_seed, MS},
 };
+use std::sync::Mutex;
 
 #[test]
 fn calls_keep_their_promises_when_everything_fails() {
+    let total = Mutex::new(Summary::default());
     for_each_seed(
         "--test rpc calls_keep_their_promises_when_everything_fails",
         20_000,
@@ -22,9 +24,10 @@ fn calls_keep_their_promises_when_everything_fails() {
                 fault_every: 15 * MS,
                 alloc_fails_in: 40,
             };
-            World::new(seed, chaos).run();
+            *total.lock().unwrap() += World::new(seed, chaos).run();
         },
     );
+    println!("{:?}", total.into_inner().unwrap());
 }
 
 #[test]
@@ -40,8 +43,8 @@ fn all_calls_are_answered_when_nothing_fails() {
                 fault_every: 0,
                 alloc_fails_in: 0,
             };
-            let (answered, failed) = World::new(seed, chaos).run();
-            assert_eq!((answered, failed), (6, 0));
+            let summary = World::new(seed, chaos).run();
+            assert_eq!((summary.answered, summary.failed), (6, 0));
         },
     );
 }

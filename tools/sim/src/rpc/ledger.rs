@@ -53,9 +53,29 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     calls: HashMap<Tag, Entry>,
-    executions: u64,
-    pub(super) answered: u64,
-    pub(super) failed: u64,
+    pub(super) summary: Summary,
+}
+
+/// What went on in a world.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Calls that were executed.
+    pub executed: u64,
+    /// Calls that got a reply.
+    pub answered: u64,
+    /// Calls that ended by an error.
+    pub failed: u64,
+    /// Connections that broke.
+    pub breaks: u64,
+}
+
+impl std::ops::AddAssign for Summary {
+    fn add_assign(&mut self, other: Self) {
+        self.executed += other.executed;
+        self.answered += other.answered;
+        self.failed += other.failed;
+        self.breaks += other.breaks;
+    }
 }
 
 impl Ledger {
@@ -90,12 +110,12 @@ impl Ledger {
             (called.epoch, called.epoch),
             "call {tag} passed the fence"
         );
-        self.executions += 1;
+        self.summary.executed += 1;
         entry.executed.push(Executed {
-            number: self.executions,
+            number: self.summary.executed,
             ..executed
         });
-        self.executions
+        self.summary.executed
     }
 
     fn end(&mut self, now: Time, tag: Tag, outcome: Outcome) -> &Entry {
@@ -116,7 +136,7 @@ impl Ledger {
 
     /// The reply carries what only the execution with this number can know.
     pub(super) fn answered(&mut self, now: Time, tag: Tag, is_its: impl Fn(u64) -> bool) {
-        self.answered += 1;
+        self.summary.answered += 1;
         let entry = self.end(now, tag, Outcome::Answered);
         assert!(
             entry.executed.iter().any(|e| is_its(e.number)),
@@ -125,7 +145,7 @@ impl Ledger {
     }
 
     pub(super) fn failed(&mut self, now: Time, tag: Tag, error: Error) {
-        self.failed += 1;
+        self.summary.failed += 1;
         self.end(now, tag, Outcome::Failed(error));
     }
 

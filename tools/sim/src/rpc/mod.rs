@@ -9,4 +9,5 @@ mod node;
 mod wire;
 mod world;
 
+pub use ledger::Summary;
 pub use world::{Chaos, World};

@@ -3,7 +3,7 @@
 //! The world: nodes, network, control plane, workload and chaos, from one seed.
 
 use super::{
-    ledger::{Called, Executed, Ledger, Tag},
+    ledger::{Called, Executed, Ledger, Summary, Tag},
     node::{Node, Token},
     wire::{Conn, End, Frame},
 };
@@ -27,6 +27,8 @@ const CLUSTER: [u8; 16] = *b"sixteen byte id.";
 /// A port that nobody registers.
 const NO_PORT: u16 = 99;
 const PORT: u16 = 1;
+/// More than the largest reply of the workload.
+const REPLY_CAP: u32 = 12 * 1024;
 
 /// What happens to a world besides its workload.
 #[derive(Clone, Copy, Debug)]
@@ -180,18 +182,18 @@ impl World {
     /// Runs the chaos, then calms down: all nodes up, all links whole. Then all
     /// calls must have ended as promised, nothing may be left over, and each
     /// node must reach each other.
-    pub fn run(mut self) -> (u64, u64) {
+    pub fn run(mut self) -> Summary {
         while let Some(event) = self.schedule.next_until(self.chaos.time) {
             self.step(event);
         }
         self.calm_down();
-        self.run_for(1000 * MS);
-        let answered = self.ledger.answered;
+        self.run_for(300 * MS);
+        let before = self.ledger.summary.answered;
         self.call_everyone();
-        self.run_for(1000 * MS);
+        self.run_for(300 * MS);
         let pairs = u64::from(self.chaos.nodes) * u64::from(self.chaos.nodes - 1);
         assert_eq!(
-            self.ledger.answered - answered,
+            self.ledger.summary.answered - before,
             pairs,
             "a node cannot reach another one although all is well"
         );
@@ -201,7 +203,7 @@ impl World {
             self.step(event);
         }
         self.check_nothing_is_left();
-        (self.ledger.answered, self.ledger.failed)
+        self.ledger.summary
     }
 
     fn run_for(&mut self, time: Time) {
@@ -355,8 +357,10 @@ impl World {
                         .pick(&[NodeState::Up, NodeState::Down, NodeState::Out]);
                 self.new_map();
             }
-            9 => self.states.fill(NodeState::Up),
-            10 => self.new_map(),
+            9 | 10 => {
+                self.states.fill(NodeState::Up);
+                self.new_map();
+            }
             _ => {
                 let faults = Faults::random(&mut self.rng);
                 self.net.set_faults(faults);
@@ -412,6 +416,7 @@ impl World {
             return;
         }
         trace!(self, "connection {conn} breaks");
+        self.ledger.summary.breaks += 1;
         self.conns[conn].broken = true;
         for end in 0..2 {
             let delay = self.rng.range(0..20 * MS);
@@ -822,7 +827,7 @@ impl World {
         let tag = self.next_tag;
         let deadline = now
             + match self.rng.range(0..4) {
-                _ if self.calm => 500 * MS,
+                _ if self.calm => 250 * MS,
                 0 => self.rng.range(MS..5 * MS),
                 _ => self.rng.range(10 * MS..200 * MS),
             };
@@ -835,14 +840,14 @@ impl World {
         let mut request = vec![tag.to_le_bytes()[0]; len as usize];
         request[..8].copy_from_slice(&tag.to_le_bytes());
         let mut reply = ReplyBuffer {
-            cap: 1 << 16,
+            cap: REPLY_CAP,
             ..ReplyBuffer::default()
         };
         let node = self.nodes.get_mut(&id).unwrap();
         if self.rng.one_in(2) || self.calm {
             self.next_rkey += 1;
             reply.rkey = self.next_rkey;
-            node.buffers.insert(reply.rkey, vec![0; 1 << 16]);
+            node.buffers.insert(reply.rkey, vec![0; REPLY_CAP as usize]);
         }
         let port = if self.rng.one_in(30) && !self.calm {
             NO_PORT
