@@ -255,25 +255,24 @@ TEST_F(mounting, for_a_node_that_is_off_is_refused)
 	ASSERT_EQ(0, node_power(1, true));
 }
 
-TEST_F(mounting, keeps_its_node_from_being_switched_off)
+TEST_F(mounting, whose_node_is_switched_off_below_it_fails_softly_or_keeps_it_on)
 {
-	ASSERT_EQ(0, MOUNT(self->dev, "node=lt1"));
-	EXPECT_EQ(EBUSY, node_power(1, false));
-	ASSERT_EQ(0, umount2("/mnt/lt1", 0));
-	EXPECT_EQ(0, node_power(1, false));
-}
-
-TEST_F(mounting, whose_node_is_removed_below_it_fails_softly)
-{
+	int64_t before = now_ms();
 	int fd;
 
 	ASSERT_EQ(0, MOUNT(self->dev, "node=lt1"));
-	if (node_remove("lt1"))
-		SKIP(return, "the directory of a node that is in use is not removed");
-	fd = open("/mnt/lt1/f_orphan", O_CREAT | O_RDWR, 0644);
-	EXPECT_LT(fd, 0) close(fd);
+	EXPECT_EQ(EBUSY, node_remove("lt1"));
+	if (node_power(1, false) != EBUSY) {
+		fd = open("/mnt/lt1/f_orphan", O_CREAT | O_RDWR, 0644);
+		if (fd >= 0) {
+			(void)!write(fd, "x", 1);
+			close(fd);
+		}
+		EXPECT_LE(now_ms() - before, 20000);
+	}
 	EXPECT_EQ(0, umount2("/mnt/lt1", 0));
-	EXPECT_EQ(0, node_up(1));
+	EXPECT_EQ(0, node_power(1, false));
+	EXPECT_EQ(0, node_power(1, true));
 }
 
 TEST_F(mounting, shows_its_options)

@@ -158,10 +158,12 @@ TEST_F(node, that_is_off_says_so_to_callers)
 	close(fd);
 }
 
-TEST_F(node, that_is_removed_while_on_is_switched_off_first)
+TEST_F(node, that_is_on_cannot_be_removed)
 {
 	ASSERT_EQ(0, node_configure(1));
 	ASSERT_EQ(0, node_power(1, true));
+	EXPECT_EQ(EBUSY, node_remove("lt1"));
+	ASSERT_EQ(0, node_power(1, false));
 	EXPECT_EQ(0, node_remove("lt1"));
 	/* Port and device are free again. */
 	EXPECT_EQ(0, node_up(1));
