@@ -40,7 +40,7 @@ demo: ## three nodes share persistent memory, narrated
 	@FLAVOUR=base $(BUILD) modules
 	@$(BUILD) tools
 	@$(BUILD) selftests
-	@tools/demo
+	@tools/demo/run
 bench: ## our figures beside the peers', as ratios; table, JSON and SVG in build/bench
 	@FLAVOUR=base $(BUILD) modules
 	@$(BUILD) tools
