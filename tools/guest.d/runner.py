@@ -180,7 +180,8 @@ def virtme_command(args, guest, boot, pmem_opts):
             cmd += ["--overlay-rwdir", f"/{top}"]
     cmd += ["--rwdir", str(TOP)]
     # An emulated guest on a busy machine is slow, not stuck: stretch the detectors.
-    kopts = ["oops=panic", "mitigations=off", "random.trust_cpu=on",
+    # virtme says quiet: take that back, the console is what we judge by.
+    kopts = ["loglevel=7", "oops=panic", "mitigations=off", "random.trust_cpu=on",
              "rcupdate.rcu_cpu_stall_timeout=90", "watchdog_thresh=40",
              "log_buf_len=4M", "8250.nr_uarts=1"]
     for kopt in kopts + args.kopt:
