@@ -19,6 +19,8 @@ import sys
 import time
 from pathlib import Path
 
+import plot
+
 HERE = Path(__file__).resolve().parent
 NODES = ["n1", "n2", "n3"]
 
@@ -372,6 +374,9 @@ def main():
             print(f"bench: {case.name}: {e}", flush=True)
         (args.out / "bench.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     (args.out / "bench.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    picture = plot.svg(result)
+    if picture:
+        (args.out / "ratios.svg").write_text(picture, encoding="utf-8")
     text = table(result)
     (args.out / "table.md").write_text(text + "\n", encoding="utf-8")
     print("\n" + text, flush=True)
