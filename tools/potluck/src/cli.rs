@@ -86,7 +86,7 @@ pub struct LabUp {
     #[arg(long, value_name = "BYTES", default_value_t = 9000)]
     pub mtu: u32,
     /// Port that every node listens on
-    #[arg(long, default_value_t = 7717)]
+    #[arg(long, default_value_t = 18515)]
     pub port: u16,
     /// First three bytes of the addresses; node I is at .I
     #[arg(long, value_name = "ADDRESS", default_value = "10.77.0.0")]
