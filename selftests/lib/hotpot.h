@@ -10,6 +10,7 @@
 #ifndef POTLUCK_SELFTEST_HOTPOT_H
 #define POTLUCK_SELFTEST_HOTPOT_H
 
+#include <linux/blkpg.h>
 #include <linux/hotpot.h>
 #include <setjmp.h>
 #include <sys/statfs.h>
@@ -83,18 +84,31 @@ static __maybe_unused uint64_t device_size(const char *dev)
  * A smaller device out of a larger one: a partition, made by BLKPG without any
  * table on the device. Gone with slice_drop or a restart.
  */
-static __maybe_unused bool slice_make(const char *dev, uint64_t bytes, char *slice, size_t room)
+static __maybe_unused int slice_ioctl(const char *dev, int op, uint64_t bytes)
 {
-	sh("delpart %s 1", dev);
-	if (sh("addpart %s 1 0 %llu", dev, (unsigned long long)bytes / 512))
-		return false;
-	snprintf(slice, room, "%sp1", dev);
-	return EVENTUALLY(5000, access(slice, F_OK) == 0);
+	struct blkpg_partition part = { .pno = 1, .length = bytes };
+	struct blkpg_ioctl_arg arg = { .op = op, .datalen = sizeof(part), .data = &part };
+	int fd = open(dev, O_RDONLY | O_CLOEXEC), err;
+
+	if (fd < 0)
+		return errno;
+	err = ioctl(fd, BLKPG, &arg) < 0 ? errno : 0;
+	close(fd);
+	return err;
 }
 
 static __maybe_unused void slice_drop(const char *dev)
 {
-	sh("delpart %s 1", dev);
+	slice_ioctl(dev, BLKPG_DEL_PARTITION, 0);
+}
+
+static __maybe_unused bool slice_make(const char *dev, uint64_t bytes, char *slice, size_t room)
+{
+	slice_drop(dev);
+	if (slice_ioctl(dev, BLKPG_ADD_PARTITION, bytes))
+		return false;
+	snprintf(slice, room, "%sp1", dev);
+	return EVENTUALLY(5000, access(slice, F_OK) == 0);
 }
 
 static __maybe_unused int hotpot_need(void)
