@@ -13,7 +13,6 @@
 #![allow(dead_code, reason = "each module uses another part of it")]
 
 use kernel::{
-    bindings,
     error::to_result,
     prelude::*,
     sync::Arc,
@@ -588,7 +587,7 @@ impl<H: Handler> PortRegistration<H> {
         };
         match handler.handle(&message, &mut writer) {
             Ok(()) => writer.len as c_long,
-            Err(e) => e.to_errno().into(),
+            Err(e) => e.to_errno() as c_long,
         }
     }
 }
