@@ -28,10 +28,7 @@ use ::core::{
 /// The C ABI, as the header declares it.
 #[allow(non_camel_case_types, reason = "the names of the C header")]
 mod abi {
-    use kernel::{
-        bindings,
-        ffi::{c_char, c_int, c_long, c_void}, //
-    };
+    use kernel::ffi::{c_char, c_int, c_long, c_void};
 
     #[repr(C)]
     pub(super) struct lite_node {
@@ -86,7 +83,7 @@ mod abi {
     extern "C" {
         pub(super) fn lite_node_get(
             name: *const c_char,
-            owner: *mut bindings::module,
+            owner: *mut c_void,
             node: *mut *mut lite_node,
         ) -> c_int;
         pub(super) fn lite_node_put(node: *mut lite_node);
@@ -107,7 +104,7 @@ mod abi {
             port: u16,
             handler: Handler,
             ctx: *mut c_void,
-            owner: *mut bindings::module,
+            owner: *mut c_void,
         ) -> c_int;
         pub(super) fn lite_port_unregister(node: *mut lite_node, port: u16);
         pub(super) fn lite_map_notify_register(
@@ -180,7 +177,9 @@ impl Node {
     pub(crate) fn get(name: &CStr, module: &'static ThisModule) -> Result<Self> {
         let mut node = ptr::null_mut();
         // SAFETY: `name` is NUL-terminated, `node` a valid place for a pointer.
-        to_result(unsafe { abi::lite_node_get(name.as_ptr().cast(), module.as_ptr(), &mut node) })?;
+        to_result(unsafe {
+            abi::lite_node_get(name.as_ptr().cast(), module.as_ptr().cast(), &mut node)
+        })?;
         // INVARIANT: On success the reference is ours.
         Ok(Self {
             ptr: NonNull::new(node).ok_or(ENODEV)?,
@@ -540,7 +539,7 @@ impl<H: Handler> PortRegistration<H> {
                 port,
                 Self::trampoline,
                 ctx.cast(),
-                node.module.as_ptr(),
+                node.module.as_ptr().cast(),
             )
         })?;
         Ok(Self {

@@ -7,7 +7,8 @@ use crate::{
     bindings,
     error::code::ENOMEM,
     prelude::*,
-    sync::Arc, //
+    sync::Arc,
+    time::Jiffies, //
 };
 use core::{ops::Deref, ptr::NonNull};
 
@@ -74,6 +75,30 @@ impl OwnedQueue {
         };
         // INVARIANT: A non-null result is a new queue, ours to destroy.
         NonNull::new(raw).map(Self).ok_or(ENOMEM)
+    }
+
+    /// Has a delayed item run after `delay`, whether it was waiting for another time or for none.
+    pub fn enqueue_or_move<T, const ID: u64>(&self, item: Arc<T>, delay: Jiffies)
+    where
+        T: WorkItem<ID, Pointer = Arc<T>> + HasDelayedWork<T, ID> + Send + Sync + 'static,
+    {
+        let this = Arc::into_raw(item).cast_mut();
+        // SAFETY: The reference that was just leaked keeps the value alive.
+        let work = unsafe { Work::raw_get(T::raw_get_work(this)) };
+        // SAFETY: By `HasDelayedWork` the work is the field of an initialised `delayed_work`, whose
+        // function takes over one leaked reference; the queue is live.
+        let was_waiting = unsafe {
+            bindings::mod_delayed_work_on(
+                bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
+                self.0.as_ptr(),
+                crate::container_of!(work, bindings::delayed_work, work),
+                delay,
+            )
+        };
+        if was_waiting {
+            // SAFETY: The function will be called once, for the reference that was leaked first.
+            drop(unsafe { Arc::from_raw(this) });
+        }
     }
 
     /// Waits until all items that were queued before the call have run.

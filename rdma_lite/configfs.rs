@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! /sys/kernel/config/rdma_lite: a directory for each node.
+//!
+//! Attributes can be written while the node is off; `power` switches it on and off. The directory of
+//! a node that is on cannot be removed.
+
+use crate::{
+    core::wire::RingAddress,
+    host::{Ip, Queues},
+    node::{Node, Settings},
+};
+use ::core::net::{IpAddr, Ipv4Addr};
+use kernel::{
+    configfs::{self, AttributeOperations, Directory, Group, Keep, Subsystem},
+    configfs_attrs,
+    fmt::{self, Write as _},
+    new_mutex,
+    page::PAGE_SIZE,
+    prelude::*,
+    str::{BStr, Formatter},
+    sync::{Arc, ArcBorrow, Mutex},
+};
+
+use crate::THIS_MODULE;
+
+/// The directory of the module.
+#[pin_data]
+pub(crate) struct Root {
+    queues: Arc<Queues>,
+}
+
+/// The directory of a node.
+#[pin_data]
+pub(crate) struct NodeDirectory {
+    node: Arc<Node>,
+    /// Held while the node is on.
+    #[pin]
+    kept: Mutex<Option<Keep>>,
+}
+
+/// Registers the directory of the module.
+pub(crate) fn subsystem(queues: Arc<Queues>) -> impl PinInit<Subsystem<Root>, Error> {
+    let item_type = configfs_attrs! {
+        container: Subsystem<Root>,
+        data: Root,
+        child: NodeDirectory,
+        attributes: [
+            version: 0,
+        ],
+    };
+    Subsystem::new(c"rdma_lite", item_type, try_pin_init!(Root { queues }))
+}
+
+fn show(page: &mut [u8; PAGE_SIZE], text: fmt::Arguments<'_>) -> Result<usize> {
+    let mut writer = Formatter::new(page);
+    writer.write_fmt(text)?;
+    writer.write_str("\n")?;
+    Ok(writer.bytes_written())
+}
+
+#[vtable]
+impl AttributeOperations<0> for Root {
+    type Data = Root;
+
+    fn show(_root: &Root, page: &mut [u8; PAGE_SIZE]) -> Result<usize> {
+        show(page, fmt!("{}", crate::core::wire::VERSION))
+    }
+}
+
+#[vtable]
+impl configfs::GroupOperations for Root {
+    type Child = NodeDirectory;
+
+    fn make_group(&self, name: &CStr) -> Result<impl PinInit<Group<NodeDirectory>, Error>> {
+        let item_type = configfs_attrs! {
+            container: Group<NodeDirectory>,
+            data: NodeDirectory,
+            attributes: [
+                id: 1,
+                addr: 2,
+                port: 3,
+                device: 4,
+                cluster: 5,
+                ring_size: 6,
+                heartbeat_ms: 7,
+                timeout_ms: 8,
+                direct_min: 9,
+                power: 10,
+                state: 11,
+                epoch: 12,
+                incarnation: 13,
+            ],
+        };
+        if name.to_bytes().len() > 63 {
+            return Err(ENAMETOOLONG);
+        }
+        let node = Node::make(name, &self.queues)?;
+        Ok(Group::new(
+            name.try_into()?,
+            item_type,
+            try_pin_init!(NodeDirectory {
+                node,
+                kept <- new_mutex!(None, "lite_kept"),
+            }),
+        ))
+    }
+
+    fn drop_item(&self, child: ArcBorrow<'_, Group<NodeDirectory>>) {
+        child.data().node.remove();
+    }
+}
+
+/// The value that was written, without white space around it.
+fn trimmed(page: &[u8]) -> Result<&str> {
+    Ok(::core::str::from_utf8(page).map_err(|_| EINVAL)?.trim())
+}
+
+fn number(page: &[u8]) -> Result<u64> {
+    let text = trimmed(page)?;
+    if !text.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(EINVAL);
+    }
+    text.parse().map_err(|_| EINVAL)
+}
+
+fn number_in(page: &[u8], range: ::core::ops::RangeInclusive<u64>) -> Result<u64> {
+    Some(number(page)?).filter(|n| range.contains(n)).ok_or(EINVAL)
+}
+
+/// Parses a uuid; [`EINVAL`] for the nil one too.
+fn uuid(text: &str) -> Result<[u8; 16]> {
+    let mut bytes = [0u8; 16];
+    let mut digits = 0;
+    for (at, c) in text.chars().enumerate() {
+        if matches!(at, 8 | 13 | 18 | 23) {
+            if c != '-' {
+                return Err(EINVAL);
+            }
+            continue;
+        }
+        let digit = c.to_digit(16).ok_or(EINVAL)? as u8;
+        let byte = bytes.get_mut(digits / 2).ok_or(EINVAL)?;
+        *byte = *byte << 4 | digit;
+        digits += 1;
+    }
+    if digits != 32 || text.len() != 36 || bytes == [0; 16] {
+        return Err(EINVAL);
+    }
+    Ok(bytes)
+}
+
+struct Uuid<'a>(&'a [u8; 16]);
+
+impl fmt::Display for Uuid<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, byte) in self.0.iter().enumerate() {
+            if matches!(at, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl NodeDirectory {
+    /// Changes a setting; [`EBUSY`] while the node is on.
+    fn set(&self, change: impl FnOnce(&mut Settings) -> Result) -> Result {
+        let mut settings = self.node.settings.lock();
+        if self.node.host().is_ok() {
+            return Err(EBUSY);
+        }
+        change(&mut settings)
+    }
+}
+
+macro_rules! attribute {
+    ($id:literal, |$node:ident, $settings:ident| $show:expr) => {
+        #[vtable]
+        impl AttributeOperations<$id> for NodeDirectory {
+            type Data = NodeDirectory;
+
+            fn show(this: &NodeDirectory, page: &mut [u8; PAGE_SIZE]) -> Result<usize> {
+                let $node = &this.node;
+                let $settings = $node.settings.lock();
+                let _ = &$settings;
+                show(page, $show)
+            }
+        }
+    };
+    (
+        $id:literal, |$node:ident, $settings:ident| $show:expr,
+        |$new:ident, $page:ident| $store:expr
+    ) => {
+        #[vtable]
+        impl AttributeOperations<$id> for NodeDirectory {
+            type Data = NodeDirectory;
+
+            fn show(this: &NodeDirectory, page: &mut [u8; PAGE_SIZE]) -> Result<usize> {
+                let $node = &this.node;
+                let $settings = $node.settings.lock();
+                let _ = &$settings;
+                show(page, $show)
+            }
+
+            fn store(this: &NodeDirectory, $page: &[u8]) -> Result {
+                this.set(|$new| $store)
+            }
+        }
+    };
+}
+
+const MS: u64 = 1_000_000;
+/// What is shown while no address is set.
+const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// Periods and deadlines: up to an hour.
+const MAX_MS: u64 = 3_600_000;
+
+attribute!(1, |node, s| fmt!("{}", s.id), |s, page| {
+    s.id = number_in(page, 1..=65535)? as u16;
+    Ok(())
+});
+attribute!(
+    2,
+    |node, s| fmt!("{}", Ip(s.addr.unwrap_or(NO_ADDRESS))),
+    |s, page| {
+        s.addr = Some(trimmed(page)?.parse().map_err(|_| EINVAL)?);
+        Ok(())
+    }
+);
+attribute!(3, |node, s| fmt!("{}", s.port), |s, page| {
+    s.port = number_in(page, 1..=65535)? as u16;
+    Ok(())
+});
+attribute!(
+    4,
+    |node, s| fmt!("{}", BStr::from_bytes(&s.device)),
+    |s, page| {
+        let name = trimmed(page)?.as_bytes();
+        if name.len() > 63 {
+            return Err(EINVAL);
+        }
+        let mut device = KVec::new();
+        device.extend_from_slice(name, GFP_KERNEL)?;
+        s.device = device;
+        Ok(())
+    }
+);
+attribute!(5, |node, s| fmt!("{}", Uuid(&s.cluster)), |s, page| {
+    s.cluster = uuid(trimmed(page)?)?;
+    Ok(())
+});
+attribute!(
+    6,
+    |node, s| fmt!("{}", 1u64 << s.config.ring_log2),
+    |s, page| {
+        let size = number(page)?;
+        let log2 = size.trailing_zeros() as u8;
+        // Rings are in one piece of memory each: 4 MiB is what the kernel gives.
+        if !size.is_power_of_two() || !RingAddress::SIZE_LOG2.contains(&log2) || log2 > 22 {
+            return Err(EINVAL);
+        }
+        s.config.ring_log2 = log2;
+        Ok(())
+    }
+);
+attribute!(
+    7,
+    |node, s| fmt!("{}", s.config.heartbeat / MS),
+    |s, page| {
+        s.config.heartbeat = number_in(page, 1..=MAX_MS)? * MS;
+        Ok(())
+    }
+);
+attribute!(8, |node, s| fmt!("{}", s.timeout_ms), |s, page| {
+    s.timeout_ms = number_in(page, 1..=MAX_MS)? as u32;
+    Ok(())
+});
+attribute!(
+    9,
+    |node, s| fmt!("{}", s.config.direct_min),
+    |s, page| {
+        s.config.direct_min = number_in(page, 1..=u32::MAX.into())? as u32;
+        Ok(())
+    }
+);
+attribute!(11, |node, s| match node.host() {
+    Ok(_) => fmt!("on"),
+    Err(_) => fmt!("off"),
+});
+attribute!(12, |node, s| fmt!(
+    "{}",
+    node.host().map_or(0, |host| host.epoch())
+));
+attribute!(13, |node, s| fmt!("{}", node.incarnation()));
+
+#[vtable]
+impl AttributeOperations<10> for NodeDirectory {
+    type Data = NodeDirectory;
+
+    fn show(this: &NodeDirectory, page: &mut [u8; PAGE_SIZE]) -> Result<usize> {
+        show(page, fmt!("{}", u8::from(this.node.host().is_ok())))
+    }
+
+    fn store_at(this: &NodeDirectory, page: &[u8], directory: &Directory<'_>) -> Result {
+        let on = match trimmed(page)? {
+            "1" => true,
+            "0" => false,
+            _ => return Err(EINVAL),
+        };
+        let settings = this.node.settings.lock();
+        if on == this.node.host().is_ok() {
+            return Ok(());
+        }
+        if on {
+            let kept = directory.keep()?;
+            this.node.switch_on(&settings)?;
+            *this.kept.lock() = Some(kept);
+        } else {
+            this.node.switch_off();
+            let kept = this.kept.lock().take();
+            drop(kept);
+        }
+        Ok(())
+    }
+}

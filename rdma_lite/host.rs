@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A node that is switched on: its map, its peers, and where it listens.
+
+use crate::{
+    core::{Config, Hello, Local, MapNode, Membership, Published, Reject, RejectReason, View},
+    events,
+    node::{Node, Settings},
+    peer::Peer,
+    transport::{
+        listener::{Acceptor, Listener},
+        verbs::RingSize,
+        NodeLink,
+    },
+    uapi,
+};
+use ::core::net::{IpAddr, SocketAddr};
+use kernel::{
+    fmt,
+    net::SockAddr,
+    new_mutex, new_spinlock,
+    prelude::*,
+    rdma::cm::ConnectRequest,
+    str::BStr,
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, Mutex, SpinLock, //
+    },
+    workqueue::{OwnedQueue, QueueFlags},
+};
+
+/// The work queues of the module.
+pub(crate) struct Queues {
+    /// What moves connections: short work, never waiting for a peer.
+    pub(crate) links: OwnedQueue,
+    /// Handlers: they may sleep and make calls themselves.
+    pub(crate) handlers: OwnedQueue,
+}
+
+impl Queues {
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let unbound = QueueFlags::UNBOUND;
+        let queues = Self {
+            links: OwnedQueue::new(c"rdma_lite_links", unbound | QueueFlags::HIGHPRI, 0)?,
+            handlers: OwnedQueue::new(c"rdma_lite_handlers", unbound | QueueFlags::HIGHPRI, 0)?,
+        };
+        Ok(Arc::new(queues, GFP_KERNEL)?)
+    }
+}
+
+/// Waits for all work of the module before the module goes.
+pub(crate) struct Drained(pub(crate) Arc<Queues>);
+
+impl Drop for Drained {
+    fn drop(&mut self) {
+        // Handlers may have left work for links, which leaves none for handlers.
+        self.0.handlers.flush();
+        self.0.links.flush();
+        self.0.handlers.flush();
+    }
+}
+
+/// An address, for people.
+pub(crate) struct Ip(pub(crate) IpAddr);
+
+impl fmt::Display for Ip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        ::core::fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// A node that is on.
+#[pin_data]
+pub(crate) struct Host {
+    pub(crate) node: Arc<Node>,
+    pub(crate) local: Local,
+    pub(crate) config: Config,
+    pub(crate) timeout_ms: u32,
+    ip: IpAddr,
+    #[pin]
+    pub(crate) map: Mutex<Membership>,
+    /// That of the map, for those who cannot lock it.
+    epoch: Atomic<u64>,
+    #[pin]
+    peers: SpinLock<KVec<Arc<Peer>>>,
+    #[pin]
+    listener: Mutex<Option<Listener>>,
+}
+
+impl Host {
+    /// Starts to listen. Complains if it cannot.
+    pub(crate) fn start(
+        node: &Arc<Node>,
+        settings: &Settings,
+        incarnation: u64,
+    ) -> Result<Arc<Self>> {
+        let complete = settings.id != 0 && settings.cluster != [0; 16];
+        let (true, Some(ip)) = (complete, settings.addr) else {
+            pr_err!("{}: set id, addr and cluster before power\n", node.name());
+            return Err(EINVAL);
+        };
+        let local = Local {
+            id: settings.id,
+            incarnation,
+            cluster: settings.cluster,
+        };
+        let this = Arc::pin_init(
+            pin_init!(Self {
+                node: node.clone(),
+                local,
+                config: settings.config,
+                timeout_ms: settings.timeout_ms,
+                ip,
+                map <- new_mutex!(Membership::new(*local), "lite_map"),
+                epoch: Atomic::new(0),
+                peers <- new_spinlock!(KVec::new(), "lite_peers"),
+                listener <- new_mutex!(None, "lite_listener"),
+            }),
+            GFP_KERNEL,
+        )?;
+        let addr = SocketAddr::new(ip, settings.port);
+        let listener = Listener::new(node.net(), &addr.into(), this.clone()).inspect_err(|e| {
+            let name = node.name();
+            pr_err!("{name}: cannot listen at {} port {}: {e:?}\n", Ip(ip), settings.port);
+        })?;
+        if !settings.device.is_empty() && !listener.is_at(&settings.device) {
+            pr_err!(
+                "{}: {} is not an address of verbs device {}\n",
+                node.name(),
+                Ip(ip),
+                BStr::from_bytes(&settings.device)
+            );
+            return Err(ENODEV);
+        }
+        *this.listener.lock() = Some(listener);
+        Ok(this)
+    }
+
+    /// Ends all calls and connections.
+    pub(crate) fn stop(&self) {
+        let listener = self.listener.lock().take();
+        drop(listener);
+        let peers = ::core::mem::take(&mut *self.peers.lock());
+        for peer in &peers {
+            peer.stop();
+        }
+    }
+
+    pub(crate) fn queues(&self) -> &Arc<Queues> {
+        self.node.queues()
+    }
+
+    /// Our own address, as what connections come from.
+    pub(crate) fn source(&self) -> SockAddr {
+        SocketAddr::new(self.ip, 0).into()
+    }
+
+    /// Where a node of the map listens.
+    pub(crate) fn address_of(&self, id: u16) -> Option<SockAddr> {
+        let at = self.map.lock().node(id)?.address;
+        let ip = if at.ipv6 {
+            IpAddr::from(at.addr)
+        } else {
+            IpAddr::from([at.addr[0], at.addr[1], at.addr[2], at.addr[3]])
+        };
+        Some(SocketAddr::new(ip, at.port).into())
+    }
+
+    /// Shape of the rings that peers write to.
+    pub(crate) fn ring_size(&self) -> RingSize {
+        RingSize {
+            size_log2: self.config.ring_log2,
+            depth_log2: self.config.depth_log2,
+            slots_log2: self.config.slots_log2,
+        }
+    }
+
+    /// The peer of this id, if a map ever named it.
+    pub(crate) fn peer(&self, id: u16) -> Option<Arc<Peer>> {
+        let peers = self.peers.lock();
+        peers.iter().find(|peer| peer.id() == id).cloned()
+    }
+
+    /// Puts a map in force.
+    pub(crate) fn publish(self: &Arc<Self>, epoch: u64, nodes: &[MapNode]) -> Result {
+        let mut map = self.map.lock();
+        // Peers first: without memory for them there is no new map.
+        for node in nodes {
+            if node.id != self.local.id && self.peer(node.id).is_none() {
+                let peer = Peer::new(self, node.id)?;
+                self.peers.lock().push(peer, GFP_ATOMIC)?;
+            }
+        }
+        let mut views: KVec<(Arc<Peer>, View)> = KVec::new();
+        for peer in self.peers.lock().iter() {
+            views.push((peer.clone(), View::NONE), GFP_ATOMIC)?;
+        }
+        if map.publish(epoch, nodes)? == Published::Same {
+            return Ok(());
+        }
+        for (peer, view) in views.iter_mut() {
+            *view = map.view(peer.id());
+        }
+        self.epoch.store(epoch, Relaxed);
+        drop(map);
+        for (peer, view) in &views {
+            peer.set_view(*view);
+        }
+        let event = events::event(uapi::EVENT_MAP, self.local.id, 0, epoch, self.local.incarnation);
+        self.node.readers.tell(event);
+        self.node.notifiers.tell(epoch);
+        Ok(())
+    }
+
+    /// Epoch of the map in force, 0 without one.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Relaxed)
+    }
+}
+
+impl Acceptor for Host {
+    fn request(this: &Arc<Self>, request: ConnectRequest<'_>) {
+        let reason = match Hello::decode(request.data()) {
+            Err(_) => RejectReason::Protocol,
+            Ok(hello) if hello.cluster != this.local.cluster => RejectReason::Cluster,
+            Ok(hello) => match this.peer(hello.src) {
+                None => RejectReason::NotMember,
+                Some(peer) => {
+                    let link = NodeLink::accept(peer, this.ring_size(), this.queues(), request);
+                    if let Err(e) = link {
+                        pr_err!(
+                            "{}: cannot take the connection of node {}: {e:?}\n",
+                            this.node.name(),
+                            hello.src
+                        );
+                    }
+                    return;
+                }
+            },
+        };
+        let reject = Reject {
+            reason,
+            epoch: this.epoch(),
+        };
+        // The peer hears no reason, then; it is refused all the same.
+        let _ = request.reject(&reject.encode());
+    }
+
+    fn device_gone(this: &Arc<Self>) {
+        pr_err!("{}: the verbs device is going away\n", this.node.name());
+        this.node.queues().when_device_gone(&this.node);
+    }
+}
+
+impl Queues {
+    /// Switches a node off from where that cannot be waited for.
+    fn when_device_gone(&self, node: &Arc<Node>) {
+        let node = node.clone();
+        let spawned = self.handlers.try_spawn(GFP_KERNEL, move || {
+            let _settings = node.settings.lock();
+            node.switch_off();
+        });
+        if spawned.is_err() {
+            pr_err!("no memory to switch a node off: the device waits for it\n");
+        }
+    }
+}

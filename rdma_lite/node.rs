@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A node: a directory in configfs, bound to the network namespace of the task that made it.
+
+use crate::{
+    events::Readers,
+    host::{Host, Queues},
+    notify::Notifiers,
+    port::{self, Ports},
+};
+use kernel::{
+    net::Net,
+    new_mutex, new_spinlock,
+    prelude::*,
+    str::CString,
+    sync::{aref::ARef, Arc, Mutex, SpinLock},
+    time::{ClockSource, RealTime},
+};
+
+kernel::sync::global_lock! {
+    // SAFETY: The module's `init` initialises it before anything else.
+    pub(crate) unsafe(uninit) static REGISTRY: Mutex<KVec<Arc<Node>>> = KVec::new();
+}
+
+/// What is set in configfs before a node is switched on.
+pub(crate) struct Settings {
+    /// 0 until it is set.
+    pub(crate) id: u16,
+    pub(crate) addr: Option<::core::net::IpAddr>,
+    pub(crate) port: u16,
+    /// Verbs device; empty for whichever has the address.
+    pub(crate) device: KVec<u8>,
+    /// All zeroes until it is set.
+    pub(crate) cluster: [u8; 16],
+    pub(crate) timeout_ms: u32,
+    pub(crate) config: crate::core::Config,
+}
+
+impl Settings {
+    fn new() -> Self {
+        Self {
+            id: 0,
+            addr: None,
+            port: 18515,
+            device: KVec::new(),
+            cluster: [0; 16],
+            timeout_ms: 10_000,
+            config: crate::core::Config {
+                depth_log2: 7,
+                slots_log2: 8,
+                ..crate::core::Config::DEFAULT
+            },
+        }
+    }
+}
+
+/// A node, on or off.
+#[pin_data]
+pub(crate) struct Node {
+    name: CString,
+    net: ARef<Net>,
+    queues: Arc<Queues>,
+    /// Also held while the node is switched.
+    #[pin]
+    pub(crate) settings: Mutex<Settings>,
+    /// Of the last life; 0 before the first.
+    #[pin]
+    incarnation: SpinLock<u64>,
+    #[pin]
+    host: SpinLock<Option<Arc<Host>>>,
+    #[pin]
+    pub(crate) ports: Ports,
+    #[pin]
+    pub(crate) readers: Readers,
+    #[pin]
+    pub(crate) notifiers: Notifiers,
+}
+
+impl Node {
+    /// A new node of the current namespace. [`EEXIST`] when that has one.
+    pub(crate) fn make(name: &CStr, queues: &Arc<Queues>) -> Result<Arc<Self>> {
+        let name: CString = name.try_into()?;
+        let this = Arc::pin_init(
+            pin_init!(Self {
+                name,
+                net: Net::current(),
+                queues: queues.clone(),
+                settings <- new_mutex!(Settings::new(), "lite_settings"),
+                incarnation <- new_spinlock!(0, "lite_incarnation"),
+                host <- new_spinlock!(None, "lite_host"),
+                ports <- Ports::new(),
+                readers <- Readers::new(),
+                notifiers <- Notifiers::new(),
+            }),
+            GFP_KERNEL,
+        )?;
+        // SAFETY: `echo` needs no context.
+        unsafe {
+            this.ports
+                .register(port::ECHO, port::echo, ::core::ptr::null_mut())?
+        };
+        let mut registry = REGISTRY.lock();
+        if registry.iter().any(|node| *node.net == *this.net) {
+            pr_err!("{}: this network namespace has a node already\n", this.name());
+            return Err(EEXIST);
+        }
+        registry.push(this.clone(), GFP_KERNEL)?;
+        drop(registry);
+        Ok(this)
+    }
+
+    /// The directory goes: switches the node off and forgets it.
+    pub(crate) fn remove(self: &Arc<Self>) {
+        {
+            let _settings = self.settings.lock();
+            self.switch_off();
+        }
+        let mut registry = REGISTRY.lock();
+        registry.retain(|node| !Arc::ptr_eq(node, self));
+    }
+
+    /// The node of the current namespace.
+    pub(crate) fn here() -> Result<Arc<Self>> {
+        let net = Net::current();
+        let registry = REGISTRY.lock();
+        let node = registry.iter().find(|node| *node.net == *net);
+        node.cloned().ok_or(ENXIO)
+    }
+
+    /// The node of this name.
+    pub(crate) fn named(name: &[u8]) -> Result<Arc<Self>> {
+        let registry = REGISTRY.lock();
+        let node = registry.iter().find(|node| node.name.to_bytes() == name);
+        node.cloned().ok_or(ENODEV)
+    }
+
+    /// Name of its directory.
+    pub(crate) fn name(&self) -> &CStr {
+        &self.name
+    }
+
+    /// Its network namespace.
+    pub(crate) fn net(&self) -> &Net {
+        &self.net
+    }
+
+    /// The work queues of the module.
+    pub(crate) fn queues(&self) -> &Arc<Queues> {
+        &self.queues
+    }
+
+    /// What it is while it is on; [`ESHUTDOWN`] while it is off.
+    pub(crate) fn host(&self) -> Result<Arc<Host>> {
+        self.host.lock().clone().ok_or(ESHUTDOWN)
+    }
+
+    /// Start of its present or last life, 0 before the first.
+    pub(crate) fn incarnation(&self) -> u64 {
+        *self.incarnation.lock()
+    }
+
+    /// Switches the node on. `settings` is what [`Self::settings`] locks.
+    pub(crate) fn switch_on(self: &Arc<Self>, settings: &Settings) -> Result {
+        let incarnation = {
+            let mut last = self.incarnation.lock();
+            *last = (RealTime::ktime_get().max(1) as u64).max(*last + 1);
+            *last
+        };
+        let host = Host::start(self, settings, incarnation)?;
+        *self.host.lock() = Some(host);
+        pr_info!("{}: node {} is on\n", self.name(), settings.id);
+        Ok(())
+    }
+
+    /// Switches the node off, if it is on: all calls end, all connections go.
+    pub(crate) fn switch_off(&self) {
+        let host = self.host.lock().take();
+        if let Some(host) = host {
+            host.stop();
+            pr_info!("{}: node {} is off\n", self.name(), host.local.id);
+        }
+    }
+}

@@ -1,0 +1,638 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Another node: drives its [protocol](crate::core::Peer) by what happens on the link, by time and
+//! by calls, and does what the protocol says.
+//!
+//! Messages are sent under the peer's lock, in the order in which the protocol gives them. What
+//! could wait for completions (making and ending links) is left to a work item.
+
+use crate::{
+    call::Pending,
+    core::{
+        wire::{Header, HEADER_LEN},
+        Action, CallId, CallRef, Health, Hello, NewCall, Payload, Received, Refusal, Reject,
+        Request, View, //
+    },
+    events::{self, now},
+    host::Host,
+    port::Execution,
+    transport::{Down, Link, LinkUser, NodeLink, Piece},
+    uapi,
+};
+use core::cell::UnsafeCell;
+use kernel::{
+    fmt, impl_has_delayed_work, impl_has_work, new_delayed_work, new_mutex, new_work,
+    prelude::*,
+    rdma::DmaBuffer,
+    sync::{Arc, Mutex},
+    time::msecs_to_jiffies,
+    workqueue::{self, DelayedWork, Work, WorkItem},
+};
+
+const MS: u64 = 1_000_000;
+/// The same complaint about a peer is made again after this long.
+const COMPLAIN_AGAIN: u64 = 60_000 * MS;
+
+pub(crate) type PeerLink = NodeLink<Peer>;
+type Protocol = crate::core::Peer<Arc<Pending>, Reply>;
+
+/// Memory that a handler writes its reply to, and that the reply is sent from.
+#[derive(Clone)]
+pub(crate) struct Reply(Arc<ReplyMemory>);
+
+enum ReplyMemory {
+    /// Copied into the ring.
+    Heap(UnsafeCell<KVVec<u8>>, usize),
+    /// Large: may be written into the caller's memory by the device.
+    Device(Arc<DmaBuffer>),
+}
+
+// SAFETY: Written by one handler before it is handed to the protocol, and only read afterwards.
+unsafe impl Send for ReplyMemory {}
+// SAFETY: As above.
+unsafe impl Sync for ReplyMemory {}
+
+impl Reply {
+    fn heap(cap: usize) -> Result<Self> {
+        let bytes = KVVec::from_elem(0, cap, GFP_KERNEL)?;
+        let memory = ReplyMemory::Heap(UnsafeCell::new(bytes), cap);
+        Ok(Self(Arc::new(memory, GFP_KERNEL)?))
+    }
+
+    /// The memory; valid for [`Self::cap`] bytes.
+    pub(crate) fn as_ptr(&self) -> *mut u8 {
+        match &*self.0 {
+            // SAFETY: The vector itself never changes, so looking at it races with nothing.
+            ReplyMemory::Heap(bytes, _) => unsafe { &*bytes.get() }.as_ptr().cast_mut(),
+            ReplyMemory::Device(buffer) => buffer.as_ptr().as_ptr(),
+        }
+    }
+
+    /// How large it is.
+    pub(crate) fn cap(&self) -> usize {
+        match &*self.0 {
+            ReplyMemory::Heap(_, cap) => *cap,
+            ReplyMemory::Device(buffer) => buffer.len(),
+        }
+    }
+}
+
+/// What is left to the work item.
+#[derive(Default)]
+struct Chores {
+    connect: Option<u32>,
+    end: KVec<Arc<PeerLink>>,
+}
+
+struct State {
+    protocol: Protocol,
+    link: Option<Arc<PeerLink>>,
+    /// The newest generation that was to be torn down.
+    torn_down: Option<u32>,
+    chores: Chores,
+    /// The peer showed this incarnation.
+    met: Option<u64>,
+    /// When the timer runs next.
+    armed: u64,
+    stopped: bool,
+    /// What was last complained about, and when.
+    complaint: (u32, u64),
+}
+
+/// Another node.
+#[pin_data]
+pub(crate) struct Peer {
+    host: Arc<Host>,
+    id: u16,
+    #[pin]
+    state: Mutex<State>,
+    #[pin]
+    timer: DelayedWork<Peer, 0>,
+    #[pin]
+    chores: Work<Peer, 1>,
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Peer, 0> for Peer { self.timer }
+}
+impl_has_work! {
+    impl HasWork<Peer, 1> for Peer { self.chores }
+}
+
+/// Kinds of complaints, to tell repeated ones.
+mod complaint {
+    pub(super) const CONNECT: u32 = 1 << 16;
+    pub(super) const REJECTED: u32 = 2 << 16;
+    pub(super) const VIOLATION: u32 = 3 << 16;
+    pub(super) const HELLO: u32 = 4 << 16;
+    pub(super) const CALL: u32 = 5 << 16;
+    pub(super) const LOST: u32 = 6 << 16;
+}
+
+impl Peer {
+    /// A peer that no map named yet.
+    pub(crate) fn new(host: &Arc<Host>, id: u16) -> Result<Arc<Self>> {
+        let protocol = Protocol::new(host.config, host.local, id)?;
+        Arc::pin_init(
+            pin_init!(Self {
+                host: host.clone(),
+                id,
+                state <- new_mutex!(State {
+                    protocol,
+                    link: None,
+                    torn_down: None,
+                    chores: Chores::default(),
+                    met: None,
+                    armed: u64::MAX,
+                    stopped: false,
+                    complaint: (0, 0),
+                }, "lite_peer"),
+                timer <- new_delayed_work!("Peer::timer"),
+                chores <- new_work!("Peer::chores"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    pub(crate) fn id(&self) -> u16 {
+        self.id
+    }
+
+    pub(crate) fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    /// Whether it is suspected.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.state.lock().protocol.is_suspect()
+    }
+
+    /// Says what went wrong, unless that was said lately.
+    fn complain(&self, state: &mut State, what: u32, text: fmt::Arguments<'_>) {
+        let (last, at) = state.complaint;
+        let now = now();
+        if last == what && now < at.saturating_add(COMPLAIN_AGAIN) {
+            return;
+        }
+        state.complaint = (what, now);
+        pr_warn!("{}: node {}: {}\n", self.host.node.name(), self.id, text);
+    }
+
+    /// A map is in force.
+    pub(crate) fn set_view(self: &Arc<Self>, view: View) {
+        self.with(|state| {
+            state.complaint = (0, 0);
+            state.protocol.set_view(now(), view);
+        });
+    }
+
+    /// Does something with the protocol, and then what the protocol says.
+    fn with<T>(self: &Arc<Self>, f: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock();
+        let result = f(&mut state);
+        self.drive(&mut state);
+        let met = state.met.take();
+        drop(state);
+        if let Some(incarnation) = met {
+            self.meet(incarnation);
+        }
+        result
+    }
+
+    /// The peer showed its incarnation in a message.
+    fn meet(self: &Arc<Self>, incarnation: u64) {
+        let view = self.host.map.lock().met(self.id, incarnation);
+        if let Ok(view) = view {
+            self.with(|state| state.protocol.set_view(now(), view));
+        }
+    }
+
+    /// Does what the protocol says.
+    fn drive(self: &Arc<Self>, state: &mut State) {
+        let now = now();
+        let State {
+            protocol,
+            link,
+            torn_down,
+            chores,
+            met,
+            ..
+        } = state;
+        while let Some(action) = protocol.poll(now) {
+            match action {
+                Action::Connect(generation) => chores.connect = Some(generation),
+                Action::Disconnect(generation) => {
+                    *torn_down = Some(generation);
+                    if chores.connect == Some(generation) {
+                        chores.connect = None;
+                    }
+                    if let Some(old) = link.take_if(|link| link.tag() == generation) {
+                        if chores.end.push(old.clone(), GFP_ATOMIC).is_err() {
+                            // It ends by itself, and is reported when it has.
+                            old.fail(ENOMEM);
+                        }
+                    }
+                }
+                Action::Transmit {
+                    generation,
+                    slot,
+                    imm,
+                    header,
+                    payload,
+                    len,
+                    direct,
+                } => {
+                    let Some(link) = link.as_ref().filter(|link| link.tag() == generation) else {
+                        continue;
+                    };
+                    let sent = transmit(link, slot.offset, imm, header, payload, len, direct);
+                    if let Err(e) = sent {
+                        link.fail(e);
+                    }
+                }
+                Action::Credit { generation, imm } => {
+                    if let Some(link) = link.as_ref().filter(|link| link.tag() == generation) {
+                        if let Err(e) = link.ring_bell(imm) {
+                            link.fail(e);
+                        }
+                    }
+                }
+                Action::Complete { token, error } => token.finish(Err(error)),
+                Action::Health(health) => self.tell_health(health),
+                Action::Fenced(epoch) => {
+                    let event = events::event(uapi::EVENT_FENCED, self.id, 0, epoch, 0);
+                    self.host.node.readers.tell(event);
+                    let name = self.host.node.name();
+                    pr_warn!("{name}: node {}: lives in newer epoch {epoch}\n", self.id);
+                }
+                Action::Met(incarnation) => *met = Some(incarnation),
+            }
+        }
+        if state.stopped {
+            return;
+        }
+        if state.chores.connect.is_some() || !state.chores.end.is_empty() {
+            // Queued already: it will find the new chores as well.
+            let _ = self.host.queues().links.enqueue::<_, 1>(self.clone());
+        }
+        let next = state.protocol.next_tick();
+        if next < state.armed {
+            state.armed = next;
+            let wait = msecs_to_jiffies(next.saturating_sub(now).div_ceil(MS).min(60_000) as u32);
+            let links = &self.host.queues().links;
+            links.enqueue_or_move::<_, 0>(self.clone(), wait);
+        }
+    }
+
+    fn tell_health(&self, health: Health) {
+        let (kind, reason) = match health {
+            Health::Suspect(reason) => (uapi::EVENT_SUSPECT, reason as u32),
+            Health::Alive => (uapi::EVENT_ALIVE, 0),
+        };
+        let name = self.host.node.name();
+        match health {
+            Health::Suspect(why) => pr_info!("{name}: node {} is suspected: {why:?}\n", self.id),
+            Health::Alive => pr_info!("{name}: node {} answers again\n", self.id),
+        }
+        let event = events::event(kind, self.id, reason, self.host.epoch(), 0);
+        self.host.node.readers.tell(event);
+    }
+
+    /// Makes a call; its end comes to `pending`.
+    pub(crate) fn submit(self: &Arc<Self>, call: NewCall, pending: Arc<Pending>) -> Result<CallId> {
+        let submitted = self.with(|state| state.protocol.submit(call, pending));
+        submitted.map_err(|(e, _)| e)
+    }
+
+    /// Gives a call up; false when its end has come or is coming.
+    pub(crate) fn cancel(self: &Arc<Self>, id: CallId) -> bool {
+        self.with(|state| state.protocol.cancel(id)).is_some()
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(self: &Arc<Self>) {
+        self.with(|state| state.protocol.tick(now()));
+    }
+
+    /// The link that messages flow on now.
+    pub(crate) fn link(&self) -> Option<Arc<PeerLink>> {
+        self.state.lock().link.clone()
+    }
+
+    /// A call failed in a way that an operator should hear of.
+    pub(crate) fn call_failed(&self, port: u16, timeout_ms: u32, e: Error) {
+        let code = complaint::CALL | e.to_errno().unsigned_abs();
+        self.complain(
+            &mut self.state.lock(),
+            code,
+            fmt!("call of port {port} failed: {e:?} (deadline {timeout_ms} ms)"),
+        );
+    }
+
+    /// A handler returned.
+    pub(crate) fn executed(self: &Arc<Self>, call: CallRef, result: Result<usize>, reply: Reply) {
+        self.with(|state| match result {
+            Ok(len) => state.protocol.executed(call, 0, len as u32, Some(reply)),
+            Err(e) => state.protocol.executed(call, e.to_errno(), 0, None),
+        });
+    }
+
+    /// Ends everything, and waits for it.
+    pub(crate) fn stop(self: &Arc<Self>) {
+        let (link, chores) = {
+            let mut state = self.state.lock();
+            state.protocol.shut_down(now());
+            self.drive(&mut state);
+            state.stopped = true;
+            (state.link.take(), core::mem::take(&mut state.chores))
+        };
+        workqueue::cancel_work_sync::<Self, 1>(self);
+        workqueue::cancel_delayed_work_sync::<Self, 0>(self);
+        for link in Iterator::chain(chores.end.iter(), &link) {
+            link.shutdown();
+        }
+        // A link that the chores made meanwhile.
+        let late = self.state.lock().link.take();
+        if let Some(late) = late {
+            late.shutdown();
+        }
+    }
+
+    /// Executes a call, or says why not.
+    fn execute(self: &Arc<Self>, state: &mut State, link: &Arc<PeerLink>, request: Request) {
+        if let Err(refusal) = self.try_execute(link, request) {
+            state.protocol.refuse(request.call, refusal);
+        }
+    }
+
+    fn try_execute(
+        self: &Arc<Self>,
+        link: &Arc<PeerLink>,
+        request: Request,
+    ) -> Result<(), Refusal> {
+        let ports = &self.host.node.ports;
+        let port = ports.get(request.port).ok_or(Refusal::NoPort)?;
+        let busy = |_: Error| Refusal::Busy;
+        let mut data = KVVec::new();
+        data.resize(request.len as usize, 0, GFP_KERNEL)
+            .map_err(|_| Refusal::Busy)?;
+        link.read(request.offset, &mut data).map_err(busy)?;
+        let cap = request.reply_cap.min(self.host.config.max_payload());
+        let reply = if cap >= self.host.config.direct_min {
+            let buffer = link.buffer(cap as usize).map_err(busy)?;
+            let memory = Arc::new(ReplyMemory::Device(buffer), GFP_KERNEL);
+            Reply(memory.map_err(|_| Refusal::Busy)?)
+        } else {
+            Reply::heap(cap as usize).map_err(busy)?
+        };
+        Execution::start(self, request, port, data, reply).map_err(busy)
+    }
+}
+
+/// Writes one message.
+fn transmit(
+    link: &Arc<PeerLink>,
+    offset: u32,
+    imm: u32,
+    mut header: [u8; HEADER_LEN],
+    payload: Payload<'_, Arc<Pending>, Reply>,
+    len: u32,
+    direct: Option<crate::core::ReplyBuffer>,
+) -> Result {
+    let mut whole = None;
+    let mut pieces: &[Piece] = &[];
+    match payload {
+        Payload::None => {}
+        Payload::Request(pending) => {
+            // A window is opened on one connection and of no use on another.
+            if !pending.has_window_on(link) {
+                let mut fields = Header::decode(&header, u32::MAX)?;
+                if fields.reply.rkey != 0 {
+                    fields.reply.rkey = 0;
+                    header = fields.encode();
+                }
+            }
+            pieces = pending.request();
+        }
+        Payload::Reply(reply) => match direct {
+            None => {
+                pieces = core::slice::from_ref(whole.insert(Piece {
+                    ptr: reply.as_ptr(),
+                    len: len as usize,
+                }));
+            }
+            Some(to) => match &*reply.0 {
+                ReplyMemory::Device(buffer) => link.put(buffer, len as usize, &to)?,
+                ReplyMemory::Heap(..) => {
+                    let buffer = link.buffer(len as usize)?;
+                    // SAFETY: The reply has that many bytes.
+                    unsafe { buffer.write_raw(0, reply.as_ptr(), len as usize)? };
+                    link.put(&buffer, len as usize, &to)?;
+                }
+            },
+        },
+    }
+    // SAFETY: A request's pieces can be read until its call has ended, a reply as long as the
+    // protocol has it.
+    unsafe { link.send(offset, &header, pieces.iter().copied(), imm) }
+}
+
+impl WorkItem<0> for Peer {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.with(|state| {
+            state.armed = u64::MAX;
+            state.protocol.tick(now());
+        });
+    }
+}
+
+impl WorkItem<1> for Peer {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        let chores = core::mem::take(&mut this.state.lock().chores);
+        for link in &chores.end {
+            link.shutdown();
+        }
+        let Some(generation) = chores.connect else {
+            return;
+        };
+        let host = &this.host;
+        let made = host.address_of(this.id).ok_or(EHOSTDOWN).and_then(|to| {
+            PeerLink::connect(
+                this.clone(),
+                generation,
+                host.ring_size(),
+                host.queues(),
+                host.node.net(),
+                &host.source(),
+                &to,
+            )
+        });
+        match made {
+            Ok(link) => {
+                let mut state = this.state.lock();
+                let unwanted = state.stopped || state.torn_down == Some(generation);
+                if !unwanted && !link.is_over() {
+                    state.link = Some(link);
+                    return;
+                }
+                drop(state);
+                if unwanted {
+                    link.shutdown();
+                }
+            }
+            Err(e) => this.with(|state| {
+                let code = complaint::CONNECT | e.to_errno().unsigned_abs();
+                this.complain(state, code, fmt!("cannot connect: {e:?}"));
+                state.protocol.lost(now(), generation, None);
+            }),
+        }
+    }
+}
+
+impl LinkUser for Peer {
+    fn hello(&self, ring: crate::core::wire::RingAddress) -> Result<KVec<u8>> {
+        let hello = self.state.lock().protocol.hello(ring.addr, ring.rkey);
+        let mut bytes = KVec::new();
+        bytes.extend_from_slice(&hello.encode(), GFP_KERNEL)?;
+        Ok(bytes)
+    }
+
+    fn requested(
+        self: &Arc<Self>,
+        link: &Arc<PeerLink>,
+        hello: &[u8],
+    ) -> Result<crate::core::wire::RingAddress, KVec<u8>> {
+        let refuse = |reject: Reject| {
+            let mut bytes = KVec::new();
+            // Without memory the peer hears no reason, and is refused all the same.
+            let _ = bytes.extend_from_slice(&reject.encode(), GFP_KERNEL);
+            bytes
+        };
+        let reason = |reason| Reject {
+            reason,
+            epoch: self.host.epoch(),
+        };
+        let hello = Hello::decode(hello)
+            .map_err(|_| refuse(reason(crate::core::RejectReason::Protocol)))?;
+        let admitted = self.host.map.lock().admit(&hello);
+        let view = admitted.map_err(|why| {
+            self.complain(&mut self.state.lock(), complaint::HELLO | why as u32, fmt!("its connection is refused: {why:?}"));
+            refuse(reason(why))
+        })?;
+        let taken = self.with(|state| {
+            let taken = state.protocol.connect_request(now(), &hello, view);
+            let (generation, _) = taken?;
+            link.set_tag(generation);
+            Ok(state.link.replace(link.clone()))
+        });
+        match taken {
+            Ok(old) => {
+                if let Some(old) = old {
+                    old.shutdown();
+                }
+                Ok(hello.ring)
+            }
+            Err(reject) => Err(refuse(reject)),
+        }
+    }
+
+    fn greeted(
+        self: &Arc<Self>,
+        link: &Arc<PeerLink>,
+        hello: &[u8],
+    ) -> Result<crate::core::wire::RingAddress> {
+        let hello = Hello::decode(hello)?;
+        let admitted = self.host.map.lock().admit(&hello);
+        let view = admitted.map_err(|why| {
+            self.complain(&mut self.state.lock(), complaint::HELLO | why as u32, fmt!("what answers at its address is not it: {why:?}"));
+            ECONNREFUSED
+        })?;
+        self.with(|state| {
+            let protocol = &mut state.protocol;
+            protocol.connect_reply(now(), link.tag(), &hello, view);
+        });
+        Ok(hello.ring)
+    }
+
+    fn up(self: &Arc<Self>, link: &Arc<PeerLink>) {
+        self.with(|state| {
+            if state.torn_down != Some(link.tag()) && !state.stopped {
+                state.link = Some(link.clone());
+                state.protocol.established(now(), link.tag());
+            }
+        });
+    }
+
+    fn message(self: &Arc<Self>, link: &Arc<PeerLink>, imm: u32) {
+        let generation = link.tag();
+        let mut ended = None;
+        self.with(|state| {
+            let now = now();
+            let received = state
+                .protocol
+                .immediate(now, generation, imm)
+                .and_then(|offset| {
+                    let Some(offset) = offset else {
+                        return Ok(Received::Nothing);
+                    };
+                    let mut header = [0; HEADER_LEN];
+                    if let Err(e) = link.read(offset, &mut header) {
+                        link.fail(e);
+                        return Ok(Received::Nothing);
+                    }
+                    state.protocol.message(now, generation, offset, &header)
+                });
+            match received {
+                Ok(Received::Nothing) => {}
+                Ok(Received::Execute(request)) => self.execute(state, link, request),
+                Ok(Received::Reply {
+                    token,
+                    status,
+                    offset,
+                    len,
+                }) => {
+                    let copied = offset.map_or(Ok(()), |at| token.fill(link, at, len));
+                    ended = Some((token, copied.map(|()| (status, len))));
+                }
+                Ok(Received::Failed { token, error }) => ended = Some((token, Err(error))),
+                Err(violation) => {
+                    self.complain(state, complaint::VIOLATION, fmt!("broke the protocol: {violation:?}"));
+                }
+            }
+        });
+        // Without the lock, so that whoever is woken finds it free.
+        if let Some((token, result)) = ended {
+            token.finish(result);
+        }
+    }
+
+    fn down(self: &Arc<Self>, link: &Arc<PeerLink>, why: Down) {
+        let generation = link.tag();
+        let old = self.with(|state| {
+            let reject = match &why {
+                Down::Rejected(data) => Reject::decode(data).ok(),
+                Down::Failed(_) => None,
+            };
+            match (&why, reject) {
+                _ if state.stopped || state.torn_down == Some(generation) => {}
+                (_, Some(reject)) => {
+                    self.complain(state, complaint::REJECTED | reject.reason as u32, fmt!("refuses our connection: {:?}", reject.reason));
+                }
+                (Down::Failed(e), None) => {
+                    let code = complaint::LOST | e.to_errno().unsigned_abs();
+                    self.complain(state, code, fmt!("no connection: {e:?}"));
+                }
+                (Down::Rejected(_), None) => {
+                    self.complain(state, complaint::REJECTED, fmt!("refuses our connection in words of another protocol"));
+                }
+            }
+            state.protocol.lost(now(), generation, reject);
+            state.link.take_if(|present| Arc::ptr_eq(present, link))
+        });
+        drop(old);
+    }
+}

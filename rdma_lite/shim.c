@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The symbols that other modules use. They are written in Rust (abi.rs); only
+ * C can export them from an external module.
+ */
+#include <linux/export.h>
+#include <linux/rdma_lite.h>
+
+EXPORT_SYMBOL_GPL(lite_node_get);
+EXPORT_SYMBOL_GPL(lite_node_put);
+EXPORT_SYMBOL_GPL(lite_node_id);
+EXPORT_SYMBOL_GPL(lite_node_incarnation);
+EXPORT_SYMBOL_GPL(lite_node_epoch);
+EXPORT_SYMBOL_GPL(lite_node_cluster);
+EXPORT_SYMBOL_GPL(lite_node_max_msg);
+EXPORT_SYMBOL_GPL(lite_node_timeout_ms);
+EXPORT_SYMBOL_GPL(lite_node_peers);
+EXPORT_SYMBOL_GPL(lite_port_register);
+EXPORT_SYMBOL_GPL(lite_port_unregister);
+EXPORT_SYMBOL_GPL(lite_map_notify_register);
+EXPORT_SYMBOL_GPL(lite_map_notify_unregister);
+EXPORT_SYMBOL_GPL(lite_call);
+EXPORT_SYMBOL_GPL(lite_multicast);
