@@ -18,7 +18,10 @@
 //!   goes back: incarnations are start times.
 
 use super::wire::{digest, Header, Hello, Kind, Refusal, RejectReason};
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    rbtree::RBTree, //
+};
 
 /// State of a node in the map (the values of `enum rdma_lite_node_state`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,9 +175,11 @@ impl Membership {
         }
         let mut entries = KVec::with_capacity(nodes.len(), GFP_KERNEL)?;
         for node in nodes {
-            entries.push(self.admit_node(node)?, GFP_KERNEL)?;
+            let entry = self.admit_node(node)?;
+            let place = entries.binary_search_by_key(&node.id, |e: &Entry| e.published.id);
+            let Err(at) = place else { return Err(EINVAL) };
+            entries.insert_within_capacity(at, entry)?;
         }
-        entries.sort_unstable_by_key(|entry: &Entry| entry.published.id);
         self.entries = entries;
         self.epoch = epoch;
         Ok(Published::New)
@@ -298,27 +303,17 @@ fn check_nodes(epoch: u64, nodes: &[MapNode]) -> Result {
     if epoch == 0 {
         return Err(EINVAL);
     }
-    let mut seen = KVec::with_capacity(nodes.len(), GFP_KERNEL)?;
+    let mut names = RBTree::new();
     for node in nodes {
-        let len = node.name.iter().position(|byte| *byte == 0);
-        if node.id == 0 || len.is_none_or(|len| len == 0) {
+        let name = node.name.split(|byte| *byte == 0).next().unwrap_or(&[]);
+        if node.id == 0 || name.is_empty() || name.len() == node.name.len() {
             return Err(EINVAL);
         }
-        seen.push(node, GFP_KERNEL)?;
-    }
-    seen.sort_unstable_by_key(|node| node.id);
-    if seen.windows(2).any(|pair| pair[0].id == pair[1].id) {
-        return Err(EINVAL);
-    }
-    seen.sort_unstable_by(|a, b| name(a).cmp(name(b)));
-    if seen.windows(2).any(|pair| name(pair[0]) == name(pair[1])) {
-        return Err(EINVAL);
+        if names.try_create_and_insert(name, (), GFP_KERNEL)?.is_some() {
+            return Err(EINVAL);
+        }
     }
     Ok(())
-}
-
-fn name(node: &MapNode) -> &[u8] {
-    node.name.split(|byte| *byte == 0).next().unwrap_or(&[])
 }
 
 /// What to do with a message.
