@@ -17,10 +17,7 @@ use kernel::{
     new_mutex, new_work,
     prelude::*,
     sync::{Arc, Mutex},
-    workqueue::{
-        owned::{OwnedQueue, QueueFlags},
-        Work, WorkItem,
-    },
+    workqueue::{OwnedQueue, QueueFlags, Work, WorkItem},
 };
 
 const NSEC_PER_MSEC: u64 = 1_000_000;

@@ -5,9 +5,7 @@
 use super::{
     core::{
         area::ByteRange,
-        barrier, commit,
-        format::Mode,
-        info,
+        barrier, commit, info,
         names::Change,
     },
     dataset,
@@ -17,7 +15,7 @@ use super::{
     world::{self, World},
 };
 use kernel::{
-    fs::file_operations::OpenFile,
+    fs::OpenFile,
     prelude::*,
     transmute::{AsBytes, FromBytes},
     uaccess::{UserPtr, UserSlice},
@@ -119,20 +117,12 @@ fn setup(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result 
     let request: uapi::Setup = read(arg)?;
     writable(file)?;
     all_zero(&request.reserved)?;
-    let mode = match request.mode {
-        0 => None,
-        mode => Some(Mode::from_number(mode).ok_or(EINVAL)?),
-    };
-    if mode == Some(Mode::Mrsw) {
-        return Err(mount.not_yet("the mode MRSW"));
-    }
-    let now = mount::time();
     let change = Change {
+        time: mount::time(),
         replicas: (request.replicas != 0).then_some(request.replicas),
-        mode,
+        mode: (request.mode != 0).then_some(request.mode),
         chunk_size: (request.chunk_size != 0).then_some(request.chunk_size),
         reserve: (request.reserve != 0).then_some(request.reserve),
-        changed: Some(now),
         ..Change::default()
     };
     dataset::change_record(mount, file.inode().ino(), &change)
@@ -144,24 +134,28 @@ fn info(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {
     let id = file.inode().ino();
     let (room, to) = (request.nr_chunks, request.chunks);
 
-    let dataset = mount.with(|node| info::dataset(node, id)).ok_or(ESTALE)?;
-    request = uapi::Info {
-        id,
-        base: dataset.base,
-        size: dataset.size,
-        reserve: dataset.reserve,
-        chunk_size: dataset.chunk_size,
-        epoch: dataset.epoch,
-        chunks: to,
-        nr_chunks: u32::try_from(dataset.nr_chunks).unwrap_or(u32::MAX),
-        replicas: dataset.replicas,
-        mode: dataset.mode as u32,
-        node: mount.lite.id().into(),
-        nr_committed: dataset.committed,
-        nr_redundant: dataset.redundant,
-        nr_dirty: dataset.dirty,
-        ..uapi::Info::default()
-    };
+    request = mount.with(|node| -> Result<uapi::Info> {
+        let record = node.names.get(id)?;
+        let pages = info::pages(node, id);
+        let nr_chunks = record.size.div_ceil(record.chunk_size);
+        Ok(uapi::Info {
+            id,
+            base: record.base,
+            size: record.size,
+            reserve: record.reserve,
+            chunk_size: record.chunk_size,
+            epoch: node.map.epoch,
+            chunks: to,
+            nr_chunks: u32::try_from(nr_chunks).unwrap_or(u32::MAX),
+            replicas: record.replicas,
+            mode: record.mode as u32,
+            node: node.id(),
+            nr_committed: pages.committed,
+            nr_redundant: pages.redundant,
+            nr_dirty: pages.dirty,
+            ..uapi::Info::default()
+        })
+    })?;
     if to != 0 {
         let count = room.min(request.nr_chunks);
         let mut writer = UserSlice::new(
@@ -170,14 +164,12 @@ fn info(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {
         )
         .writer();
         for index in 0..count {
-            let chunk = mount
-                .with(|node| info::chunk(node, id, u64::from(index)))
-                .ok_or(ESTALE)?;
+            let chunk = mount.with(|node| info::chunk(node, id, u64::from(index)))?;
             writer.write(&uapi::Chunk {
                 owner: chunk.owner,
-                nr_local: chunk.local,
-                nr_dirty: chunk.dirty,
-                nr_pages: chunk.pages,
+                nr_local: chunk.nr_local,
+                nr_dirty: chunk.nr_dirty,
+                nr_pages: chunk.nr_pages,
                 min_replicas: chunk.min_replicas,
                 reserved: 0,
             })?;

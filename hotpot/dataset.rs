@@ -14,11 +14,7 @@ use super::{
     world::{self, World},
 };
 use kernel::{
-    fs::{
-        self,
-        inode::{Attributes, Iget, Operations},
-        Inode, Owner, SetAttr, SuperBlock, Timestamp,
-    },
+    fs::{Attributes, Iget, Inode, Operations, Owner, SetAttr, SuperBlock, Timestamp},
     prelude::*,
     sync::aref::ARef,
 };
@@ -88,8 +84,7 @@ pub(crate) fn inode(sb: &SuperBlock<HotpotFs>, id: u64) -> Result<ARef<Inode<Hot
             let attributes = sb
                 .data()
                 .mount
-                .with(|node| node.names.get(id).map(attributes))
-                .ok_or(ENOENT)?;
+                .with(|node| node.names.get(id).map(attributes))?;
             new.init(&attributes, Operations::regular::<DatasetFile>(), ())
         }
     }
@@ -114,7 +109,7 @@ pub(crate) fn refresh(inode: &Inode<HotpotFs>) -> Result {
     let now = mount::of(inode).with(|node| node.names.get(inode.ino()).map(attributes));
     let mut guard = inode.lock_attributes();
     match now {
-        Some(now) => {
+        Ok(now) => {
             guard
                 .set_size(now.size)
                 .set_permissions(now.permissions)
@@ -123,7 +118,7 @@ pub(crate) fn refresh(inode: &Inode<HotpotFs>) -> Result {
                 .set_ctime(now.ctime)
                 .set_owner(now.owner)?;
         }
-        None => {
+        Err(_) => {
             guard.set_nlink(0);
         }
     }
@@ -147,7 +142,7 @@ pub(crate) fn set_attributes(
         gid: owner.map(|owner| owner.gid),
         permissions: attr.permissions().map(u32::from),
         modified: attr.mtime().map(mount::to_record_time),
-        changed: attr.ctime().map(mount::to_record_time),
+        time: mount::time(),
         ..Change::default()
     };
     change_record(mount, inode.ino(), &change)
@@ -163,7 +158,7 @@ pub(crate) fn change_record(mount: &mount::Mount, id: u64, change: &Change) -> R
 pub(crate) fn size(inode: &Inode<HotpotFs>) -> Result<u64> {
     mount::of(inode)
         .with(|node| node.names.get(inode.ino()).map(|record| record.size))
-        .ok_or(ESTALE)
+        .or(Err(ESTALE))
 }
 
 /// Base address and reservation.
@@ -174,8 +169,5 @@ pub(crate) fn range(inode: &Inode<HotpotFs>) -> Result<(u64, u64)> {
                 .get(inode.ino())
                 .map(|record| (record.base, record.reserve))
         })
-        .ok_or(ESTALE)
+        .or(Err(ESTALE))
 }
-
-/// Kept so that the type is named where inodes are made.
-pub(crate) type DatasetInode = fs::Inode<HotpotFs>;

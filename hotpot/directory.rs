@@ -3,22 +3,19 @@
 //! The one directory of a mount: the names of all datasets, the same on every node.
 
 use super::{
-    core::{
-        format::Mode,
-        names::{self, NewDataset},
-    },
+    core::names::{self, NewDataset},
     dataset,
     mount::{self, HotpotFs},
     world::{self, World},
 };
 use kernel::{
-    fs::{
-        directory::{DirEmitter, DirEntryType, DirectoryOperations, NewFile, Rename},
-        Inode,
-    },
+    fs::{DirEmitter, DirEntryType, DirectoryOperations, Inode, NewFile, Rename},
     prelude::*,
     sync::aref::ARef,
 };
+
+/// `HOTPOT_MRMW`.
+const MRMW: u32 = 1;
 
 /// The root directory.
 pub(crate) struct RootDirectory;
@@ -49,7 +46,7 @@ impl DirectoryOperations for RootDirectory {
             gid: new.owner.gid,
             permissions: u32::from(new.permissions),
             replicas: mount.new.replicas,
-            mode: Mode::Mrmw,
+            mode: MRMW,
             chunk_size: mount.new.chunk_size,
             reserve: mount.new.reserve,
             time: mount::time(),

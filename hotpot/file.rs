@@ -20,11 +20,7 @@ use super::{
     world::{self, World},
 };
 use kernel::{
-    fs::{
-        file_operations::{FileOperations, OpenFile},
-        mmap::NewMapping,
-        Inode, LocalFile,
-    },
+    fs::{FileOperations, Inode, LocalFile, NewMapping, OpenFile},
     iov::{IovIterDest, IovIterSource},
     mm::unmapped_area::AreaRequest,
     prelude::*,
@@ -186,7 +182,7 @@ impl FileOperations for DatasetFile {
             0 => {
                 // Pages are allocated when they are written, on the nodes that hold them; what can
                 // be said here is whether this node has the room.
-                let free = mount.with(|node| info::space(node)).free_pages;
+                let free = mount.with(|node| info::room(node)).free;
                 if length.div_ceil(PAGE_BYTES) > free {
                     return Err(ENOSPC);
                 }
@@ -198,9 +194,10 @@ impl FileOperations for DatasetFile {
         if !keep && end > size {
             let now = mount::time();
             let change = Change {
+                time: now,
                 size: Some(end),
+                grow_only: true,
                 modified: Some(now),
-                changed: Some(now),
                 ..Change::default()
             };
             dataset::change_record(mount, inode.ino(), &change)?;

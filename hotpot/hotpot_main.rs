@@ -20,6 +20,8 @@ mod core;
 mod dataset;
 mod directory;
 mod file;
+#[cfg(CONFIG_KUNIT = "y")]
+mod kunit;
 mod mapping;
 mod mount;
 mod uapi;

@@ -14,10 +14,7 @@ use super::{
     world::{self, World},
 };
 use kernel::{
-    fs::{
-        mmap::{NewMapping, VmOperations},
-        Inode,
-    },
+    fs::{Inode, NewMapping, VmOperations},
     mm::{
         fault::{FaultError, MkWrite, VmFault},
         unmapped_area::AreaRequest,

@@ -248,37 +248,31 @@ impl Mount {
         drop(removed);
     }
 
-    /// Takes pages out of all page tables of this node. Dataset 0 stands for all.
+    /// Takes pages of a dataset out of all page tables of this node.
     pub(crate) fn unmap(&self, first: PageKey, count: u64) {
-        let range = |inode: &Inode<HotpotFs>, first: u64, count: u64| {
-            let last = u64::MAX / format::PAGE_BYTES;
-            let first = first.min(last);
-            // CAST: 64-bit machines only.
-            inode.unmap_pages(first as usize, count.min(last - first) as usize);
+        let inode = {
+            let open = self.open.lock();
+            open.get(&first.dataset).map(|dataset| dataset.inode.clone())
         };
-        if first.dataset != 0 {
-            let inode = {
-                let open = self.open.lock();
-                open.get(&first.dataset).map(|dataset| dataset.inode.clone())
-            };
-            if let Some(inode) = inode {
-                range(&inode, first.page, count);
-            }
-            return;
-        }
-        let mut from = 0;
-        loop {
+        // What nobody has open nobody has mapped.
+        let Some(inode) = inode else { return };
+        let last = u64::MAX / format::PAGE_BYTES;
+        let page = first.page.min(last);
+        // CAST: 64-bit machines only.
+        inode.unmap_pages(page as usize, count.min(last - page) as usize);
+    }
+
+    /// Takes all pages of all datasets out of all page tables of this node.
+    pub(crate) fn unmap_all(&self) {
+        let mut id = Some(0);
+        while let Some(from) = id {
             let next = {
                 let open = self.open.lock();
-                open.cursor_lower_bound(&from).map(|cursor| {
-                    let (id, dataset) = cursor.current();
-                    (*id, dataset.inode.clone())
-                })
+                open.cursor_lower_bound(&from).map(|cursor| *cursor.current().0)
             };
-            let Some((id, inode)) = next else { break };
-            range(&inode, 0, u64::MAX);
-            let Some(following) = id.checked_add(1) else { break };
-            from = following;
+            let Some(dataset) = next else { break };
+            self.unmap(PageKey { dataset, page: 0 }, u64::MAX);
+            id = dataset.checked_add(1);
         }
     }
 
@@ -379,9 +373,10 @@ impl HotpotFs {
         )?;
 
         let service = Service::start(&mount)?;
+        let serving = mount.clone();
         let mounted = KBox::pin_init(
             try_pin_init!(Mounted {
-                mount: mount.clone(),
+                mount: serving,
                 service <- service,
             }? Error),
             GFP_KERNEL,
@@ -459,14 +454,20 @@ impl FileSystem for HotpotFs {
     }
 
     fn statfs(sb: &SuperBlock<Self>) -> Result<StatFs> {
-        let space = sb.data().mount.with(|node| protocol::info::space(node));
+        let (room, files, files_max) = sb.data().mount.with(|node| {
+            (
+                protocol::info::room(node),
+                node.names.count() as u64,
+                node.geometry().nr_records(),
+            )
+        });
         Ok(StatFs {
             block_size: format::PAGE_SIZE as u32,
-            blocks: space.pages,
-            blocks_free: space.free_pages,
-            blocks_available: space.free_pages,
-            files: space.datasets,
-            files_free: space.free_datasets,
+            blocks: room.pages,
+            blocks_free: room.free,
+            blocks_available: room.free,
+            files: files_max,
+            files_free: files_max.saturating_sub(files),
         })
     }
 
@@ -499,7 +500,7 @@ impl FileSystem for HotpotFs {
 
 /// The mount of an inode.
 pub(crate) fn of(inode: &Inode<HotpotFs>) -> &Mount {
-    &inode.super_block().data().mount
+    &inode.super_block().data().get_ref().mount
 }
 
 const _: () = assert!(fs_page_size_is_4k());

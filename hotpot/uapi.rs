@@ -127,7 +127,7 @@ plain! {
     Commit: 48,
     Setup: 56,
     Chunk: 24,
-    Info: 152,
+    Info: 160,
     Barrier: 88,
     Acquire: 40,
     Outcome: 16,

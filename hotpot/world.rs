@@ -6,7 +6,7 @@ use super::{
     cluster,
     core::{
         drive,
-        host::{Action, Call, CallError, Host, Level, Mapping, PageKey, Piece, Ticket},
+        host::{Action, Call, CallError, Host, Level, Mapping, PageKey, Piece, Sleep, Ticket},
         node::Node,
     },
     mount::Mount,
@@ -85,6 +85,10 @@ impl<'a> World<'a> {
             }
             Action::Unmap { first, count } => {
                 self.mount.unmap(first, count);
+                Ok(())
+            }
+            Action::UnmapAll => {
+                self.mount.unmap_all();
                 Ok(())
             }
         }
@@ -168,7 +172,7 @@ impl Host for World<'_> {
         })
     }
 
-    async fn wait(&self, ticket: Ticket, until: u64) -> Result {
+    async fn wait(&self, ticket: Ticket, until: u64, sleep: Sleep) -> Result {
         let queue = self.mount.queue(ticket.queue());
         let mut node = self.mount.node.lock();
         while !node.is_due(ticket) {
@@ -176,10 +180,18 @@ impl Host for World<'_> {
             if now >= until {
                 break;
             }
-            if let CondVarTimeoutResult::Signal { .. } =
-                queue.wait_killable_timeout(&mut node, jiffies_until(now, until))
-            {
-                return Err(EINTR);
+            let jiffies = jiffies_until(now, until);
+            match sleep {
+                Sleep::Killable => {
+                    if let CondVarTimeoutResult::Signal { .. } =
+                        queue.wait_killable_timeout(&mut node, jiffies)
+                    {
+                        return Err(EINTR);
+                    }
+                }
+                Sleep::Uninterruptible => {
+                    queue.wait_timeout(&mut node, jiffies);
+                }
             }
         }
         Ok(())

@@ -119,7 +119,7 @@ pub fn differences(key: PageKey, new: &[u8], old: &[u8]) -> Result<KVec<Span>> {
     let mut spans = KVec::new();
     let mut begin = None;
     let pairs = new.iter().zip(old).take(PAGE_SIZE);
-    for (at, differ) in pairs.map(|(a, b)| a != b).chain([false]).enumerate() {
+    for (at, differ) in Iterator::chain(pairs.map(|(a, b)| a != b), [false]).enumerate() {
         match (begin, differ) {
             (None, true) => begin = Some(at),
             (Some(first), false) => {

@@ -222,7 +222,7 @@ pub(super) async fn rebase<H: Host>(host: &H, key: PageKey, areas: &[Area<'_>]) 
                 let old_base = dirty
                     .base
                     .filter(|base| dirty.owns_base && (drop || new.base != Some(*base)));
-                for pm in old_base.into_iter().chain(drop.then_some(dirty.pm)) {
+                for pm in Iterator::chain(old_base.into_iter(), drop.then_some(dirty.pm)) {
                     unused.push(persist::released(pm), GFP_KERNEL)?;
                 }
                 page.dirty = (!drop).then_some(new);

@@ -261,6 +261,11 @@ impl Names {
         self.live().find(|record| record.name.as_bytes() == name)
     }
 
+    /// Datasets that there are.
+    pub fn count(&self) -> usize {
+        self.live().count()
+    }
+
     /// The dataset with the lowest id above `id`: the next entry of the directory.
     pub fn after(&self, id: u64) -> Option<&DatasetRecord> {
         self.live().find(|record| record.id > id)
@@ -879,7 +884,7 @@ async fn drop_page<H: Host>(host: &H, key: PageKey) -> Result {
             if unmapped.is_ok() {
                 if let Some(dirty) = page.dirty.take() {
                     let base = dirty.base.filter(|_| dirty.owns_base);
-                    for pm in base.into_iter().chain([dirty.pm]) {
+                    for pm in Iterator::chain(base.into_iter(), [dirty.pm]) {
                         let _ = unused.push_within_capacity(persist::released(pm));
                     }
                 }

@@ -99,7 +99,7 @@ async fn read_superblock<H: Host>(host: &H, time: Timestamp) -> Result<Geometry>
     let chosen = match chosen {
         Ok(chosen) => chosen,
         Err(error) => {
-            host.log(Level::Error, format_args!("cannot mount: {error}"));
+            host.log(Level::Error, fmt!("cannot mount: {error}"));
             return Err(error.errno());
         }
     };
@@ -108,7 +108,7 @@ async fn read_superblock<H: Host>(host: &H, time: Timestamp) -> Result<Geometry>
         if chosen.superblock.clean {
             host.log(
                 Level::Warning,
-                format_args!("superblock {other:?} is unusable ({error}), the other one serves"),
+                fmt!("superblock {other:?} is unusable ({error}), the other one serves"),
             );
         }
     }
@@ -205,7 +205,7 @@ fn read_records<H: Host>(host: &H, geometry: &Geometry) -> Result {
             Err(dataset::RecordError::Damaged(damage)) => {
                 host.log(
                     Level::Error,
-                    format_args!("both copies of dataset record {pair} are damaged ({damage})"),
+                    fmt!("both copies of dataset record {pair} are damaged ({damage})"),
                 );
                 host.with(|node| node.names.found(pair, None))?;
             }
@@ -248,7 +248,7 @@ fn read_slots<H: Host>(
             Err(damage) => {
                 host.log(
                     Level::Error,
-                    format_args!("the slot of PM page {pm} is damaged ({damage}): not used"),
+                    fmt!("the slot of PM page {pm} is damaged ({damage}): not used"),
                 );
                 host.with(|node| node.space.mark(pm));
                 return Ok(());
@@ -325,7 +325,7 @@ fn read_log<H: Host>(host: &H, geometry: &Geometry) -> Result<KVec<Cid>> {
 fn damaged<H: Host>(host: &H, what: &str, block: u64, damage: Damage) -> Result {
     host.log(
         Level::Error,
-        format_args!("block {block} of the {what} is damaged ({damage}): run fsck.hotpot"),
+        fmt!("block {block} of the {what} is damaged ({damage}): run fsck.hotpot"),
     );
     Err(EUCLEAN)
 }

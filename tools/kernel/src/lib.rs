@@ -19,6 +19,12 @@ pub mod rbtree;
 
 pub use std::fmt;
 
+/// As `format_args!`, with the kernel's `Display` where that is another one.
+#[macro_export]
+macro_rules! fmt {
+    ($($t:tt)*) => { ::core::format_args!($($t)*) };
+}
+
 /// C integer types, as the kernel's `ffi` crate defines them.
 pub mod ffi {
     pub use std::ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void, CStr};
