@@ -175,7 +175,7 @@ def virtme_command(args, guest, boot, pmem_opts):
            "--name", args.name, "--memory", f"{mem}M", "--cpus", args.smp]
     if not kvm:
         cmd.append("--disable-kvm")
-    for top in ("etc", "usr", "var", "home", "opt", "srv", "mnt", "media", "root"):
+    for top in ("etc", "usr", "var", "home", "mnt", "root"):
         if Path("/", top).is_dir():
             cmd += ["--overlay-rwdir", f"/{top}"]
     cmd += ["--rwdir", str(TOP)]
