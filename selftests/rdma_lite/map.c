@@ -106,10 +106,15 @@ TEST_F(map, with_nonsense_in_it_is_refused_and_changes_nothing)
 #define FRESH() do { \
 	n[0] = self->c.map[0]; \
 	n[1] = self->c.map[1]; \
-	map = (struct rdma_lite_map){ .epoch = next, .nr_nodes = 2, .nodes = (uintptr_t)n }; } while (0)
-#define REFUSED(err, change) do { FRESH(); change; \
-	EXPECT_EQ(err, ERRNO_OF(ioctl(self->c.fd[1], RDMA_LITE_IOC_SET_MAP, &map))) \
-		TH_LOG("after: %s", #change); } while (0)
+	map = (struct rdma_lite_map){ .epoch = next, .nr_nodes = 2, .nodes = (uintptr_t)n }; \
+} while (0)
+#define REFUSED(err, change) do { \
+	FRESH(); \
+	change; \
+	EXPECT_EQ(err, ERRNO_OF(ioctl(self->c.fd[1], RDMA_LITE_IOC_SET_MAP, &map))) { \
+		TH_LOG("after: %s", #change); \
+	} \
+} while (0)
 	REFUSED(EINVAL, map.flags = 1);
 	REFUSED(EINVAL, map.reserved[0] = 1);
 	REFUSED(EINVAL, map.reserved[1] = 1);
