@@ -9,10 +9,6 @@
 
 #include "lite.h"
 
-#ifndef __packed
-#define __packed __attribute__((__packed__))
-#endif
-
 #define HELLO_LEN 56
 #define HEADER_LEN 80
 #define RING_LOG2 16
@@ -30,6 +26,7 @@ static uint32_t crc32c(uint32_t crc, const unsigned char *p, size_t len)
 	return crc;
 }
 
+#pragma pack(push, 1)
 struct hello {
 	uint8_t magic[2], version, kind;
 	uint16_t src, dst;
@@ -37,7 +34,7 @@ struct hello {
 	uint64_t incarnation, epoch, ring_addr;
 	uint32_t ring_rkey;
 	uint8_t size_log2, depth_log2, slots_log2, zero;
-} __packed;
+};
 
 struct header {
 	uint8_t magic[2], version, kind;
@@ -47,7 +44,8 @@ struct header {
 	uint32_t arg, credit;
 	uint64_t reply_addr;
 	uint32_t reply_rkey, reply_cap;
-} __packed;
+};
+#pragma pack(pop)
 
 _Static_assert(sizeof(struct hello) == HELLO_LEN, "hello");
 _Static_assert(sizeof(struct header) == HEADER_LEN, "header");
