@@ -287,7 +287,7 @@ impl DatasetRecord {
         let Some(block) = bytes.first_chunk::<PAGE_SIZE>() else {
             return Err(Damage::Short.into());
         };
-        if block.iter().all(|byte| *byte == 0) {
+        if block.iter().fold(0, |all, byte| all | byte) == 0 {
             return Ok(None);
         }
         if u32_at(block, at::MAGIC) != MAGIC {

@@ -12,6 +12,7 @@ use hotpot_utils::{
     format::{
         commit_record, crc32c,
         dataset::{DatasetRecord, Mode, Name, WINDOW_START},
+        geometry::Counts,
         redo_log,
         slot::{self, Slot},
         superblock::{Copy, Superblock},
@@ -35,6 +36,10 @@ impl Image {
         let mut bytes = vec![0; 8 << 20];
         let options = make::Options {
             node: Some(NODE),
+            counts: Counts {
+                records: Some(16),
+                ..Counts::default()
+            },
             ..make::Options::default()
         };
         let mut superblock = make::make(&mut bytes, &options).unwrap();
