@@ -11,6 +11,8 @@ int main(int argc, char **argv)
 	struct rdma_lite_map_node map[2] = { map_entry(1), map_entry(2) };
 	int one, two;
 
+	/* Only lt1 may be mounted: nobody shall wait for hotpot on lt2. */
+	map[1].roles = 0;
 	if (argc == 3 && !strcmp(argv[1], "need"))
 		return net_need(atoi(argv[2])) ? 1 : 0;
 	if (argc == 2 && !strcmp(argv[1], "drop")) {
