@@ -19,7 +19,7 @@ mod abi;
 mod call;
 mod configfs;
 // The host uses more of it than the module.
-#[allow(dead_code, unused_imports)]
+#[allow(dead_code, unreachable_pub, unused_imports)]
 mod core;
 mod device;
 mod events;

@@ -452,7 +452,10 @@ impl<C, R> Peer<C, R> {
     fn welcome(&mut self, now: u64, hello: &Hello) {
         if self.life != hello.incarnation {
             self.session.void();
-            self.calls.new_life();
+            // Calls that were made before any life was known wait for the first.
+            if self.life != 0 {
+                self.calls.new_life();
+            }
             self.life = hello.incarnation;
         }
         self.see_epoch(hello.epoch);

@@ -154,8 +154,12 @@ impl<R> Session<R> {
         }
     }
 
-    /// The connection is gone: the caller asks again for what it still wants.
+    /// The connection is gone: the caller asks again for what it still wants,
+    /// and says anew where the reply may go, as its old windows are shut.
     pub fn disconnected(&mut self) {
+        for slot in self.slots.iter_mut() {
+            slot.reply_to.rkey = 0;
+        }
         while let Some(at) = self.queue.pop(&mut self.slots) {
             self.slots[at].pending = Pending::None;
         }
