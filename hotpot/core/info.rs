@@ -110,3 +110,35 @@ pub fn room(node: &Node) -> Room {
         free: node.space.free(),
     }
 }
+
+impl Node {
+    /// What is in flight or in doubt on this node, if anything: nothing of it stays for ever.
+    pub fn left_over(&self) -> Option<&'static str> {
+        let pages = |is: fn(&super::pages::Page) -> bool| self.pages.iter().any(|(_, page)| is(page));
+        let checks = [
+            (!self.txns.is_empty(), "commits at the owner"),
+            (!self.commits.is_empty(), "commits at the committing node"),
+            (!self.guests.is_empty(), "staged versions of other owners"),
+            (!self.notices.is_empty(), "notices"),
+            (!self.incoming.is_empty(), "data without a Prepare"),
+            (!self.freezes.is_empty(), "freezes"),
+            (!self.names.unsent.is_empty(), "records that not all nodes have"),
+            (self.names.stale, "records that were not asked for"),
+            (
+                self.unfenced.iter().any(|(id, _)| self.is_up(*id)),
+                "nodes that do not know us yet",
+            ),
+            (self.log.free() != self.log.len(), "blocks of the redo log"),
+            (self.records.free() != self.records.len(), "commit records"),
+            (pages(|page| page.busy != 0), "busy pages"),
+            (pages(|page| page.frozen), "frozen pages"),
+            (pages(|page| page.fetching), "pages being fetched"),
+            (pages(|page| !page.staged.is_empty()), "staged pages"),
+            (
+                self.owned.values().any(|owned| owned.txn.is_some()),
+                "locked pages",
+            ),
+        ];
+        checks.iter().find(|(is, _)| *is).map(|(_, what)| *what)
+    }
+}

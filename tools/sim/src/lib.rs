@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod hotpot;
 pub mod net;
 pub mod pm;
 pub mod rpc;

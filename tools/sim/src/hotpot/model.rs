@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What was promised to processes, and whether what they read keeps it.
+//!
+//! Processes store values that never repeat into *cells*, 8 aligned bytes of a page.
+//! An *attempt* is a commit of some cells' values. From its result and the times follows what
+//! a later load may see.
+
+use hotpot_core::core::host::PageKey;
+use std::collections::BTreeMap;
+
+/// 8 bytes of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cell {
+    /// The page.
+    pub key: PageKey,
+    /// Offset in the page, a multiple of 8.
+    pub offset: u16,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Not yet, or nobody will know: the process died, or was told EINPROGRESS.
+    Unknown,
+    /// It was told that all is published.
+    Acked(u64),
+    /// It was told that nothing is.
+    Failed,
+}
+
+/// A commit.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Node of the process.
+    pub node: u32,
+    /// When it began.
+    pub begun: u64,
+    /// How it ended.
+    pub end: End,
+    /// All or nothing of this.
+    pub values: BTreeMap<Cell, u64>,
+}
+
+/// Everything that happened.
+#[derive(Default)]
+pub struct Model {
+    /// Commits.
+    pub attempts: Vec<Attempt>,
+    /// First time at which a value was seen on a node other than as a store of its own.
+    seen: BTreeMap<(Cell, u64), u64>,
+    next_value: u64,
+}
+
+impl Model {
+    /// A value that never was.
+    pub fn value(&mut self) -> u64 {
+        self.next_value += 1;
+        self.next_value
+    }
+
+    /// A commit begins; its number.
+    pub fn begin(&mut self, node: u32, now: u64, values: BTreeMap<Cell, u64>) -> usize {
+        self.attempts.push(Attempt {
+            node,
+            begun: now,
+            end: End::Unknown,
+            values,
+        });
+        self.attempts.len() - 1
+    }
+
+    /// A commit ends.
+    pub fn end(&mut self, attempt: usize, end: End) {
+        self.attempts[attempt].end = end;
+    }
+
+    fn of(&self, cell: Cell, value: u64) -> impl Iterator<Item = &Attempt> {
+        self.attempts
+            .iter()
+            .filter(move |attempt| attempt.values.get(&cell) == Some(&value))
+    }
+
+    /// The last time at which `value` may have been published; `None` when that may still be.
+    fn last_published(&self, cell: Cell, value: u64) -> Option<u64> {
+        if value == 0 {
+            return Some(0);
+        }
+        self.of(cell, value)
+            .filter(|attempt| attempt.end != End::Failed)
+            .map(|attempt| match attempt.end {
+                End::Acked(at) => Some(at),
+                _ => None,
+            })
+            .try_fold(0, |last, at| Some(last.max(at?)))
+    }
+
+    /// A committed value was read; the load began at `begun`.
+    pub fn read(&mut self, node: u32, cell: Cell, value: u64, begun: u64, now: u64) {
+        if value != 0 {
+            assert!(
+                self.of(cell, value).any(|attempt| attempt.end != End::Failed),
+                "node {node} reads value {value} of {cell:?}, which was never published: {:?}",
+                self.of(cell, value).collect::<Vec<_>>()
+            );
+        }
+        if let Some(last) = self.last_published(cell, value) {
+            // A commit that began after the value's last one ended, and that was there before
+            // the load began, has overwritten it.
+            for newer in &self.attempts {
+                let Some(newest) = newer.values.get(&cell).filter(|v| **v != value) else {
+                    continue;
+                };
+                let visible = match newer.end {
+                    End::Acked(at) => Some(at),
+                    _ => self.seen.get(&(cell, *newest)).copied(),
+                };
+                assert!(
+                    newer.begun < last || visible.is_none_or(|at| at >= begun),
+                    "stale read: node {node} reads {value} of {cell:?} (published until {last}) \
+                     from {begun}, after {newest} was published by {newer:?}"
+                );
+            }
+        }
+        self.seen.entry((cell, value)).or_insert(now);
+    }
+
+    /// After everything has come to rest, `read` says what each cell holds.
+    pub fn check_all_or_nothing(&self, read: &BTreeMap<Cell, u64>) {
+        for attempt in &self.attempts {
+            let happened = match attempt.end {
+                End::Acked(_) => true,
+                End::Failed => continue,
+                End::Unknown => attempt.values.iter().any(|(cell, value)| {
+                    let alone = self.of(*cell, *value).count() == 1;
+                    alone
+                        && (read.get(cell) == Some(value)
+                            || self.seen.contains_key(&(*cell, *value)))
+                }),
+            };
+            if !happened {
+                continue;
+            }
+            for (cell, value) in &attempt.values {
+                let Some(found) = read.get(cell).filter(|found| *found != value) else {
+                    continue;
+                };
+                let last = self.last_published(*cell, *found);
+                assert!(
+                    last.is_none_or(|last| last > attempt.begun),
+                    "{cell:?} holds {found} (published until {last:?}): {value} is lost, of {attempt:?}"
+                );
+            }
+        }
+    }
+}

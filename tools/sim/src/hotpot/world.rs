@@ -1,0 +1,959 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The cluster and its control plane: lives of nodes, operations, messages, maps.
+
+use super::{
+    host::{Answer, Ask, Bug, Life, Outgoing, SimHost},
+    model::Model,
+    workload::Process,
+};
+use crate::{
+    pm::Pm,
+    schedule::{tracing, Rng, Schedule, Time, MS, SEC, US},
+};
+use hotpot_core::core::{
+    background,
+    cluster::{self, Map, Peer, Sender, State},
+    format::{geometry::Counts, slot, Geometry, Superblock, Timestamp, Uuid, LINE_SIZE, PAGE_SIZE},
+    handler,
+    host::{CallError, Host, PageKey, Ticket},
+    info,
+    node::{Config, Node, Phase},
+    recovery,
+};
+use kernel::{alloc::{flags::GFP_KERNEL, KVec}, error::{code::*, Result}};
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+const CLUSTER: Uuid = Uuid([7; 16]);
+/// Bytes of each device.
+const DEVICE: usize = 8 << 20;
+
+/// What an operation ends with.
+pub enum Output {
+    /// A handler's reply.
+    Reply(Result<Vec<u8>>),
+    /// A process' operation.
+    Done(super::workload::Done),
+    /// A map was taken over, or the worker ended.
+    Nothing,
+    /// The mount is done.
+    Mounted(Result),
+}
+
+/// An operation in flight.
+pub type Operation = Pin<Box<dyn Future<Output = Output>>>;
+
+enum Role {
+    Handler { caller: u64, serial: u64, leg: usize },
+    Process(usize),
+    Map,
+    Mount,
+    Worker,
+}
+
+struct Op {
+    node: usize,
+    incarnation: u64,
+    future: Operation,
+    role: Role,
+    /// Changes each time it goes on: what comes for an earlier one is too late.
+    serial: u64,
+    ticket: Option<Ticket>,
+    answers: Vec<Option<Answer>>,
+}
+
+enum Event {
+    Poll(u64, u64),
+    LegTimeout(u64, u64, usize),
+    Request {
+        caller: u64,
+        serial: u64,
+        leg: usize,
+        src: usize,
+        sender: Sender,
+        /// Incarnation of the destination that the sender means.
+        meant: u64,
+        dst: usize,
+        bytes: Vec<u8>,
+        room: usize,
+    },
+    Answer(u64, u64, usize, Answer),
+    NewMap(usize),
+    Crash(usize),
+    Restart(usize),
+    Declare(usize, State),
+    Cut(usize),
+    Heal(usize),
+    Step(usize, usize, u64),
+}
+
+/// A node, over all its lives.
+pub struct SimNode {
+    /// Its id.
+    pub id: u32,
+    /// Its device.
+    pub pm: Rc<RefCell<Pm>>,
+    /// Its present life.
+    pub life: Option<Rc<Life>>,
+    /// Mounted.
+    pub ready: bool,
+    incarnation: u64,
+    cut: bool,
+    /// The last epoch in which the map did not have this life as up.
+    pub away: u64,
+    /// Its processes.
+    pub processes: Vec<Process>,
+}
+
+/// What a world is like.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Nodes.
+    pub nodes: usize,
+    /// Processes on each.
+    pub processes: usize,
+    /// How long processes work.
+    pub duration: Time,
+    /// A message is lost once in so many times; 0 for never.
+    pub loss_in: u64,
+    /// Takes long once in so many times.
+    pub slow_in: u64,
+    /// Crashes to come.
+    pub crashes: u64,
+    /// Cut links to come.
+    pub cuts: u64,
+    /// Free pages that nodes have; 0 is all.
+    pub room: u64,
+    /// Operations pause once in so many actions.
+    pub pause_in: u64,
+    /// A planted bug.
+    pub bug: Bug,
+}
+
+impl Plan {
+    /// Drawn at random.
+    pub fn random(rng: &mut Rng) -> Self {
+        let rare = |rng: &mut Rng, most: u64| match rng.range(0..2) {
+            0 => 0,
+            _ => rng.range(8..most),
+        };
+        Self {
+            nodes: rng.range(2..5) as usize,
+            processes: rng.range(1..3) as usize,
+            duration: rng.range(20..80) * MS,
+            loss_in: rare(rng, 60),
+            slow_in: rare(rng, 60),
+            crashes: rng.range(0..4),
+            cuts: rng.range(0..2),
+            room: match rng.range(0..4) {
+                0 => rng.range(4..40),
+                _ => 0,
+            },
+            pause_in: rng.range(2..20),
+            bug: Bug::None,
+        }
+    }
+}
+
+/// The cluster.
+pub struct World {
+    /// All randomness.
+    pub rng: Rng,
+    schedule: Schedule<Event>,
+    clock: Rc<Cell<u64>>,
+    /// Nodes.
+    pub nodes: Vec<SimNode>,
+    ops: BTreeMap<u64, Op>,
+    next_op: u64,
+    epoch: u64,
+    peers: BTreeMap<u32, Peer>,
+    /// What the world is like.
+    pub plan: Plan,
+    /// What was promised.
+    pub model: Model,
+    /// Processes still begin new work.
+    pub working: bool,
+    /// Counted for the report.
+    pub events: u64,
+}
+
+fn node_of(index: usize) -> u32 {
+    index as u32 + 1
+}
+
+impl World {
+    /// All nodes are mounted with empty devices.
+    pub fn new(seed: u64, plan: impl FnOnce(&mut Rng) -> Plan) -> Self {
+        let mut rng = Rng::new(seed);
+        let plan = plan(&mut rng);
+        if tracing() {
+            println!("{plan:?}");
+        }
+        let counts = Counts {
+            records: Some(8),
+            commit_blocks: Some(8),
+            log_blocks: Some(64),
+        };
+        let geometry = Geometry::new(DEVICE as u64, counts).unwrap();
+        let nodes = (0..plan.nodes)
+            .map(|index| {
+                let id = node_of(index);
+                let superblock = Superblock::new(
+                    geometry,
+                    CLUSTER,
+                    Uuid([id as u8; 16]),
+                    id as u16,
+                    Timestamp::default(),
+                );
+                let mut block = [0; PAGE_SIZE];
+                superblock.encode(&mut block);
+                let mut pm = Pm::new(DEVICE);
+                pm.persist(0, &block);
+                pm.persist(PAGE_SIZE, &block);
+                SimNode {
+                    id,
+                    pm: Rc::new(RefCell::new(pm)),
+                    life: None,
+                    ready: false,
+                    incarnation: 0,
+                    cut: false,
+                    away: 0,
+                    processes: Vec::new(),
+                }
+            })
+            .collect();
+        let mut world = Self {
+            rng,
+            schedule: Schedule::new(),
+            clock: Rc::new(Cell::new(0)),
+            nodes,
+            ops: BTreeMap::new(),
+            next_op: 0,
+            epoch: 0,
+            peers: BTreeMap::new(),
+            plan,
+            model: Model::default(),
+            working: false,
+            events: 0,
+        };
+        for index in 0..plan.nodes {
+            world.set_peer(index, State::Up, 1);
+        }
+        world.epoch = 1;
+        for index in 0..plan.nodes {
+            world.start(index);
+        }
+        world.run_until(SEC / 2, |world| world.nodes.iter().all(|node| node.ready));
+        assert!(world.nodes.iter().all(|node| node.ready), "mounted");
+        world
+    }
+
+    /// Now.
+    pub fn now(&self) -> Time {
+        self.schedule.now()
+    }
+
+    fn set_peer(&mut self, index: usize, state: State, incarnation: u64) {
+        let id = node_of(index);
+        let peer = Peer {
+            id,
+            state,
+            incarnation,
+            dispatcher: index == 0,
+        };
+        self.peers.insert(id, peer);
+    }
+
+    fn map(&self) -> Map {
+        let mut map = Map {
+            epoch: self.epoch,
+            peers: KVec::new(),
+        };
+        for peer in self.peers.values() {
+            map.peers.push(*peer, GFP_KERNEL).unwrap();
+        }
+        map
+    }
+
+    fn publish_map(&mut self) {
+        self.epoch += 1;
+        for index in 0..self.nodes.len() {
+            if self.peers[&node_of(index)].state != State::Up {
+                self.nodes[index].away = self.epoch;
+            }
+            let delay = self.rng.range(10..500) * US;
+            self.schedule.after(delay, Event::NewMap(index));
+        }
+    }
+
+    /// A node begins a life and mounts.
+    fn start(&mut self, index: usize) {
+        let sim = &mut self.nodes[index];
+        sim.incarnation += 1;
+        sim.ready = false;
+        let node = Node::new(Config {
+            node: sim.id,
+            cluster: CLUSTER,
+            device_len: DEVICE as u64,
+            max_msg: if self.plan.room % 2 == 0 { 64 << 10 } else { 8192 },
+            timeout: 5 * MS,
+        });
+        let rng = Rng::new(self.rng.u64());
+        let life = Life::new(
+            sim.id,
+            sim.incarnation,
+            node,
+            sim.pm.clone(),
+            self.clock.clone(),
+            rng,
+            self.plan.pause_in,
+            self.plan.bug,
+        );
+        sim.life = Some(life.clone());
+        let map = self.map();
+        let host = SimHost(life);
+        self.begin(
+            index,
+            Role::Mount,
+            Box::pin(async move {
+                cluster::new_map(&host, map).await.unwrap();
+                Output::Mounted(recovery::mount(&host, Timestamp::default()).await)
+            }),
+        );
+    }
+
+    /// A node's power fails; its PM keeps what it keeps.
+    fn crash(&mut self, index: usize) {
+        let Some(life) = self.nodes[index].life.take() else {
+            return;
+        };
+        if tracing() {
+            println!("{:>9} n{} crashes", self.now() / US, node_of(index));
+        }
+        life.dead.set(true);
+        self.ops.retain(|_, op| op.node != index);
+        let node = &mut self.nodes[index];
+        node.ready = false;
+        node.pm.borrow_mut().crash(&mut self.rng);
+        for process in &mut node.processes {
+            process.crashed();
+        }
+        // The control plane notices, or the node is back before it does.
+        if self.rng.one_in(2) {
+            let delay = self.rng.range(1..10) * MS;
+            self.schedule
+                .after(delay, Event::Declare(index, State::Down));
+        }
+        let delay = self.rng.range(1..30) * MS;
+        self.schedule.after(delay, Event::Restart(index));
+    }
+
+    fn begin(&mut self, node: usize, role: Role, future: Operation) -> u64 {
+        self.next_op += 1;
+        let id = self.next_op;
+        let op = Op {
+            node,
+            incarnation: self.nodes[node].incarnation,
+            future,
+            role,
+            serial: 0,
+            ticket: None,
+            answers: Vec::new(),
+        };
+        self.ops.insert(id, op);
+        self.schedule.after(0, Event::Poll(id, 0));
+        id
+    }
+
+    /// Begins an operation of a process.
+    pub fn begin_process(
+        &mut self,
+        node: usize,
+        process: usize,
+        future: impl Future<Output = super::workload::Done> + 'static,
+    ) {
+        self.begin(
+            node,
+            Role::Process(process),
+            Box::pin(async move { Output::Done(future.await) }),
+        );
+    }
+
+    /// The process goes on after a while.
+    pub fn next_step(&mut self, node: usize, process: usize) {
+        let delay = self.rng.range(10..1500) * US;
+        let incarnation = self.nodes[node].incarnation;
+        self.schedule
+            .after(delay, Event::Step(node, process, incarnation));
+    }
+
+    /// Lets processes work, with failures, and then brings everything to rest.
+    pub fn work(&mut self) {
+        self.working = true;
+        for index in 0..self.nodes.len() {
+            self.reserve_room(index);
+            for process in 0..self.nodes[index].processes.len() {
+                self.next_step(index, process);
+            }
+        }
+        let duration = self.plan.duration;
+        for _ in 0..self.plan.crashes {
+            let at = self.rng.range(0..duration);
+            let node = self.rng.index(self.nodes.len());
+            self.schedule.after(at, Event::Crash(node));
+            if self.rng.one_in(6) {
+                // All at once.
+                for node in 0..self.nodes.len() {
+                    let delay = at + self.rng.range(0..MS);
+                    self.schedule.after(delay, Event::Crash(node));
+                }
+            }
+        }
+        for _ in 0..self.plan.cuts {
+            let at = self.rng.range(0..duration);
+            let node = self.rng.index(self.nodes.len());
+            let for_long = self.rng.range(1..20) * MS;
+            self.schedule.after(at, Event::Cut(node));
+            self.schedule.after(at + for_long, Event::Heal(node));
+            if self.rng.one_in(2) {
+                // It is taken for dead.
+                self.schedule
+                    .after(at + for_long / 2, Event::Declare(node, State::Down));
+                let delay = at + for_long + self.rng.range(1..10) * MS;
+                self.schedule.after(delay, Event::Declare(node, State::Up));
+            }
+        }
+        let end = self.now() + duration;
+        self.run_until(end, |_| false);
+        self.working = false;
+        self.plan.loss_in = 0;
+        self.plan.slow_in = 0;
+        // Crashes that are still to come, come; everybody comes back.
+        self.run_until(end + 300 * MS, |_| false);
+        for index in 0..self.nodes.len() {
+            self.nodes[index].cut = false;
+            assert!(self.nodes[index].life.is_some());
+            if self.peers[&node_of(index)].state != State::Up {
+                let incarnation = self.nodes[index].incarnation;
+                self.set_peer(index, State::Up, incarnation);
+                self.publish_map();
+            }
+        }
+        let end = end + 8 * SEC;
+        self.run_until(end, World::is_at_rest);
+    }
+
+    /// Whether nothing is in flight or in doubt.
+    pub fn is_at_rest(&self) -> bool {
+        let quiet = self
+            .ops
+            .values()
+            .all(|op| matches!(op.role, Role::Worker));
+        quiet && self.nodes.iter().all(|node| node.ready && node.leaks().is_none())
+    }
+
+    /// Runs until `end` or until `done`.
+    pub fn run_until(&mut self, end: Time, done: impl Fn(&World) -> bool) {
+        let mut look = 0;
+        while let Some(event) = self.schedule.next_until(end) {
+            self.clock.set(self.schedule.now());
+            self.events += 1;
+            assert!(self.events < 3_000_000, "the world never comes to rest");
+            self.handle(event);
+            look += 1;
+            if look % 64 == 0 && done(self) {
+                return;
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Poll(id, serial) => {
+                if self.ops.get(&id).is_some_and(|op| op.serial == serial) {
+                    self.poll(id);
+                }
+            }
+            Event::LegTimeout(id, serial, leg) => {
+                self.answer(id, serial, leg, Err(CallError::Lost));
+            }
+            Event::Answer(id, serial, leg, answer) => self.answer(id, serial, leg, answer),
+            Event::Request {
+                caller,
+                serial,
+                leg,
+                src,
+                sender,
+                meant,
+                dst,
+                bytes,
+                room,
+            } => self.deliver(caller, serial, leg, src, sender, meant, dst, bytes, room),
+            Event::NewMap(index) => {
+                let map = self.map();
+                if let Some(life) = self.nodes[index].life.clone() {
+                    let host = SimHost(life);
+                    self.begin(
+                        index,
+                        Role::Map,
+                        Box::pin(async move {
+                            cluster::new_map(&host, map).await.unwrap();
+                            Output::Nothing
+                        }),
+                    );
+                }
+            }
+            Event::Crash(index) => {
+                // At a random action, or now when there is none.
+                match self.nodes[index].life.clone() {
+                    Some(life) if self.rng.one_in(4) => life.fuse.set(self.rng.range(0..6)),
+                    Some(life) if !self.rng.one_in(4) => life.fuse.set(self.rng.range(0..60)),
+                    _ => self.crash(index),
+                }
+            }
+            Event::Restart(index) => {
+                if self.nodes[index].life.is_none() {
+                    let next = self.nodes[index].incarnation + 1;
+                    self.set_peer(index, State::Up, next);
+                    self.nodes[index].away = self.epoch;
+                    self.publish_map();
+                    self.start(index);
+                }
+            }
+            Event::Declare(index, state) => {
+                let alive = self.nodes[index].life.is_some();
+                if (state == State::Up) == alive || state == State::Down {
+                    let peer = self.peers[&node_of(index)];
+                    if peer.state != state {
+                        let incarnation = peer.incarnation.max(self.nodes[index].incarnation);
+                        self.set_peer(index, state, incarnation);
+                        self.publish_map();
+                        if state == State::Down {
+                            let delay = self.rng.range(1..20) * MS;
+                            self.schedule.after(delay, Event::Declare(index, State::Up));
+                        }
+                    }
+                }
+            }
+            Event::Cut(index) => self.nodes[index].cut = true,
+            Event::Heal(index) => self.nodes[index].cut = false,
+            Event::Step(node, process, incarnation) => {
+                let sim = &self.nodes[node];
+                if self.working && sim.ready && sim.incarnation == incarnation {
+                    super::workload::step(self, node, process);
+                }
+            }
+        }
+    }
+
+    fn poll(&mut self, id: u64) {
+        let Some(mut op) = self.ops.remove(&id) else {
+            return;
+        };
+        let index = op.node;
+        let Some(life) = self.nodes[index].life.clone() else {
+            return;
+        };
+        assert_eq!(life.incarnation, op.incarnation);
+        op.serial += 1;
+        op.ticket = None;
+        let answers: Vec<Answer> = std::mem::take(&mut op.answers)
+            .into_iter()
+            .map(|answer| answer.expect("all legs are answered"))
+            .collect();
+        *life.answers.borrow_mut() = answers;
+        let polled = op
+            .future
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        match polled {
+            Poll::Ready(output) => self.finish(op, output),
+            Poll::Pending => {
+                let ask = life.ask.borrow_mut().take().expect("an operation asks");
+                match ask {
+                    Ask::PowerFails => return self.crash(index),
+                    Ask::Pause => {
+                        let delay = self.rng.range(0..20) * US;
+                        self.schedule.after(delay, Event::Poll(id, op.serial));
+                    }
+                    Ask::Wait(ticket, until) => {
+                        op.ticket = Some(ticket);
+                        self.schedule.at(until, Event::Poll(id, op.serial));
+                    }
+                    Ask::Call(requests) => {
+                        op.answers = vec![None; requests.len()];
+                        self.send(id, &op, requests);
+                    }
+                }
+                self.ops.insert(id, op);
+            }
+        }
+        self.wake(index);
+    }
+
+    /// Lets those go on whose wake has come.
+    fn wake(&mut self, index: usize) {
+        let Some(life) = &self.nodes[index].life else {
+            return;
+        };
+        let node = life.node.borrow();
+        for (id, op) in self.ops.iter_mut().filter(|(_, op)| op.node == index) {
+            if op.ticket.is_some_and(|ticket| node.is_due(ticket)) {
+                op.ticket = None;
+                let delay = self.rng.range(0..5) * US;
+                self.schedule.after(delay, Event::Poll(*id, op.serial));
+            }
+        }
+    }
+
+    fn send(&mut self, caller: u64, op: &Op, requests: Vec<Outgoing>) {
+        let src = op.node;
+        let life = self.nodes[src].life.clone().expect("alive");
+        let (sender, peers) = {
+            let node = life.node.borrow();
+            let sender = Sender {
+                node: life.id,
+                incarnation: life.incarnation,
+                epoch: node.map.epoch,
+            };
+            let peers: BTreeMap<u32, Peer> =
+                node.map.peers.iter().map(|peer| (peer.id, *peer)).collect();
+            (sender, peers)
+        };
+        for (leg, request) in requests.into_iter().enumerate() {
+            assert_ne!(request.dst, life.id, "a call to oneself");
+            let max = life.node.borrow().config.max_msg;
+            assert!(request.bytes.len() <= max, "{} bytes", request.bytes.len());
+            let until = request.until;
+            self.schedule
+                .at(until, Event::LegTimeout(caller, op.serial, leg));
+            let peer = peers.get(&request.dst).copied();
+            let Some(peer) = peer.filter(|peer| peer.state == State::Up) else {
+                let down = Err(CallError::NotExecuted(EHOSTDOWN));
+                self.schedule
+                    .after(US, Event::Answer(caller, op.serial, leg, down));
+                continue;
+            };
+            let dst = request.dst as usize - 1;
+            let lost = self.rng.one_in(self.plan.loss_in);
+            if lost || self.nodes[src].cut || self.nodes[dst].cut {
+                continue;
+            }
+            let delay = self.delay();
+            self.schedule.after(
+                delay,
+                Event::Request {
+                    caller,
+                    serial: op.serial,
+                    leg,
+                    src,
+                    sender,
+                    meant: peer.incarnation,
+                    dst,
+                    bytes: request.bytes,
+                    room: request.room,
+                },
+            );
+        }
+    }
+
+    fn delay(&mut self) -> Time {
+        match self.rng.one_in(self.plan.slow_in) {
+            true => self.rng.range(100..20_000) * US,
+            false => self.rng.range(5..100) * US,
+        }
+    }
+
+    #[expect(clippy::too_many_arguments)]
+    fn deliver(
+        &mut self,
+        caller: u64,
+        serial: u64,
+        leg: usize,
+        src: usize,
+        sender: Sender,
+        meant: u64,
+        dst: usize,
+        bytes: Vec<u8>,
+        room: usize,
+    ) {
+        let _ = src;
+        let Some(life) = self.nodes[dst].life.clone() else {
+            return;
+        };
+        let epoch = life.node.borrow().map.epoch;
+        let refused = match () {
+            _ if meant != life.incarnation || sender.epoch < epoch => Some(ESTALE),
+            // The RPC layer knows that an older life is over.
+            _ if self.nodes[sender.node as usize - 1].incarnation != sender.incarnation => return,
+            _ if life.node.borrow().phase == Phase::Gone => Some(ENOENT),
+            _ => None,
+        };
+        if let Some(error) = refused {
+            let answer = Err(CallError::NotExecuted(error));
+            let delay = self.delay();
+            self.schedule
+                .after(delay, Event::Answer(caller, serial, leg, answer));
+            return;
+        }
+        if tracing() {
+            println!(
+                "{:>9} n{} <- n{} opcode {}",
+                self.now() / US,
+                life.id,
+                sender.node,
+                bytes[0]
+            );
+        }
+        let host = SimHost(life);
+        self.begin(
+            dst,
+            Role::Handler {
+                caller,
+                serial,
+                leg,
+            },
+            Box::pin(async move {
+                let mut reply = vec![0; room];
+                let len = handler::handle(&host, sender, &bytes, &mut reply).await;
+                Output::Reply(len.map(|len| {
+                    reply.truncate(len);
+                    reply
+                }))
+            }),
+        );
+    }
+
+    fn answer(&mut self, id: u64, serial: u64, leg: usize, answer: Answer) {
+        let Some(op) = self.ops.get_mut(&id) else {
+            return;
+        };
+        if op.serial != serial {
+            return;
+        }
+        let Some(place) = op.answers.get_mut(leg) else {
+            return;
+        };
+        if place.is_none() {
+            *place = Some(answer);
+            if op.answers.iter().all(Option::is_some) {
+                self.schedule.after(0, Event::Poll(id, serial));
+            }
+        }
+    }
+
+    fn finish(&mut self, op: Op, output: Output) {
+        match (op.role, output) {
+            (
+                Role::Handler {
+                    caller,
+                    serial,
+                    leg,
+                },
+                Output::Reply(reply),
+            ) => {
+                if tracing() {
+                    if let Err(error) = &reply {
+                        println!(
+                            "{:>9} n{} answers {error:?}",
+                            self.now() / US,
+                            node_of(op.node)
+                        );
+                    }
+                }
+                let reply = reply.map_err(CallError::Handler);
+                let back = self
+                    .ops
+                    .get(&caller)
+                    .is_some_and(|caller| self.nodes[caller.node].cut);
+                let lost = self.rng.one_in(self.plan.loss_in);
+                if !lost && !self.nodes[op.node].cut && !back {
+                    let reply = self.corrupt(reply);
+                    let delay = self.delay();
+                    self.schedule
+                        .after(delay, Event::Answer(caller, serial, leg, reply));
+                }
+            }
+            (Role::Process(process), Output::Done(done)) => {
+                super::workload::done(self, op.node, process, done);
+            }
+            (Role::Mount, Output::Mounted(result)) => {
+                result.expect("mounts");
+                let index = op.node;
+                let life = self.nodes[index].life.clone().expect("alive");
+                self.nodes[index].ready = true;
+                let host = SimHost(life);
+                self.begin(
+                    index,
+                    Role::Worker,
+                    Box::pin(async move {
+                        loop {
+                            let ticket = host.with(|node| node.worker_ticket());
+                            let next = background::run(&host).await;
+                            let _ = host
+                                .wait(ticket, next, hotpot_core::core::host::Sleep::Killable)
+                                .await;
+                        }
+                    }),
+                );
+                if self.working {
+                    self.reserve_room(index);
+                    for process in 0..self.nodes[index].processes.len() {
+                        self.next_step(index, process);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn corrupt(&mut self, reply: Answer) -> Answer {
+        reply
+    }
+
+    /// Leaves a node with little room.
+    fn reserve_room(&mut self, index: usize) {
+        let (room, node) = (self.plan.room, &self.nodes[index]);
+        let Some(life) = &node.life else {
+            return;
+        };
+        if room != 0 {
+            let mut node = life.node.borrow_mut();
+            while node.space.free() > room {
+                node.space.take();
+            }
+        }
+    }
+
+    /// Prints when worlds are to be watched.
+    pub fn trace(&self, line: std::fmt::Arguments<'_>) {
+        if tracing() {
+            println!("{:>9} {line}", self.now() / US);
+        }
+    }
+
+    /// How many nodes hold durably what a commit made of `key`; `None` when newer
+    /// versions have taken its place.
+    pub fn durable_copies(&self, key: PageKey, cid: u64) -> Option<usize> {
+        let mut versions = Vec::new();
+        for node in &self.nodes {
+            let pm = node.pm.borrow();
+            let image = pm.image();
+            let geometry = Superblock::decode(&image[..PAGE_SIZE])
+                .or_else(|_| Superblock::decode(&image[PAGE_SIZE..2 * PAGE_SIZE]))
+                .expect("a superblock")
+                .geometry;
+            let mut best = None;
+            // Allocation is from the front: behind a long row of free slots is nothing.
+            let mut free = 0;
+            for pm_page in 0..geometry.nr_pages() {
+                let at = geometry.slot(pm_page) as usize;
+                match slot::Slot::decode(pm_page, &image[at..at + LINE_SIZE]) {
+                    Ok(Some((_, slot)))
+                        if (slot.of.dataset, slot.of.page) == (key.dataset, key.page) =>
+                    {
+                        let data = geometry.page(pm_page) as usize;
+                        let data = &image[data..data + PAGE_SIZE];
+                        assert_eq!(hotpot_core::core::format::crc32c(data), slot.data_crc);
+                        best = best.max(Some((slot.of.version, slot.of.cid.0)));
+                        free = 0;
+                    }
+                    Ok(None) => free += 1,
+                    _ => free = 0,
+                }
+                if self.plan.room == 0 && free > 256 {
+                    break;
+                }
+            }
+            versions.extend(best);
+        }
+        let version = versions
+            .iter()
+            .find(|(_, of)| *of == cid)
+            .map(|(version, _)| *version)?;
+        Some(versions.iter().filter(|(v, _)| *v >= version).count())
+    }
+
+    /// Panics when something is left over, or nodes do not agree about names.
+    pub fn check_at_rest(&self) {
+        for (id, op) in &self.ops {
+            let role = match op.role {
+                Role::Worker => continue,
+                Role::Handler { .. } => "a handler",
+                Role::Process(_) => "a process",
+                Role::Map | Role::Mount => "a map or mount",
+            };
+            panic!("operation {id} on n{} never ended: {role}", node_of(op.node));
+        }
+        let mut names = BTreeSet::new();
+        for node in &self.nodes {
+            if let Some(leak) = node.leaks() {
+                panic!("n{}: {leak}", node.id);
+            }
+            node.check_space(self.plan.room != 0);
+            let life = node.life.as_ref().expect("alive");
+            let core = life.node.borrow();
+            let mut id = 0;
+            let mut all = Vec::new();
+            while let Some(record) = core.names.after(id) {
+                id = record.id;
+                all.push((id, record.size, record.generation, record.name));
+            }
+            names.insert(all);
+        }
+        assert_eq!(names.len(), 1, "nodes disagree about names: {names:?}");
+    }
+}
+
+impl SimNode {
+    /// What is left in flight or in doubt in the core.
+    pub fn leaks(&self) -> Option<String> {
+        self.life.as_ref()?.node.borrow().left_over().map(String::from)
+    }
+
+    /// Every used PM page belongs to somebody, and slots on the device say the same.
+    fn check_space(&self, reserved: bool) {
+        let life = self.life.as_ref().expect("alive");
+        let node = life.node.borrow();
+        let mut used = BTreeSet::new();
+        let mut clean = BTreeSet::new();
+        for (key, page) in node.pages.iter() {
+            let dirty = page.dirty.iter().flat_map(|dirty| {
+                [Some(dirty.pm), dirty.base.filter(|_| dirty.owns_base)]
+            });
+            let copies = page.clean.and_then(|clean| clean.pm);
+            for pm in dirty.flatten().chain(copies) {
+                assert!(used.insert(pm), "PM page {pm} is used twice, by {key:?}");
+            }
+            clean.extend(copies);
+        }
+        let room = info::room(&node);
+        if !reserved {
+            assert_eq!(
+                room.pages - room.free,
+                used.len() as u64,
+                "n{}: PM pages are lost",
+                self.id
+            );
+        }
+        let geometry = node.geometry();
+        let pm = self.pm.borrow();
+        for pm_page in 0..room.pages {
+            let at = geometry.slot(pm_page) as usize;
+            let found = slot::Slot::decode(pm_page, pm.read(at, LINE_SIZE)).expect("intact");
+            assert_eq!(
+                found.is_some(),
+                clean.contains(&pm_page),
+                "n{}: slot of PM page {pm_page}: {found:?}",
+                self.id
+            );
+        }
+    }
+}
