@@ -52,13 +52,16 @@ pub fn run(args: &LabDown) -> Result<()> {
         })
     });
     attempt("namespaces and bridge removed", &mut || {
+        // Links first: a namespace takes its own away later, in the background.
+        each(links(), |link| {
+            let gone = Tool::new(["ip", "link", "del", link]).run(deadline);
+            match Path::new("/sys/class/net").join(link).exists() {
+                true => gone.map(drop),
+                false => Ok(()),
+            }
+        })?;
         each(namespaces(), |ns| {
             Tool::new(["ip", "netns", "del", ns])
-                .run(deadline)
-                .map(drop)
-        })?;
-        each(links(), |link| {
-            Tool::new(["ip", "link", "del", link])
                 .run(deadline)
                 .map(drop)
         })
