@@ -412,6 +412,20 @@ fn a_call_that_comes_again_is_answered_from_memory() {
 }
 
 #[test]
+fn a_call_that_a_later_one_superseded_is_never_executed() {
+    let (mut peer, generation) = connected();
+    let numbered = |seq| Header {
+        call: rdma_lite_core::core::CallId::new(0, seq),
+        ..message(Kind::Call)
+    };
+    let later = peer.message(MS, generation, 0, &numbered(2).encode());
+    assert!(matches!(later, Ok(Received::Execute(_))));
+    let earlier = peer.message(MS, generation, 128, &numbered(1).encode());
+    assert!(matches!(earlier, Ok(Received::Nothing)));
+    assert_eq!(sent(&mut peer, MS).refusal(), Some(Refusal::Forgotten));
+}
+
+#[test]
 fn a_port_that_nobody_registered_stays_refused_for_a_call() {
     let (mut peer, generation) = connected();
     let header = message(Kind::Call);
