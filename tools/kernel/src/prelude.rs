@@ -10,7 +10,6 @@ pub use core::{
 pub use crate::{
     alloc::{flags::*, Box, KBox, KVBox, KVVec, KVec, VBox, VVec, Vec},
     error::{code::*, Error, Result},
-    fmt,
     ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void, CStr},
-    pr_alert, pr_crit, pr_debug, pr_emerg, pr_err, pr_info, pr_notice, pr_warn, static_assert,
+    fmt, pr_alert, pr_crit, pr_debug, pr_emerg, pr_err, pr_info, pr_notice, pr_warn, static_assert,
 };
