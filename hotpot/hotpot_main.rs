@@ -16,6 +16,7 @@
 
 mod cluster;
 mod control;
+#[allow(dead_code, reason = "tools on the host use the rest of the format")]
 mod core;
 mod dataset;
 mod directory;

@@ -20,7 +20,7 @@ use core::{
 use kernel::{
     dax::PmemRegion,
     fs::{
-        self, FileSystem, FsContext, Inode, NewSuperBlock, Parameter, SetAttr, StatFs, SuperBlock,
+        FileSystem, FsContext, Inode, NewSuperBlock, Parameter, SetAttr, StatFs, SuperBlock,
         Timestamp,
     },
     new_condvar, new_mutex,
@@ -123,6 +123,8 @@ struct OpenDataset {
 pub(crate) struct Mount {
     /// The device's name, for messages.
     id: CString,
+    /// Our node's configfs name.
+    node_name: CString,
     /// The device.
     pub(crate) pm: PmemRegion,
     /// Our node.
@@ -358,6 +360,7 @@ impl HotpotFs {
         let mount = Arc::pin_init(
             try_pin_init!(Mount {
                 id: CString::try_from(sb.id())?,
+                node_name: name,
                 pm,
                 lite,
                 new: options.new,
@@ -475,8 +478,8 @@ impl FileSystem for HotpotFs {
         let mount = &sb.data().mount;
         seq_print!(
             seq,
-            ",node_id={},replicas={},chunk_size={},reserve={},timeout_ms={}",
-            mount.lite.id(),
+            ",node={},replicas={},chunk_size={},reserve={},timeout_ms={}",
+            &*mount.node_name,
             mount.new.replicas,
             mount.new.chunk_size,
             mount.new.reserve,

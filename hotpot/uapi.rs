@@ -4,7 +4,6 @@
 
 use kernel::{
     ioctl::{_IOW, _IOWR},
-    prelude::*,
     transmute::{AsBytes, FromBytes},
 };
 
