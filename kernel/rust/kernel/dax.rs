@@ -66,8 +66,9 @@ unsafe impl Sync for PmemRegion {}
 impl PmemRegion {
     /// Takes the device that a super block is on.
     ///
-    /// Returns `EOPNOTSUPP` if it is not persistent memory, or one that needs more than cache
-    /// flushes for persistence (virtio-pmem); `EIO` if a part of it is damaged; `EINVAL` if it is
+    /// Returns `EOPNOTSUPP` if it has no DAX, as all that is not persistent memory and NVDIMM
+    /// namespaces in raw mode (those in fsdax mode have it), or if it needs more than cache flushes
+    /// for persistence (virtio-pmem); `EIO` if a part of it is damaged; `EINVAL` if it is
     /// not one piece of memory.
     pub fn new<T: FileSystem>(sb: &NewSuperBlock<'_, T>) -> Result<Self> {
         // SAFETY: The file of a super block's device is open, and nobody uses its position.
