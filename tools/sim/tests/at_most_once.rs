@@ -266,7 +266,7 @@ impl Cluster {
             Step::Deliver(at) => self.deliver(at),
             Step::Return => {
                 if let Some((call, tag, number)) = self.running.pop_front() {
-                    let reply = tag << 32 | number;
+                    let reply = (tag << 32) | number;
                     self.sides[1].peer.executed(call, 0, 8, Some(reply));
                     self.pump(1);
                 }
