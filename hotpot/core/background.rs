@@ -226,6 +226,7 @@ async fn ask_owners<H: Host>(host: &H) -> Result {
     let now = host.now();
     let mut asks: KVec<(u32, PageKey, Copied, u32)> = KVec::new();
     host.with(|node| {
+        node.forget_guests();
         for (cid, keys) in node.guests.iter() {
             for key in keys {
                 let Some(page) = node.pages.get(*key) else {
@@ -281,6 +282,27 @@ async fn ask_owners<H: Host>(host: &H) -> Result {
 }
 
 impl Node {
+    /// Forgets staged versions that newer ones have made void.
+    fn forget_guests(&mut self) {
+        let pages = &self.pages;
+        let staged = |key: &PageKey, cid: &Cid| {
+            pages
+                .get(*key)
+                .is_some_and(|page| page.staged.iter().any(|staged| staged.cid == *cid))
+        };
+        for (cid, keys) in self.guests.iter_mut() {
+            keys.retain(|key| staged(key, cid));
+        }
+        loop {
+            let mut guests = self.guests.iter();
+            let Some(cid) = guests.find(|(_, keys)| keys.is_empty()).map(|(cid, _)| *cid) else {
+                return;
+            };
+            drop(guests);
+            self.guests.remove(&cid);
+        }
+    }
+
     /// Some copies that are not valid, and from which on to look the next time.
     fn stale_copies(&mut self, asks: &mut KVec<(u32, PageKey, Copied, u32)>) -> Result {
         let us = self.id();

@@ -4,7 +4,7 @@
 
 use super::{
     host::{Action, Host},
-    node::{Node, NoticeKind, Phase, GENERAL, WORKER},
+    node::{Node, Phase, GENERAL, WORKER},
 };
 use kernel::prelude::*;
 
@@ -159,14 +159,11 @@ impl Node {
         }
     }
 
-    /// What a node's new life means: it holds nothing, reads nothing that we
-    /// gave it, and never asks about its old commits again.
+    /// What a node's new life means: it holds nothing that we gave it.
     pub(super) fn forget(&mut self, node: u32) {
         for owned in self.owned.values_mut() {
             owned.holders.retain(|holder| holder.node != node);
         }
-        self.notices
-            .retain(|notice| notice.node != node || notice.kind != NoticeKind::Release);
     }
 
     /// Whether we may change what other nodes may have mapped.

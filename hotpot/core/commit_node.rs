@@ -159,15 +159,11 @@ pub(super) async fn new_cid<H: Host>(host: &H) -> Result<Cid> {
 }
 
 async fn prepare_here<H: Host>(host: &H, share: &Share<'_>, terms: &Terms) -> Result {
-    let cn_incarnation = host.with(|node| {
-        let us = node.id();
-        node.map.peer(us).map_or(0, |peer| peer.incarnation)
-    });
     owner::prepare(
         host,
         &owner::Prepare {
             cid: terms.cid,
-            cn_incarnation,
+            life: 0,
             nr_owners: terms.nr_owners,
             replicas: terms.replicas,
             wait: terms.wait,

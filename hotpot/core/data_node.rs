@@ -47,15 +47,20 @@ impl Node {
         let from = match page.clean {
             _ if stage.whole || base == 0 => None,
             Some(clean) if clean.version == base => clean.pm,
-            _ if keep => return Ok(Plan::Done(Staging::NeedWhole)),
+            // The base may be among what is staged and in doubt.
+            _ if keep || !page.staged.is_empty() => return Ok(Plan::Done(Staging::NeedWhole)),
             _ => return Ok(Plan::Drop),
         };
         page.staged.reserve(1, GFP_KERNEL)?;
         let Some(pm) = self.space.take() else {
-            return Ok(match keep {
-                true => Plan::Done(Staging::NoSpace),
-                false => Plan::Drop,
-            });
+            if keep {
+                return Ok(Plan::Done(Staging::NoSpace));
+            }
+            // The owner will not ask us again about what becomes of older versions.
+            for staged in page.staged.iter_mut() {
+                staged.generation = u64::MAX;
+            }
+            return Ok(Plan::Drop);
         };
         if let Some(page) = self.pages.get_mut(stage.key) {
             // From here on nobody begins to read the page.

@@ -92,8 +92,8 @@ pub struct TxnPage {
 
 /// A commit at an owner node.
 pub struct Txn {
-    /// Incarnation of the committing node.
-    pub cn_incarnation: u64,
+    /// The committing node has begun a new life and will not ask for the outcome.
+    pub orphan: bool,
     /// How far.
     pub state: TxnState,
     /// The committing node gave it up while it was being prepared.
@@ -207,6 +207,8 @@ pub struct Node {
     pub(super) refused: KVec<Cid>,
     /// Data ahead of their `Prepare`.
     pub(super) incoming: RBTree<Cid, Incoming>,
+    /// How often each node has told us that it began a new life.
+    pub(super) lives: KVec<(u32, u64)>,
     /// Our own commits.
     pub(super) commits: RBTree<Cid, Commit>,
     /// Pages staged here by other owners, by commit.
@@ -246,6 +248,7 @@ impl Node {
             txns: RBTree::new(),
             refused: KVec::new(),
             incoming: RBTree::new(),
+            lives: KVec::new(),
             commits: RBTree::new(),
             guests: RBTree::new(),
             notices: KVec::new(),
@@ -321,6 +324,14 @@ impl Node {
             self.refused.push(cid, GFP_KERNEL)?;
         }
         Ok(())
+    }
+
+    /// Which life of a node this is, as far as it told us.
+    pub(super) fn life_of(&self, node: u32) -> u64 {
+        self.lives
+            .iter()
+            .find(|(id, _)| *id == node)
+            .map_or(0, |(_, life)| *life)
     }
 
     /// Puts a notice down for the worker. One that finds no room is dropped:

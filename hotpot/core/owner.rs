@@ -23,7 +23,8 @@ const MAX_INCOMING: usize = 64 << 20;
 /// A commit to prepare.
 pub(super) struct Prepare<'a> {
     pub(super) cid: Cid,
-    pub(super) cn_incarnation: u64,
+    /// [`Node::life_of`] the committing node when it asked.
+    pub(super) life: u64,
     pub(super) nr_owners: u32,
     pub(super) replicas: u32,
     pub(super) wait: bool,
@@ -114,7 +115,8 @@ impl Node {
     /// Takes all pages of a commit, and room for it, or says what to wait for.
     fn lock(&mut self, prepare: &Prepare<'_>, now: u64) -> Result<Option<Ticket>> {
         self.check_ready()?;
-        if self.is_refused(prepare.cid) {
+        let cn = u32::from(prepare.cid.node());
+        if self.is_refused(prepare.cid) || self.life_of(cn) != prepare.life {
             return Err(ECANCELED);
         }
         if self.txns.get(&prepare.cid).is_some() {
@@ -144,7 +146,7 @@ impl Node {
             return Ok(Some(self.ticket(GENERAL)));
         }
         let mut txn = Txn {
-            cn_incarnation: prepare.cn_incarnation,
+            orphan: false,
             state: TxnState::Preparing,
             cancelled: false,
             nr_owners: prepare.nr_owners,
@@ -444,7 +446,7 @@ pub(super) async fn finish<H: Host>(host: &H, cid: Cid) -> Result {
         let mut keep = false;
         if let Some(txn) = node.txns.get_mut(&cid) {
             // What the record must still tell a lonely committing node.
-            keep = txn.nr_owners == 1 && cn != us;
+            keep = txn.nr_owners == 1 && cn != us && !txn.orphan;
             txn.state = TxnState::Published;
             staged = core::mem::take(&mut txn.staged);
         }
@@ -606,7 +608,7 @@ pub(super) async fn on_prepare<H: Host>(
     }
     let arguments = Prepare {
         cid: prepare.cid,
-        cn_incarnation: from.incarnation,
+        life: host.with(|node| node.life_of(from.node)),
         nr_owners: prepare.nr_owners,
         replicas: prepare.replicas,
         wait: prepare.wait,
@@ -732,6 +734,19 @@ async fn release_one<H: Host>(host: &H, cid: Cid) -> Result {
 /// A committing node began a new life: nobody will ask for its old commits with
 /// one owner again, nor send the rest of what it began to send.
 pub(super) async fn drop_commits_of<H: Host>(host: &H, cn: u32) -> Result {
+    host.with(|node| {
+        match node.lives.iter_mut().find(|(id, _)| *id == cn) {
+            Some((_, life)) => *life += 1,
+            None => node.lives.push((cn, 1), GFP_KERNEL)?,
+        }
+        for (cid, txn) in node.txns.iter_mut() {
+            if u32::from(cid.node()) == cn {
+                txn.orphan = true;
+                txn.cancelled |= txn.state == TxnState::Preparing;
+            }
+        }
+        Ok::<_, Error>(())
+    })?;
     loop {
         let next = host.with(|node| {
             loop {

@@ -59,7 +59,7 @@ pub async fn mount<H: Host>(host: &H, time: Timestamp) -> Result {
     host.with(|node| {
         let us = node.id();
         let mut unfenced = KVec::new();
-        for peer in node.map.up().filter(|peer| peer.id != us) {
+        for peer in node.map.peers.iter().filter(|peer| peer.id != us) {
             unfenced.push((peer.id, true), GFP_KERNEL)?;
         }
         node.unfenced = unfenced;
@@ -346,7 +346,7 @@ fn read_log_record<H: Host>(
         damaged(host, "redo log", block, damage)?;
     }
     let mut txn = Txn {
-        cn_incarnation: 0,
+        orphan: false,
         state: match state {
             redo_log::State::Prepared => TxnState::Prepared,
             redo_log::State::Committed => TxnState::Finishing,

@@ -40,6 +40,16 @@ pub struct Attempt {
     pub end: End,
     /// All or nothing of this.
     pub values: BTreeMap<Cell, u64>,
+    /// Stored on the node while it ran: in time for it, or not.
+    pub late: Vec<(Cell, u64)>,
+    /// It is running.
+    pub running: bool,
+}
+
+impl Attempt {
+    fn may_have(&self, cell: Cell, value: u64) -> bool {
+        self.values.get(&cell) == Some(&value) || self.late.contains(&(cell, value))
+    }
 }
 
 /// Everything that happened.
@@ -66,6 +76,8 @@ impl Model {
             begun: now,
             end: End::Unknown,
             values,
+            late: Vec::new(),
+            running: true,
         });
         self.attempts.len() - 1
     }
@@ -73,19 +85,33 @@ impl Model {
     /// A commit ends.
     pub fn end(&mut self, attempt: usize, end: End) {
         self.attempts[attempt].end = end;
+        self.attempts[attempt].running = false;
+    }
+
+    /// A process stored a value.
+    pub fn stored(&mut self, node: u32, cell: Cell, value: u64) {
+        for attempt in &mut self.attempts {
+            if attempt.running && attempt.node == node {
+                attempt.late.push((cell, value));
+            }
+        }
+    }
+
+    /// The processes of a node have died.
+    pub fn crashed(&mut self, node: u32) {
+        for attempt in &mut self.attempts {
+            attempt.running &= attempt.node != node;
+        }
     }
 
     fn of(&self, cell: Cell, value: u64) -> impl Iterator<Item = &Attempt> {
         self.attempts
             .iter()
-            .filter(move |attempt| attempt.values.get(&cell) == Some(&value))
+            .filter(move |attempt| attempt.may_have(cell, value))
     }
 
     /// The last time at which `value` may have been published; `None` when that may still be.
     fn last_published(&self, cell: Cell, value: u64) -> Option<u64> {
-        if value == 0 {
-            return Some(0);
-        }
         self.of(cell, value)
             .filter(|attempt| attempt.end != End::Failed)
             .map(|attempt| match attempt.end {
@@ -107,13 +133,20 @@ impl Model {
         if let Some(last) = self.last_published(cell, value) {
             // A commit that began after the value's last one ended, and that was there before
             // the load began, has overwritten it.
-            for newer in &self.attempts {
-                let Some(newest) = newer.values.get(&cell).filter(|v| **v != value) else {
+            for newer in self.attempts.iter().filter(|a| a.end != End::Failed) {
+                let Some(newest) = newer.values.get(&cell) else {
                     continue;
                 };
+                if newer.may_have(cell, value) {
+                    continue;
+                }
                 let visible = match newer.end {
                     End::Acked(at) => Some(at),
-                    _ => self.seen.get(&(cell, *newest)).copied(),
+                    // Only this attempt can have brought the value here.
+                    _ if *newest != 0 && self.of(cell, *newest).count() == 1 => {
+                        self.seen.get(&(cell, *newest)).copied()
+                    }
+                    _ => None,
                 };
                 assert!(
                     newer.begun < last || visible.is_none_or(|at| at >= begun),
@@ -132,7 +165,7 @@ impl Model {
                 End::Acked(_) => true,
                 End::Failed => continue,
                 End::Unknown => attempt.values.iter().any(|(cell, value)| {
-                    let alone = self.of(*cell, *value).count() == 1;
+                    let alone = *value != 0 && self.of(*cell, *value).count() == 1;
                     alone
                         && (read.get(cell) == Some(value)
                             || self.seen.contains_key(&(*cell, *value)))
@@ -142,9 +175,12 @@ impl Model {
                 continue;
             }
             for (cell, value) in &attempt.values {
-                let Some(found) = read.get(cell).filter(|found| *found != value) else {
+                let Some(found) = read.get(cell) else {
                     continue;
                 };
+                if attempt.may_have(*cell, *found) {
+                    continue;
+                }
                 let last = self.last_published(*cell, *found);
                 assert!(
                     last.is_none_or(|last| last > attempt.begun),

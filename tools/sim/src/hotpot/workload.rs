@@ -32,7 +32,7 @@ pub enum Done {
     /// A fault.
     Fault(Result),
     /// A commit or sync, as the model knows it, of `0` cells at least.
-    Commit(usize, Vec<Cell>, Committed),
+    Commit(usize, Vec<Cell>, Committed, u32),
     /// A write, as the model knows it.
     Write(usize, Result),
     /// A read of a cell.
@@ -231,6 +231,8 @@ fn perform(world: &mut World, node: usize, then: Then) -> bool {
         }
         (Then::Store(_, value), Mapping::Writable { offset }) => {
             world.trace(format_args!("n{} stores {value} to {cell:?}", node + 1));
+            let id = world.nodes[node].id;
+            world.model.stored(id, cell, value);
             pm.borrow_mut()
                 .store_u64(offset as usize + cell.offset as usize, value);
         }
@@ -286,7 +288,7 @@ fn commit_some(world: &mut World, node: usize, process: usize, until: Time) {
     ));
     spawn(world, node, process, |host| async move {
         let committed = commit::commit(&host, 1, &ranges, replicas, until).await;
-        Done::Commit(attempt, cells, committed)
+        Done::Commit(attempt, cells, committed, replicas)
     });
 }
 
@@ -303,7 +305,7 @@ fn sync_all(world: &mut World, node: usize, process: usize, until: Time) {
             len: u64::MAX,
         };
         let committed = commit::sync(&host, 1, all, until).await;
-        Done::Commit(attempt, cells, committed)
+        Done::Commit(attempt, cells, committed, 0)
     });
 }
 
@@ -382,11 +384,11 @@ pub fn done(world: &mut World, node: usize, process: usize, done: Done) {
                 perform(world, node, then);
             }
         }
-        Done::Commit(attempt, cells, committed) => {
+        Done::Commit(attempt, cells, committed, replicas) => {
             world.trace(format_args!("attempt {attempt}: {committed:?}"));
             world.model.end(attempt, end_of(committed.result, now));
             if committed.result == Ok(()) && committed.cid.0 != 0 {
-                check_copies(world, &cells, committed.cid.0);
+                check_copies(world, &cells, committed.cid.0, replicas);
             }
         }
         Done::Write(attempt, result) => {
@@ -417,15 +419,15 @@ fn end_of(result: Result, now: Time) -> End {
     }
 }
 
-fn check_copies(world: &World, cells: &[Cell], cid: u64) {
-    let life = world.nodes[0].life.as_ref();
-    let replicas = life.map_or(1, |life| {
-        life.node
-            .borrow()
-            .names
-            .get(1)
-            .map_or(1, |record| record.replicas)
-    });
+fn check_copies(world: &World, cells: &[Cell], cid: u64, asked: u32) {
+    let degree = |node: &super::world::SimNode| {
+        let core = node.life.as_ref()?.node.borrow();
+        core.names.get(1).ok().map(|record| record.replicas)
+    };
+    let replicas = match asked {
+        0 => world.nodes.iter().find_map(degree).unwrap_or(1),
+        asked => asked,
+    };
     for cell in cells {
         if let Some(copies) = world.durable_copies(cell.key, cid) {
             assert!(

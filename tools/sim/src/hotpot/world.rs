@@ -341,6 +341,7 @@ impl World {
         self.ops.retain(|_, op| op.node != index);
         let node = &mut self.nodes[index];
         node.ready = false;
+        self.model.crashed(node.id);
         node.pm.borrow_mut().crash(&mut self.rng);
         for process in &mut node.processes {
             process.crashed();
@@ -433,8 +434,6 @@ impl World {
         let end = self.now() + duration;
         self.run_until(end, |_| false);
         self.working = false;
-        self.plan.loss_in = 0;
-        self.plan.slow_in = 0;
         // Crashes that are still to come, come; everybody comes back.
         self.run_until(end + 300 * MS, |_| false);
         for index in 0..self.nodes.len() {
@@ -642,7 +641,7 @@ impl World {
                 continue;
             };
             let dst = request.dst as usize - 1;
-            let lost = self.rng.one_in(self.plan.loss_in);
+            let lost = self.working && self.rng.one_in(self.plan.loss_in);
             if lost || self.nodes[src].cut || self.nodes[dst].cut {
                 continue;
             }
@@ -665,7 +664,7 @@ impl World {
     }
 
     fn delay(&mut self) -> Time {
-        match self.rng.one_in(self.plan.slow_in) {
+        match self.working && self.rng.one_in(self.plan.slow_in) {
             true => self.rng.range(100..20_000) * US,
             false => self.rng.range(5..100) * US,
         }
@@ -773,7 +772,7 @@ impl World {
                     .ops
                     .get(&caller)
                     .is_some_and(|caller| self.nodes[caller.node].cut);
-                let lost = self.rng.one_in(self.plan.loss_in);
+                let lost = self.working && self.rng.one_in(self.plan.loss_in);
                 if !lost && !self.nodes[op.node].cut && !back {
                     let reply = self.corrupt(reply);
                     let delay = self.delay();
