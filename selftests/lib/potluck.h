@@ -65,15 +65,14 @@ static __maybe_unused unsigned long env_number(const char *name, unsigned long o
 /* Runs a shell command quietly; its exit status. */
 static __maybe_unused __printf(1, 2) int sh(const char *fmt, ...)
 {
-	char cmd[2048];
+	char inner[2048], cmd[2100];
 	va_list ap;
 	int status;
 
 	va_start(ap, fmt);
-	vsnprintf(cmd, sizeof(cmd) - 12, fmt, ap);
+	vsnprintf(inner, sizeof(inner), fmt, ap);
 	va_end(ap);
-	if (!getenv("POTLUCK_VERBOSE"))
-		strcat(cmd, " 2>/dev/null");
+	snprintf(cmd, sizeof(cmd), getenv("POTLUCK_VERBOSE") ? "%s" : "{ %s\n} 2>/dev/null", inner);
 	fflush(NULL);
 	status = system(cmd);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 255;
