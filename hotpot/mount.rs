@@ -335,7 +335,10 @@ impl HotpotFs {
             return Err(context.invalid(fmt!("node= is missing: the name of a configfs node")));
         };
         let pm = PmemRegion::new(sb).inspect_err(|_| {
-            context.error(fmt!("{} is not persistent memory that can be mapped", sb.id()));
+            context.error(fmt!(
+                "{} is not persistent memory with DAX (a namespace in fsdax mode)",
+                sb.id()
+            ));
         })?;
         let lite = rdma_lite::Node::get(&name, &super::THIS_MODULE).inspect_err(|&error| {
             context.error(fmt!(

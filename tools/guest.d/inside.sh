@@ -16,6 +16,25 @@ mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/confi
 mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
 mountpoint -q /dev/shm || { mkdir -p /dev/shm; mount -t tmpfs tmpfs /dev/shm; }
 
+# An nvdimm without an info block is a raw namespace, which has no DAX. Write one
+# (ndctl create-namespace -m fsdax does the same); later boots find it by themselves.
+make_fsdax() {
+	local nd=/sys/bus/nd region n pfn
+	for region in "$nd"/devices/region*; do
+		n=${region##*region}
+		[ -e "$nd/devices/namespace$n.0/holder" ] || continue
+		[ -z "$(cat "$nd/devices/namespace$n.0/holder")" ] || continue
+		pfn=$(cat "$region/pfn_seed") || continue
+		echo "namespace$n.0" >$nd/drivers/nd_pmem/unbind
+		echo ram >"$nd/devices/$pfn/mode"
+		echo 2097152 >"$nd/devices/$pfn/align"
+		cat /proc/sys/kernel/random/uuid >"$nd/devices/$pfn/uuid"
+		echo "namespace$n.0" >"$nd/devices/$pfn/namespace"
+		echo "$pfn" >$nd/drivers/nd_pmem/bind
+	done
+}
+make_fsdax
+
 version=$(uname -r)
 if [ -d "$GUEST_MODROOT/lib/modules/$version" ]; then
 	mkdir -p "/lib/modules/$version"
