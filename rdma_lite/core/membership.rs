@@ -14,8 +14,8 @@
 //! - Replies and refusals are taken whatever their epoch: what happened,
 //!   happened. Heartbeats too: a node that is behind is alive.
 //! - An incarnation that the map does not say (0) is learnt from the first
-//!   hello or message of that epoch, and pinned until the next map. It never
-//!   goes back: incarnations are start times.
+//!   hello, and pinned until the next map by the first hello or message of the
+//!   map's own epoch. It never goes back: incarnations are start times.
 
 use super::wire::{digest, Header, Hello, Kind, Refusal, RejectReason};
 use kernel::{
@@ -269,7 +269,9 @@ impl Membership {
     }
 
     /// Whether a hello comes from a member in its right life. On success the
-    /// incarnation is pinned, and the [`View`] for the peer is the new one.
+    /// incarnation is known, and the [`View`] for the peer is the new one. It
+    /// is pinned if the hello is of our epoch: one of an older epoch may come
+    /// late from a life that is over.
     pub fn admit(&mut self, hello: &Hello) -> Result<View, RejectReason> {
         if hello.cluster != self.local.cluster {
             return Err(RejectReason::Cluster);
@@ -280,7 +282,8 @@ impl Membership {
         if !self.view(hello.src).is_up() || hello.src == self.local.id {
             return Err(RejectReason::NotMember);
         }
-        self.met(hello.src, hello.incarnation)
+        let pin = hello.epoch == self.epoch;
+        self.learn(hello.src, hello.incarnation, pin)
             .map_err(|_| RejectReason::Incarnation)
     }
 
@@ -288,13 +291,17 @@ impl Membership {
     ///
     /// `ESTALE` when the map has another one.
     pub fn met(&mut self, id: u16, incarnation: u64) -> Result<View> {
+        self.learn(id, incarnation, true)
+    }
+
+    fn learn(&mut self, id: u16, incarnation: u64, pin: bool) -> Result<View> {
         let entry = self.find_mut(id).ok_or(EHOSTDOWN)?;
         let known = entry.incarnation;
         if entry.pinned && incarnation != known || incarnation < known {
             return Err(ESTALE);
         }
         entry.incarnation = incarnation;
-        entry.pinned = true;
+        entry.pinned |= pin;
         Ok(self.view(id))
     }
 }

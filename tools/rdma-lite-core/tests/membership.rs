@@ -166,6 +166,22 @@ fn an_incarnation_is_learnt_once_and_changes_only_with_the_map() {
 }
 
 #[test]
+fn a_late_hello_of_an_earlier_life_does_not_keep_the_present_one_out() {
+    let mut m = membership();
+    m.publish(2, &[up(1), up(2)]).unwrap();
+    let late = hello(2, 50);
+    assert!(late.epoch < m.epoch());
+    assert_eq!(m.admit(&late).map(|view| view.pinned), Ok(false));
+    let present = Hello {
+        epoch: 2,
+        ..hello(2, 60)
+    };
+    assert_eq!(m.admit(&present).map(|view| view.pinned), Ok(true));
+    let next = hello(2, 70);
+    assert_eq!(m.admit(&next), Err(RejectReason::Incarnation));
+}
+
+#[test]
 fn an_incarnation_that_the_map_says_is_the_only_one() {
     let mut m = membership();
     m.publish(1, &[up(1), node(2, NodeState::Up, 50)]).unwrap();

@@ -660,7 +660,7 @@ impl World {
         bytes: Vec<u8>,
     ) {
         let now = self.schedule.now();
-        let fails = self.rng.one_in(self.chaos.alloc_fails_in);
+        let fails = !self.calm && self.rng.one_in(self.chaos.alloc_fails_in);
         let remote = self.remote(id, peer);
         let at = offset as usize;
         remote.ring[at..at + bytes.len()].copy_from_slice(&bytes);
@@ -877,7 +877,11 @@ impl World {
         };
         self.ledger.called(tag, called);
         trace!(self, "{id}: call {tag} to {peer}, {len} bytes");
-        match core.submit(call, token) {
+        let fails = !self.calm && self.rng.one_in(self.chaos.alloc_fails_in);
+        let injection = fails.then(|| inject::fail_nth(0));
+        let submitted = core.submit(call, token);
+        drop(injection);
+        match submitted {
             Err((error, token)) => self.failed(id, &token, error),
             Ok(call) if self.rng.one_in(30) && !self.calm => {
                 let event = Event::Cancel {
