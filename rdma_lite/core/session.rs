@@ -72,6 +72,8 @@ struct Slot<R> {
     state: State<R>,
     pending: Pending,
     reply_to: ReplyBuffer,
+    /// The caller asked on the present connection.
+    asked: bool,
     /// The caller has given up by then.
     expires: u64,
 }
@@ -158,7 +160,7 @@ impl<R> Session<R> {
     /// and says anew where the reply may go, as its old windows are shut.
     pub fn disconnected(&mut self) {
         for slot in self.slots.iter_mut() {
-            slot.reply_to.rkey = 0;
+            slot.asked = false;
         }
         while let Some(at) = self.queue.pop(&mut self.slots) {
             self.slots[at].pending = Pending::None;
@@ -197,6 +199,7 @@ impl<R> Session<R> {
             slot.seq = id.seq();
             slot.state = State::Executing;
             slot.reply_to = reply_to;
+            slot.asked = true;
             slot.expires = expires;
             return Arrival::Execute(CallRef {
                 life: self.life,
@@ -204,6 +207,7 @@ impl<R> Session<R> {
             });
         }
         slot.reply_to = reply_to;
+        slot.asked = true;
         slot.expires = slot.expires.max(expires);
         if !matches!(slot.state, State::Executing) {
             self.queue_answer(at);
@@ -223,6 +227,7 @@ impl<R> Session<R> {
                 state: State::Idle,
                 pending: Pending::None,
                 reply_to: ReplyBuffer::default(),
+                asked: false,
                 expires: 0,
             };
             self.slots.push(slot, GFP_ATOMIC)?;
@@ -245,6 +250,9 @@ impl<R> Session<R> {
     }
 
     fn queue_answer(&mut self, at: usize) {
+        if !self.slots[at].asked {
+            return;
+        }
         self.slots[at].pending = Pending::Answer;
         self.queue.push(&mut self.slots, at);
     }

@@ -35,6 +35,8 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn slots_in_flight_never_overlap_and_all_room_comes_back(
         ops in prop::collection::vec(op(), 1..300)

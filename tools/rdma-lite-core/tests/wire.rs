@@ -62,6 +62,8 @@ prop_compose! {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn a_header_is_decoded_as_it_was_encoded(header in header()) {
         prop_assert_eq!(Header::decode(&header.encode(), MAX), Ok(header));

@@ -16,6 +16,12 @@ pub(super) struct Token {
     pub(super) rkey: u32,
 }
 
+/// A reply buffer, and the connection through which it may be written.
+pub(super) struct Window {
+    pub(super) bytes: Vec<u8>,
+    pub(super) conn: Option<usize>,
+}
+
 /// The edge's half of a peer.
 pub(super) struct Remote {
     pub(super) core: Peer<Token, Vec<u8>>,
@@ -24,6 +30,8 @@ pub(super) struct Remote {
     /// Connections that we know of, by generation: index into the world's list,
     /// and which end is ours.
     pub(super) conns: BTreeMap<Generation, (usize, usize)>,
+    /// The newest of them.
+    pub(super) conn: Option<usize>,
     /// When the armed timer fires.
     pub(super) armed: Time,
     /// When it fired last, and how often at that time.
@@ -34,8 +42,8 @@ pub(super) struct Remote {
 pub(super) struct Node {
     pub(super) membership: Membership,
     pub(super) remotes: BTreeMap<u16, Remote>,
-    /// Reply buffers that peers may write to.
-    pub(super) buffers: HashMap<u32, Vec<u8>>,
+    /// Reply buffers that peers may write to, by key.
+    pub(super) buffers: HashMap<u32, Window>,
     /// Handlers that run.
     pub(super) running: usize,
 }
@@ -46,6 +54,7 @@ impl Node {
             core: Peer::new(*config, local, id).expect("the configuration is sound"),
             ring: vec![0; 1 << config.ring_log2],
             conns: BTreeMap::new(),
+            conn: None,
             armed: Time::MAX,
             ticks: (0, 0),
         };

@@ -4,7 +4,7 @@
 
 use super::{
     ledger::{Called, Executed, Ledger, Summary, Tag},
-    node::{Node, Token},
+    node::{Node, Token, Window},
     wire::{Conn, End, Frame},
 };
 use crate::{
@@ -17,7 +17,7 @@ use kernel::{
 };
 use rdma_lite_core::core::{
     session::CallRef,
-    wire::{Hello, Reject, HEADER_LEN},
+    wire::{Header, Hello, Reject, HEADER_LEN},
     Action, CallId, Config, Generation, Local, MapNode, NewCall, NodeAddress, NodeState, Payload,
     Published, Received, Refusal, ReplyBuffer,
 };
@@ -459,6 +459,7 @@ impl World {
     fn remember(&mut self, id: u16, peer: u16, generation: Generation, conn: usize, end: usize) {
         if let Some(remote) = self.nodes.get_mut(&id).unwrap().remotes.get_mut(&peer) {
             remote.conns.insert(generation, (conn, end));
+            remote.conn = Some(conn);
         }
     }
 
@@ -631,7 +632,10 @@ impl World {
         match frame {
             Frame::Direct { rkey, bytes } => {
                 match self.nodes.get_mut(&id).unwrap().buffers.get_mut(&rkey) {
-                    Some(buffer) => buffer[..bytes.len()].copy_from_slice(&bytes),
+                    Some(window) => {
+                        assert_eq!(window.conn, Some(conn), "a window of another connection");
+                        window.bytes[..bytes.len()].copy_from_slice(&bytes);
+                    }
                     // The key was revoked: remote access error.
                     None => self.break_conn(conn),
                 }
@@ -689,10 +693,11 @@ impl World {
                 let len = len as usize;
                 let ring = offset.map(|at| remote.ring[at as usize..at as usize + len].to_vec());
                 let node = self.nodes.get_mut(&id).unwrap();
-                let mut buffer = node.buffers.remove(&token.rkey).unwrap_or_default();
+                let window = node.buffers.remove(&token.rkey);
                 let reply = ring.unwrap_or_else(|| {
-                    buffer.truncate(len);
-                    buffer
+                    let mut bytes = window.expect("a reply went there").bytes;
+                    bytes.truncate(len);
+                    bytes
                 });
                 self.replied(&token, status, &reply);
             }
@@ -847,7 +852,11 @@ impl World {
         if self.rng.one_in(2) || self.calm {
             self.next_rkey += 1;
             reply.rkey = self.next_rkey;
-            node.buffers.insert(reply.rkey, vec![0; REPLY_CAP as usize]);
+            let window = Window {
+                bytes: vec![0; REPLY_CAP as usize],
+                conn: node.remotes[&peer].conn,
+            };
+            node.buffers.insert(reply.rkey, window);
         }
         let port = if self.rng.one_in(30) && !self.calm {
             NO_PORT
@@ -930,14 +939,24 @@ impl World {
                     len,
                     direct,
                 } => {
+                    let (conn, end) = remote.conns[&generation];
+                    let mut bytes = header.to_vec();
+                    let mut key = 0;
                     let payload = match payload {
                         Payload::None => Vec::new(),
-                        Payload::Request(token) => token.request.clone(),
+                        Payload::Request(token) => {
+                            key = token.rkey;
+                            token.request.clone()
+                        }
                         Payload::Reply(bytes) => bytes.clone(),
                     };
                     assert_eq!(payload.len(), len as usize);
-                    let (conn, end) = remote.conns[&generation];
-                    let mut bytes = header.to_vec();
+                    let window = self.nodes[&id].buffers.get(&key);
+                    if window.is_some_and(|window| window.conn != Some(conn)) {
+                        let mut header = Header::decode(&header, u32::MAX).unwrap();
+                        header.reply.rkey = 0;
+                        bytes = header.encode().to_vec();
+                    }
                     match direct {
                         Some(ReplyBuffer { rkey, .. }) => {
                             let bytes = payload;
