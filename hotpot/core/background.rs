@@ -10,7 +10,7 @@ use super::{
     host::{Host, PageKey},
     msg::{AskOutcome, Copied, Forget, Hello, Inventory, Outcome, Settle, Verdict},
     names,
-    node::{Commit, Node, Notice, NoticeKind, TxnState},
+    node::{Commit, Greeting, Node, Notice, NoticeKind, TxnState},
     owner, persist,
 };
 use kernel::prelude::*;
@@ -73,7 +73,10 @@ impl Node {
             || !self.notices.is_empty()
             || self.names.stale
             || !self.names.unsent.is_empty()
-            || self.unfenced.iter().any(|(id, _)| self.is_up(*id))
+            || self
+                .greetings
+                .iter()
+                .any(|greeting| self.is_up(greeting.node))
             || self
                 .commits
                 .values()
@@ -89,8 +92,8 @@ impl Node {
 async fn greet<H: Host>(host: &H) -> Result {
     let ids = host.with(|node| {
         let mut ids = KVec::new();
-        for id in node.unfenced.iter().filter(|(id, _)| node.is_up(*id)) {
-            ids.push(*id, GFP_KERNEL)?;
+        for greeting in node.greetings.iter().filter(|of| node.is_up(of.node)) {
+            ids.push((greeting.node, greeting.restarted), GFP_KERNEL)?;
         }
         Ok::<_, Error>(ids)
     })?;
@@ -101,12 +104,22 @@ async fn greet<H: Host>(host: &H) -> Result {
         };
         let answer = handler::ask(host, *id, &hello, soon(host)).await;
         match answer.map_err(handler::errno) {
-            // Not mounted: it has nothing that it could read.
-            Ok(()) | Err(EHOSTDOWN) => host.with(|node| {
-                node.unfenced.retain(|(other, _)| other != id);
+            Ok(()) => host.with(|node| {
+                node.greetings.retain(|greeting| greeting.node != *id);
                 node.wake(super::node::GENERAL);
             }),
-            Err(error) => result = Err(error),
+            Err(error) => {
+                result = Err(error);
+                if error == EHOSTDOWN {
+                    host.with(|node| {
+                        let theirs = |of: &&mut Greeting| of.node == *id;
+                        if let Some(greeting) = node.greetings.iter_mut().find(theirs) {
+                            greeting.away = true;
+                        }
+                        node.wake(super::node::GENERAL);
+                    });
+                }
+            }
         }
     }
     result
@@ -295,7 +308,10 @@ impl Node {
         }
         loop {
             let mut guests = self.guests.iter();
-            let Some(cid) = guests.find(|(_, keys)| keys.is_empty()).map(|(cid, _)| *cid) else {
+            let Some(cid) = guests
+                .find(|(_, keys)| keys.is_empty())
+                .map(|(cid, _)| *cid)
+            else {
                 return;
             };
             drop(guests);

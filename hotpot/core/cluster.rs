@@ -4,7 +4,7 @@
 
 use super::{
     host::{Action, Host},
-    node::{Node, Phase, GENERAL, WORKER},
+    node::{Greeting, Node, Phase, GENERAL, WORKER},
 };
 use kernel::prelude::*;
 
@@ -106,9 +106,17 @@ impl Node {
                 && peer.id != us
                 && peer.state == State::Up
                 && (back || missed)
-                && !self.unfenced.iter().any(|(id, _)| *id == peer.id)
+                && !self
+                    .greetings
+                    .iter()
+                    .any(|greeting| greeting.node == peer.id)
             {
-                self.unfenced.push((peer.id, false), GFP_KERNEL)?;
+                let greeting = Greeting {
+                    node: peer.id,
+                    restarted: false,
+                    away: false,
+                };
+                self.greetings.push(greeting, GFP_KERNEL)?;
             }
         }
         // A holder with an incarnation that no map has told us yet is newer, and stays.
@@ -168,12 +176,19 @@ impl Node {
 
     /// Whether we may change what other nodes may have mapped.
     pub(super) fn is_fenced(&self) -> bool {
-        self.phase == Phase::Ready && !self.unfenced.iter().any(|(id, _)| self.is_up(*id))
+        self.phase == Phase::Ready
+            && !self
+                .greetings
+                .iter()
+                .any(|greeting| !greeting.away && self.is_up(greeting.node))
     }
 
     /// Whether a node knows that we began a new life. Before, it may take what we
     /// get from it now for what our earlier life got, and forget it.
     pub(super) fn is_greeted(&self, node: u32) -> bool {
-        !self.unfenced.contains(&(node, true))
+        !self
+            .greetings
+            .iter()
+            .any(|greeting| greeting.node == node && greeting.restarted)
     }
 }

@@ -113,19 +113,37 @@ pub fn room(node: &Node) -> Room {
 
 impl Node {
     /// What is in flight or in doubt on this node, if anything: nothing of it stays for ever.
-    pub fn left_over(&self) -> Option<&'static str> {
-        let pages = |is: fn(&super::pages::Page) -> bool| self.pages.iter().any(|(_, page)| is(page));
+    ///
+    /// What, and the id of a commit that has to do with it (or 0).
+    pub fn left_over(&self) -> Option<(&'static str, u64)> {
+        if let Some((cid, txn)) = self.txns.iter().next() {
+            let what = match txn.state {
+                super::node::TxnState::Preparing => "a commit being prepared at the owner",
+                super::node::TxnState::Prepared => "a prepared commit at the owner",
+                super::node::TxnState::Finishing => "a commit being finished at the owner",
+                super::node::TxnState::Published => "a published commit at the owner",
+            };
+            return Some((what, cid.0));
+        }
+        let guest = Iterator::chain(self.guests.keys(), self.commits.keys()).next();
+        let guest = guest.map_or(0, |cid| cid.0);
+        let pages =
+            |is: fn(&super::pages::Page) -> bool| self.pages.iter().any(|(_, page)| is(page));
         let checks = [
-            (!self.txns.is_empty(), "commits at the owner"),
             (!self.commits.is_empty(), "commits at the committing node"),
             (!self.guests.is_empty(), "staged versions of other owners"),
             (!self.notices.is_empty(), "notices"),
             (!self.incoming.is_empty(), "data without a Prepare"),
             (!self.freezes.is_empty(), "freezes"),
-            (!self.names.unsent.is_empty(), "records that not all nodes have"),
+            (
+                !self.names.unsent.is_empty(),
+                "records that not all nodes have",
+            ),
             (self.names.stale, "records that were not asked for"),
             (
-                self.unfenced.iter().any(|(id, _)| self.is_up(*id)),
+                self.greetings
+                    .iter()
+                    .any(|greeting| self.is_up(greeting.node)),
                 "nodes that do not know us yet",
             ),
             (self.log.free() != self.log.len(), "blocks of the redo log"),
@@ -139,6 +157,9 @@ impl Node {
                 "locked pages",
             ),
         ];
-        checks.iter().find(|(is, _)| *is).map(|(_, what)| *what)
+        checks
+            .iter()
+            .find(|(is, _)| *is)
+            .map(|(_, what)| (*what, guest))
     }
 }

@@ -57,6 +57,18 @@ pub struct Holder {
     pub incarnation: u64,
 }
 
+/// A node that does not know how things stand with us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Greeting {
+    /// Its id.
+    pub node: u32,
+    /// We began a new life; else it was away, or we have missed maps.
+    pub restarted: bool,
+    /// It was not mounted when we tried: nobody reads there what our earlier life told
+    /// it, yet its PM may hold records of our earlier commits.
+    pub away: bool,
+}
+
 /// A page of a chunk that we own.
 #[derive(Default)]
 pub struct Owned {
@@ -186,9 +198,8 @@ pub struct Node {
     pub map: Map,
     /// Changes when copies stop being valid as a whole.
     pub(super) generation: u64,
-    /// Nodes that may still read what an earlier life of ours told them, or what we
-    /// have forgotten that we told them; and whether this is our new life.
-    pub(super) unfenced: KVec<(u32, bool)>,
+    /// Nodes to say hello to.
+    pub(super) greetings: KVec<Greeting>,
     /// Datasets.
     pub names: Names,
     /// Pages.
@@ -238,7 +249,7 @@ impl Node {
             superblock_busy: false,
             map: Map::default(),
             generation: 0,
-            unfenced: KVec::new(),
+            greetings: KVec::new(),
             names: Names::default(),
             pages: Pages::new(),
             owned: RBTree::new(),

@@ -13,7 +13,7 @@ use super::{
     host::{Action, Host, Level, PageKey, Piece, Sleep},
     msg::Hello,
     names::Names,
-    node::{Commit, Node, Phase, Txn, TxnPage, TxnState, GENERAL, MIN_MESSAGE, WORKER},
+    node::{Commit, Greeting, Node, Phase, Txn, TxnPage, TxnState, GENERAL, MIN_MESSAGE, WORKER},
     owner,
     pages::{Clean, Released, Staged},
     persist::{self, Batch},
@@ -58,11 +58,16 @@ pub async fn mount<H: Host>(host: &H, time: Timestamp) -> Result {
     drop_stray_pages(host).await?;
     host.with(|node| {
         let us = node.id();
-        let mut unfenced = KVec::new();
+        let mut greetings = KVec::new();
         for peer in node.map.peers.iter().filter(|peer| peer.id != us) {
-            unfenced.push((peer.id, true), GFP_KERNEL)?;
+            let greeting = Greeting {
+                node: peer.id,
+                restarted: true,
+                away: false,
+            };
+            greetings.push(greeting, GFP_KERNEL)?;
         }
-        node.unfenced = unfenced;
+        node.greetings = greetings;
         node.phase = Phase::Ready;
         node.wake(WORKER);
         Ok::<_, Error>(())
@@ -505,6 +510,10 @@ pub(super) async fn on_hello<H: Host>(host: &H, from: Sender, hello: &Hello) -> 
         node.invalidate(|owner| owner == from.node);
         if hello.restarted {
             node.forget(from.node);
+        }
+        if node.greetings.iter().any(|other| other.node == from.node) {
+            // It is mounted now.
+            node.wake(WORKER);
         }
         if node.map.dispatcher() == Ok(from.node) {
             node.names.stale = true;

@@ -282,7 +282,14 @@ fn commit_some(world: &mut World, node: usize, process: usize, until: Time) {
     let id = world.nodes[node].id;
     let cells: Vec<Cell> = values.keys().copied().collect();
     let ranges = ranges(cells.iter().copied());
-    let attempt = world.model.begin(id, now, values.clone());
+    // What nobody stored here since the page was clean may change under the commit.
+    let dirty = dirty_cells(world, node);
+    let (stored, below) = values
+        .clone()
+        .into_iter()
+        .partition(|(cell, _)| dirty.contains_key(cell));
+    let attempt = world.model.begin(id, now, stored);
+    world.model.attempts[attempt].late.extend::<BTreeMap<_, _>>(below);
     world.trace(format_args!(
         "n{id} commits {values:?} to {replicas} (attempt {attempt})"
     ));

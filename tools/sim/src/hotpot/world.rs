@@ -14,7 +14,7 @@ use crate::{
 use hotpot_core::core::{
     background,
     cluster::{self, Map, Peer, Sender, State},
-    format::{geometry::Counts, slot, Geometry, Superblock, Timestamp, Uuid, LINE_SIZE, PAGE_SIZE},
+    format::{geometry::Region, slot, superblock, Geometry, Superblock, Timestamp, Uuid, LINE_SIZE, PAGE_SIZE},
     handler,
     host::{CallError, Host, PageKey, Ticket},
     info,
@@ -32,8 +32,8 @@ use std::{
 };
 
 const CLUSTER: Uuid = Uuid([7; 16]);
-/// Bytes of each device.
-const DEVICE: usize = 8 << 20;
+/// Data pages of each device: little, as its size is most of what a world costs.
+const PAGES: u64 = 256;
 
 /// What an operation ends with.
 pub enum Output {
@@ -110,6 +110,8 @@ pub struct SimNode {
     pub away: u64,
     /// Its processes.
     pub processes: Vec<Process>,
+    /// Pages that it must not use.
+    reserved: Vec<u64>,
 }
 
 /// What a world is like.
@@ -184,6 +186,28 @@ pub struct World {
     pub events: u64,
 }
 
+/// As mkfs makes it, but smaller than it would.
+fn small_geometry() -> Geometry {
+    let mut end = superblock::REGION;
+    let mut next = |blocks: u64| {
+        let region = Region {
+            offset: end,
+            len: blocks * PAGE_SIZE as u64,
+        };
+        end = region.end();
+        region
+    };
+    Geometry {
+        records: next(2 * 8),
+        commit_descriptors: next(1),
+        commit_blocks: next(8),
+        log_descriptors: next(1),
+        log_blocks: next(48),
+        slots: next(PAGES / 64),
+        pages: next(PAGES),
+    }
+}
+
 fn node_of(index: usize) -> u32 {
     index as u32 + 1
 }
@@ -196,12 +220,7 @@ impl World {
         if tracing() {
             println!("{plan:?}");
         }
-        let counts = Counts {
-            records: Some(8),
-            commit_blocks: Some(8),
-            log_blocks: Some(64),
-        };
-        let geometry = Geometry::new(DEVICE as u64, counts).unwrap();
+        let geometry = small_geometry();
         let nodes = (0..plan.nodes)
             .map(|index| {
                 let id = node_of(index);
@@ -214,7 +233,7 @@ impl World {
                 );
                 let mut block = [0; PAGE_SIZE];
                 superblock.encode(&mut block);
-                let mut pm = Pm::new(DEVICE);
+                let mut pm = Pm::new(geometry.size() as usize);
                 pm.persist(0, &block);
                 pm.persist(PAGE_SIZE, &block);
                 SimNode {
@@ -226,6 +245,7 @@ impl World {
                     cut: false,
                     away: 0,
                     processes: Vec::new(),
+                    reserved: Vec::new(),
                 }
             })
             .collect();
@@ -301,7 +321,7 @@ impl World {
         let node = Node::new(Config {
             node: sim.id,
             cluster: CLUSTER,
-            device_len: DEVICE as u64,
+            device_len: sim.pm.borrow().len() as u64,
             max_msg: if self.plan.room % 2 == 0 { 64 << 10 } else { 8192 },
             timeout: 5 * MS,
         });
@@ -343,6 +363,7 @@ impl World {
         node.ready = false;
         self.model.crashed(node.id);
         node.pm.borrow_mut().crash(&mut self.rng);
+        node.reserved.clear();
         for process in &mut node.processes {
             process.crashed();
         }
@@ -445,6 +466,7 @@ impl World {
                 self.publish_map();
             }
         }
+        self.give_room_back();
         let end = end + 8 * SEC;
         self.run_until(end, World::is_at_rest);
     }
@@ -819,14 +841,24 @@ impl World {
 
     /// Leaves a node with little room.
     fn reserve_room(&mut self, index: usize) {
-        let (room, node) = (self.plan.room, &self.nodes[index]);
-        let Some(life) = &node.life else {
+        let (room, sim) = (self.plan.room, &mut self.nodes[index]);
+        let Some(life) = &sim.life else {
             return;
         };
+        sim.reserved.clear();
         if room != 0 {
             let mut node = life.node.borrow_mut();
             while node.space.free() > room {
-                node.space.take();
+                sim.reserved.extend(node.space.take());
+            }
+        }
+    }
+
+    fn give_room_back(&mut self) {
+        for sim in &mut self.nodes {
+            let life = sim.life.as_ref().expect("alive");
+            for page in sim.reserved.drain(..) {
+                life.node.borrow_mut().space.give(page);
             }
         }
     }
@@ -896,7 +928,7 @@ impl World {
             if let Some(leak) = node.leaks() {
                 panic!("n{}: {leak}", node.id);
             }
-            node.check_space(self.plan.room != 0);
+            node.check_space();
             let life = node.life.as_ref().expect("alive");
             let core = life.node.borrow();
             let mut id = 0;
@@ -914,11 +946,11 @@ impl World {
 impl SimNode {
     /// What is left in flight or in doubt in the core.
     pub fn leaks(&self) -> Option<String> {
-        self.life.as_ref()?.node.borrow().left_over().map(String::from)
+        self.life.as_ref()?.node.borrow().left_over().map(|(what, cid)| format!("{what} ({cid:#x})"))
     }
 
     /// Every used PM page belongs to somebody, and slots on the device say the same.
-    fn check_space(&self, reserved: bool) {
+    fn check_space(&self) {
         let life = self.life.as_ref().expect("alive");
         let node = life.node.borrow();
         let mut used = BTreeSet::new();
@@ -934,14 +966,12 @@ impl SimNode {
             clean.extend(copies);
         }
         let room = info::room(&node);
-        if !reserved {
-            assert_eq!(
-                room.pages - room.free,
-                used.len() as u64,
-                "n{}: PM pages are lost",
-                self.id
-            );
-        }
+        assert_eq!(
+            room.pages - room.free,
+            used.len() as u64,
+            "n{}: PM pages are lost",
+            self.id
+        );
         let geometry = node.geometry();
         let pm = self.pm.borrow();
         for pm_page in 0..room.pages {
