@@ -95,8 +95,8 @@ struct State {
     /// When the timer runs next.
     armed: u64,
     stopped: bool,
-    /// What was last complained about, and when.
-    complaint: (u32, u64),
+    /// What was complained about lately, and when.
+    complaints: [(u32, u64); 8],
 }
 
 /// Another node.
@@ -145,7 +145,7 @@ impl Peer {
                     met: None,
                     armed: u64::MAX,
                     stopped: false,
-                    complaint: (0, 0),
+                    complaints: [(0, 0); 8],
                 }, "lite_peer"),
                 timer <- new_delayed_work!("Peer::timer"),
                 chores <- new_work!("Peer::chores"),
@@ -169,19 +169,23 @@ impl Peer {
 
     /// Says what went wrong, unless that was said lately.
     fn complain(&self, state: &mut State, what: u32, text: fmt::Arguments<'_>) {
-        let (last, at) = state.complaint;
         let now = now();
-        if last == what && now < at.saturating_add(COMPLAIN_AGAIN) {
+        let recent = |at: u64| at != 0 && now < at.saturating_add(COMPLAIN_AGAIN);
+        let known = |&(said, at): &(u32, u64)| said == what && recent(at);
+        if state.complaints.iter().any(known) {
             return;
         }
-        state.complaint = (what, now);
+        // Instead of the oldest one.
+        if let Some(entry) = state.complaints.iter_mut().min_by_key(|(_, at)| *at) {
+            *entry = (what, now);
+        }
         pr_warn!("{}: node {}: {}\n", self.host.node.name(), self.id, text);
     }
 
     /// A map is in force.
     pub(crate) fn set_view(self: &Arc<Self>, view: View) {
         self.with(|state| {
-            state.complaint = (0, 0);
+            state.complaints = [(0, 0); 8];
             state.protocol.set_view(now(), view);
         });
     }

@@ -34,10 +34,17 @@ use kernel::{
     workqueue::{self, Work, WorkItem},
 };
 
-/// How long address and route may take to be found.
+/// How long the route to a peer may take to be found.
 const RESOLVE_MS: u32 = 2000;
+/// How long the address of a peer may take to be found. The kernel may miss that it was, and looks
+/// again only when this is over; a slower network is asked again by the next attempt.
+const RESOLVE_ADDR_MS: u32 = 200;
 /// An invalidation is local work of the device: later than this, the link is broken.
 const INVALIDATE_MS: u32 = 5000;
+
+/// A message is sent again after 268 ms (4096 ns << 16) without an acknowledgement, and after 7
+/// times the link is broken: better a new connection than one that is stuck for half a minute.
+const ACK_TIMEOUT: u8 = 16;
 
 /// Tokens of work requests: a kind, and an index below it.
 const TOKEN_MESSAGE: u64 = 0;
@@ -149,7 +156,7 @@ impl<U: LinkUser> VerbsLink<U> {
         this.set_tag(tag);
         let id = Arc::new(CmId::new(net, this.clone(), crate::OWNER)?, GFP_KERNEL)?;
         this.state.lock().id = Some(id.clone());
-        if let Err(e) = id.resolve_addr(Some(from), to, RESOLVE_MS) {
+        if let Err(e) = id.resolve_addr(Some(from), to, RESOLVE_ADDR_MS) {
             this.state.lock().over = true;
             this.dismantle();
             return Err(e);
@@ -241,6 +248,7 @@ impl<U: LinkUser> VerbsLink<U> {
 
     /// Makes everything that hangs on the device.
     fn build(self: &Arc<Self>, id: &Arc<CmId>) -> Result<KBox<Endpoint<U>>> {
+        id.set_ack_timeout(ACK_TIMEOUT)?;
         let device = id.device()?;
         let depth = 1u32 << self.size.depth_log2;
         let limit = device.max_work_requests().saturating_sub(1);
@@ -439,7 +447,8 @@ impl<U: LinkUser> EventHandler for VerbsLink<U> {
                 Err(_) => this.note_down(Down::Failed(ENOMEM)),
             },
             Event::Rejected { data, .. } => match copy(data) {
-                Ok(data) if !data.is_empty() => this.note_down(Down::Rejected(data)),
+                // The connection manager refuses in our peer's stead, when nobody listens there.
+                Ok(data) if data.iter().any(|byte| *byte != 0) => this.note_down(Down::Rejected(data)),
                 _ => this.note_down(Down::Failed(ECONNREFUSED)),
             },
             Event::Failed(e) => this.note_down(Down::Failed(e)),

@@ -174,6 +174,13 @@ impl CmId {
         to_result(unsafe { bindings::rdma_set_reuseaddr(self.as_raw(), 1) })
     }
 
+    /// Has the queue pair wait `4096 ns << exponent` (below 32) for an acknowledgement, at each of
+    /// its tries. To be set before the connection is made; by default it depends on the path.
+    pub fn set_ack_timeout(&self, exponent: u8) -> Result {
+        // SAFETY: The id is valid.
+        to_result(unsafe { bindings::rdma_set_ack_timeout(self.as_raw(), exponent & 31) })
+    }
+
     /// Waits for peers: each is an [`Event::ConnectRequest`].
     pub fn listen(&self, backlog: u16) -> Result {
         // SAFETY: The id is valid.
