@@ -144,7 +144,7 @@ TEST_F(mapping, for_writing_needs_a_file_open_for_writing)
 	EXPECT_EQ(MAP_FAILED, mmap(NULL, SIZE, RW, MAP_SHARED, fd, 0));
 	EXPECT_EQ(EACCES, errno);
 	map = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, fd, 0);
-	ASSERT_NE(MAP_FAILED, map);
+	ASSERT_NE(MAP_FAILED, map) TH_LOG("%s", strerror(errno));
 	EXPECT_EQ(0, map[0]);
 	EXPECT_EQ(EACCES, ERRNO_OF(mprotect(map, PAGE, RW)));
 	close(fd);

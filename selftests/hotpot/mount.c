@@ -155,7 +155,7 @@ TEST_F(mounting, a_device_that_was_cut_short_is_refused)
 
 	if (!slice_make(self->dev, 64 << 20, slice, sizeof(slice)))
 		SKIP(return, "no partitions on %s", self->dev);
-	EXPECT_REFUSED("hotpot", MOUNT(slice, "node=lt1"), EINVAL, EUCLEAN, EIO, ENOSPC);
+	EXPECT_REFUSED("hotpot", MOUNT(slice, "node=lt1"), EINVAL, EUCLEAN, EIO, ENXIO);
 }
 
 TEST_F(mounting, uses_the_second_superblock_when_the_first_is_damaged)
