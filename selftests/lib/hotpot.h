@@ -556,8 +556,11 @@ static __maybe_unused int agent_start(struct agent *a, const char *path, size_t 
 
 static __maybe_unused void agent_end(struct agent *a)
 {
-	if (a->fd >= 0)
+	if (a->fd >= 0) {
+		/* Agents that were started later hold copies of the descriptor. */
+		shutdown(a->fd, SHUT_RDWR);
 		close(a->fd);
+	}
 	if (a->pid > 0)
 		waitpid(a->pid, NULL, 0);
 	a->fd = -1;
