@@ -234,8 +234,30 @@ async fn ask_outcomes<H: Host>(host: &H) -> Result {
     result
 }
 
+/// Drops staged versions of datasets that were removed: nobody can say what became of them.
+async fn drop_removed<H: Host>(host: &H) -> Result {
+    loop {
+        let found = host.with(|node| {
+            node.guests.iter().find_map(|(cid, keys)| {
+                let removed = |key: &&PageKey| node.names.is_removed(key.dataset);
+                keys.iter().find(removed).map(|key| (*cid, *key))
+            })
+        });
+        let Some((cid, key)) = found else {
+            return Ok(());
+        };
+        persist::settle(host, cid, &[key], false).await?;
+        host.with(|node| {
+            if let Some(keys) = node.guests.get_mut(&cid) {
+                keys.retain(|other| *other != key);
+            }
+        });
+    }
+}
+
 /// Asks owners about staged versions in doubt, and about copies that are not valid (some at a time).
 async fn ask_owners<H: Host>(host: &H) -> Result {
+    drop_removed(host).await?;
     let now = host.now();
     let mut asks: KVec<(u32, PageKey, Copied, u32)> = KVec::new();
     host.with(|node| {

@@ -145,6 +145,10 @@ impl Life {
                 pm.store(offset as usize, &bytes);
             }
             Action::Swing { offset, word } => {
+                if tracing() {
+                    let now = self.clock.get() / 1000;
+                    println!("{now:>9} n{} swings {offset:#x} to {word:#x}", self.id);
+                }
                 self.fence_owed.set(false);
                 pm.store_u64(offset as usize, word);
                 if self.bug == Bug::EarlySwing {

@@ -476,7 +476,7 @@ impl World {
         let quiet = self
             .ops
             .values()
-            .all(|op| matches!(op.role, Role::Worker));
+            .all(|op| matches!(op.role, Role::Worker) && op.ticket.is_some());
         quiet && self.nodes.iter().all(|node| node.ready && node.leaks().is_none())
     }
 
@@ -966,12 +966,10 @@ impl SimNode {
             clean.extend(copies);
         }
         let room = info::room(&node);
-        assert_eq!(
-            room.pages - room.free,
-            used.len() as u64,
-            "n{}: PM pages are lost",
-            self.id
-        );
+        let lost: Vec<u64> = (0..room.pages)
+            .filter(|pm| node.space.is_used(*pm) != used.contains(pm))
+            .collect();
+        assert!(lost.is_empty(), "n{}: PM pages {lost:?} are lost", self.id);
         let geometry = node.geometry();
         let pm = self.pm.borrow();
         for pm_page in 0..room.pages {
