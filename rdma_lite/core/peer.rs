@@ -450,14 +450,9 @@ impl<C, R> Peer<C, R> {
     }
 
     fn welcome(&mut self, now: u64, hello: &Hello) {
-        if self.life != hello.incarnation {
-            self.session.void();
-            // Calls that were made before any life was known wait for the first.
-            if self.life != 0 {
-                self.calls.new_life();
-            }
-            self.life = hello.incarnation;
-        }
+        // Another life than the last was noticed by `set_view`. Calls that were
+        // made before any was known are for this one.
+        self.life = hello.incarnation;
         self.see_epoch(hello.epoch);
         let size = hello.ring.size();
         self.max_payload = max_message(size) - HEADER_LEN as u32;
