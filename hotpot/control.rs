@@ -189,7 +189,7 @@ fn barrier(mount: &Mount, arg: usize) -> Result {
     if len == 0 || request.count == 0 {
         return Err(EINVAL);
     }
-    let world = World::new(mount);
+    let world = World::interruptible(mount);
     world::run(barrier::meet(
         &world,
         &request.name[..len],

@@ -5,7 +5,8 @@
 
 use super::{
     core::{
-        format::DatasetRecord,
+        format::{DatasetRecord, PAGE_BYTES},
+        info,
         names::{self, Change},
     },
     directory::RootDirectory,
@@ -66,7 +67,7 @@ fn attributes(record: &DatasetRecord) -> Attributes {
         },
         nlink: 1,
         size: record.size,
-        blocks: record.size.div_ceil(STAT_BLOCK),
+        blocks: 0,
         atime: to_fs_time(record.modified),
         mtime: to_fs_time(record.modified),
         ctime: to_fs_time(record.changed),
@@ -113,7 +114,6 @@ pub(crate) fn refresh(inode: &Inode<HotpotFs>) -> Result {
             guard
                 .set_size(now.size)
                 .set_permissions(now.permissions)
-                .set_blocks(now.blocks)
                 .set_mtime(now.mtime)
                 .set_ctime(now.ctime)
                 .set_owner(now.owner)?;
@@ -123,6 +123,18 @@ pub(crate) fn refresh(inode: &Inode<HotpotFs>) -> Result {
         }
     }
     Ok(())
+}
+
+/// Says how much room a dataset takes here: its pages on this node.
+pub(crate) fn count_blocks(inode: &Inode<HotpotFs>) {
+    if inode.is_directory() {
+        return;
+    }
+    let pages = mount::of(inode).with(|node| info::pages(node, inode.ino()));
+    let pages = pages.committed + pages.redundant + pages.dirty;
+    inode
+        .lock_attributes()
+        .set_blocks(pages * (PAGE_BYTES / STAT_BLOCK));
 }
 
 /// chmod, chown, truncate, utimes.

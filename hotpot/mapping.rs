@@ -58,13 +58,13 @@ pub(crate) fn choose_address(
 
 /// Sets a mapping up.
 pub(crate) fn map(inode: &Inode<HotpotFs>, new: NewMapping<'_, HotpotFs>) -> Result {
-    if !new.is_shared() {
-        return Err(mount::of(inode).not_yet("a private mapping"));
-    }
     if new.start() != address(inode, new.first_page(), new.end() - new.start())? {
         return Err(EINVAL);
     }
-    new.map_pfns::<DatasetMapping>()
+    new.map_pfns::<DatasetMapping>().map_err(|error| match error {
+        EOPNOTSUPP => mount::of(inode).not_yet("a private mapping"),
+        error => error,
+    })
 }
 
 /// What happens in a mapping of a dataset.

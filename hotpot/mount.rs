@@ -328,21 +328,21 @@ impl HotpotFs {
         context: &FsContext<Self>,
     ) -> Result<Pin<KBox<Mounted>>> {
         if sb.is_read_only() {
-            context.error(fmt!("a read-only mount is not supported yet"));
+            context.error(fmt!("hotpot: a read-only mount is not supported yet"));
             return Err(EOPNOTSUPP);
         }
         let Some(name) = options.node.take() else {
-            return Err(context.invalid(fmt!("node= is missing: the name of a configfs node")));
+            return Err(context.invalid(fmt!("hotpot: node= is missing: the name of a configfs node")));
         };
         let pm = PmemRegion::new(sb).inspect_err(|_| {
             context.error(fmt!(
-                "{} is not persistent memory with DAX (a namespace in fsdax mode)",
+                "hotpot: {} is not persistent memory with DAX (a namespace in fsdax mode)",
                 sb.id()
             ));
         })?;
         let lite = rdma_lite::Node::get(&name, &super::THIS_MODULE).inspect_err(|&error| {
             context.error(fmt!(
-                "node={}: no such node, or it is switched off ({:?})",
+                "hotpot: node={}: no such node, or it is switched off ({:?})",
                 &*name, error
             ));
         })?;
@@ -391,7 +391,7 @@ impl HotpotFs {
             .flatten_ok()
             .and_then(|()| mounted.service.begin_work(&mount))
             .inspect_err(|&error| {
-                context.error(fmt!("cannot be mounted: {:?} (see the kernel log)", error));
+                context.error(fmt!("hotpot: cannot be mounted: {:?} (see the kernel log)", error));
                 mounted.service.stop(&mount);
             })?;
         Ok(mounted)
@@ -439,7 +439,7 @@ impl FileSystem for HotpotFs {
     }
 
     fn reuse(_sb: &SuperBlock<Self>, _options: &Options, context: &FsContext<Self>) -> Result {
-        context.error(fmt!("the device is mounted already"));
+        context.error(fmt!("hotpot: the device is mounted already"));
         Err(EBUSY)
     }
 
@@ -496,7 +496,9 @@ impl FileSystem for HotpotFs {
     }
 
     fn getattr(inode: &Inode<Self>) -> Result {
-        dataset::refresh(inode)
+        dataset::refresh(inode)?;
+        dataset::count_blocks(inode);
+        Ok(())
     }
 
     fn setattr(inode: &Inode<Self>, attr: &SetAttr<'_, Self>) -> Result {
@@ -509,8 +511,4 @@ pub(crate) fn of(inode: &Inode<HotpotFs>) -> &Mount {
     &inode.super_block().data().get_ref().mount
 }
 
-const _: () = assert!(fs_page_size_is_4k());
-
-const fn fs_page_size_is_4k() -> bool {
-    kernel::page::PAGE_SIZE == format::PAGE_SIZE
-}
+static_assert!(kernel::page::PAGE_SIZE == format::PAGE_SIZE);

@@ -34,6 +34,8 @@ pub(crate) fn run<F: Future>(operation: F) -> Result<F::Output> {
 pub(crate) struct World<'a> {
     mount: &'a Mount,
     fault: Option<&'a VmFault>,
+    /// Any signal ends a wait, not only one that ends the process.
+    interruptible: bool,
     /// Why the page could not be installed, where the errno does not say all.
     refused: Cell<Option<FaultError>>,
 }
@@ -44,7 +46,16 @@ impl<'a> World<'a> {
         Self {
             mount,
             fault: None,
+            interruptible: false,
             refused: Cell::new(None),
+        }
+    }
+
+    /// For an operation that may take as long as the user lets it.
+    pub(crate) fn interruptible(mount: &'a Mount) -> Self {
+        Self {
+            interruptible: true,
+            ..Self::new(mount)
         }
     }
 
@@ -183,9 +194,11 @@ impl Host for World<'_> {
             let jiffies = jiffies_until(now, until);
             match sleep {
                 Sleep::Killable => {
-                    if let CondVarTimeoutResult::Signal { .. } =
-                        queue.wait_killable_timeout(&mut node, jiffies)
-                    {
+                    let woken = match self.interruptible {
+                        true => queue.wait_interruptible_timeout(&mut node, jiffies),
+                        false => queue.wait_killable_timeout(&mut node, jiffies),
+                    };
+                    if let CondVarTimeoutResult::Signal { .. } = woken {
                         return Err(EINTR);
                     }
                 }
