@@ -47,7 +47,9 @@ pub async fn fault<H: Host>(host: &H, key: PageKey, access: Access, until: u64) 
     loop {
         match host.with(|node| node.plan_fault(key, access))? {
             Step::Wait(ticket) => wait(host, ticket, until).await?,
-            Step::Fetch { owner, have } => fetch(host, key, owner, have, until).await?,
+            Step::Fetch { owner, have } => {
+                fetch(host, key, owner, have, None, until).await?;
+            }
             Step::Copy { from, to } => copy(host, key, from, to).await?,
             Step::Map(mapping) => {
                 let mapped = host.map(key, mapping).await;
@@ -87,11 +89,33 @@ pub async fn read<H: Host>(
         match host.with(|node| node.load(host, key, within, buf))? {
             None => done += count,
             Some(Step::Wait(ticket)) => wait(host, ticket, until).await?,
-            Some(Step::Fetch { owner, have }) => fetch(host, key, owner, have, until).await?,
+            Some(Step::Fetch { owner, have }) => {
+                let spill = Spill { within, to: buf };
+                if let Fetched::Spilled =
+                    fetch(host, key, owner, have, Some(spill), until).await?
+                {
+                    done += count;
+                }
+            }
             Some(_) => return Err(EIO),
         }
     }
     Ok(len)
+}
+
+/// Where the bytes of a page go when there is no room to keep it.
+struct Spill<'a> {
+    /// First byte in the page.
+    within: u64,
+    to: &'a mut [u8],
+}
+
+/// What a fetch did.
+enum Fetched {
+    /// We look again: a copy was stored, or found to be right, or someone was faster.
+    Stored,
+    /// There was no room on this node; the bytes were handed on without keeping them.
+    Spilled,
 }
 
 pub(super) async fn wait<H: Host>(host: &H, ticket: Ticket, until: u64) -> Result {
@@ -251,8 +275,15 @@ async fn copy<H: Host>(host: &H, key: PageKey, from: Option<u64>, to: u64) -> Re
 
 /// Gets the committed version of a page from its owner, or hears that ours is it.
 /// The page is marked as fetching; afterwards it is not, and the caller looks again.
-async fn fetch<H: Host>(host: &H, key: PageKey, owner: u32, have: u64, until: u64) -> Result {
-    let result = try_fetch(host, key, owner, have, until).await;
+async fn fetch<H: Host>(
+    host: &H,
+    key: PageKey,
+    owner: u32,
+    have: u64,
+    spill: Option<Spill<'_>>,
+    until: u64,
+) -> Result<Fetched> {
+    let result = try_fetch(host, key, owner, have, spill, until).await;
     host.with(|node| {
         if let Some(page) = node.pages.get_mut(key) {
             page.fetching = false;
@@ -261,7 +292,7 @@ async fn fetch<H: Host>(host: &H, key: PageKey, owner: u32, have: u64, until: u6
         node.wake_page(key);
     });
     let error = match result {
-        Ok(()) => return Ok(()),
+        Ok(fetched) => return Ok(fetched),
         Err(CallError::Handler(error @ (EFAULT | ENOENT | ENOSPC | EIO | ENOMEM | EINTR))) => {
             return Err(error)
         }
@@ -276,7 +307,8 @@ async fn fetch<H: Host>(host: &H, key: PageKey, owner: u32, have: u64, until: u6
         });
     }
     let ticket = host.with(|node| node.page_ticket(key));
-    host.wait(ticket, now + PAUSE, Sleep::Killable).await
+    host.wait(ticket, now + PAUSE, Sleep::Killable).await?;
+    Ok(Fetched::Stored)
 }
 
 async fn try_fetch<H: Host>(
@@ -284,8 +316,9 @@ async fn try_fetch<H: Host>(
     key: PageKey,
     owner: u32,
     have: u64,
+    spill: Option<Spill<'_>>,
     until: u64,
-) -> Result<(), CallError> {
+) -> Result<Fetched, CallError> {
     let local = CallError::Handler;
     let (epoch, begun, geometry) = host
         .with(|node| {
@@ -327,14 +360,25 @@ async fn try_fetch<H: Host>(
             }
         });
         return match old {
-            Some(old) => persist::free(host, &[old]).await.map_err(local),
-            None => Ok(()),
+            Some(old) => persist::free(host, &[old])
+                .await
+                .map(|()| Fetched::Stored)
+                .map_err(local),
+            None => Ok(Fetched::Stored),
         };
     }
     if data.len() != PAGE_SIZE {
         return Err(CallError::Lost);
     }
-    let pm = host.with(|node| node.space.take()).ok_or(local(ENOSPC))?;
+    let Some(pm) = host.with(|node| node.space.take()) else {
+        let spill = spill.ok_or(local(ENOSPC))?;
+        let first = spill.within as usize;
+        let bytes = data
+            .get(first..first + spill.to.len())
+            .ok_or(local(EINVAL))?;
+        spill.to.copy_from_slice(bytes);
+        return Ok(Fetched::Spilled);
+    };
     let of = PageVersion {
         dataset: key.dataset,
         page: key.page,
@@ -371,5 +415,5 @@ async fn try_fetch<H: Host>(
     if let Some(released) = released {
         persist::free(host, &[released]).await.map_err(local)?;
     }
-    written.map_err(local)
+    written.map(|()| Fetched::Stored).map_err(local)
 }
