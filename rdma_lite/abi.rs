@@ -238,16 +238,20 @@ pub(crate) unsafe extern "C" fn lite_call(this: *const Node, call: *mut Call) ->
 ///
 /// `this` must be a node that the caller has, `calls` be `nr` calls as the header says.
 #[no_mangle]
-pub(crate) unsafe extern "C" fn lite_multicast(this: *const Node, calls: *mut Call, nr: usize) -> c_long {
+pub(crate) unsafe extern "C" fn lite_multicast(
+    this: *const Node,
+    calls: *mut Call,
+    nr: usize,
+) -> c_long {
     if nr == 0 {
         return 0;
     }
     // SAFETY: As the caller promises.
     let (node, calls) = unsafe { (node(this), core::slice::from_raw_parts_mut(calls, nr)) };
-    // SAFETY: As the caller promises.
-    let made = node
-        .host()
-        .and_then(|host| unsafe { call::all(&host, calls, Signals::Fatal) });
+    let made = node.host().and_then(|host| {
+        // SAFETY: As the caller promises.
+        unsafe { call::all(&host, calls, Signals::Fatal) }
+    });
     match made {
         Ok(answered) => answered as c_long,
         Err(e) => {

@@ -276,7 +276,9 @@ impl Call {
             let waited = match signals {
                 _ if interrupted.is_some() => pending.ended.wait_for_completion_timeout(left),
                 Signals::Fatal => pending.ended.wait_for_completion_killable_timeout(left),
-                Signals::All => pending.ended.wait_for_completion_interruptible_timeout(left),
+                Signals::All => pending
+                    .ended
+                    .wait_for_completion_interruptible_timeout(left),
             };
             match waited {
                 Ok(()) => break,

@@ -12,14 +12,13 @@ use crate::{
 };
 use ::core::net::{IpAddr, Ipv4Addr};
 use kernel::{
-    configfs::{self, AttributeOperations, Directory, Group, Keep, Subsystem},
+    configfs::{self, AttributeOperations, Directory, Group, Subsystem},
     configfs_attrs,
     fmt::{self, Write as _},
-    new_mutex,
     page::PAGE_SIZE,
     prelude::*,
     str::{BStr, Formatter},
-    sync::{Arc, ArcBorrow, Mutex},
+    sync::{Arc, ArcBorrow},
 };
 
 use crate::THIS_MODULE;
@@ -34,9 +33,6 @@ pub(crate) struct Root {
 #[pin_data]
 pub(crate) struct NodeDirectory {
     node: Arc<Node>,
-    /// Held while the node is on.
-    #[pin]
-    kept: Mutex<Option<Keep>>,
 }
 
 /// Registers the directory of the module.
@@ -99,10 +95,7 @@ impl configfs::GroupOperations for Root {
         Ok(Group::new(
             name.try_into()?,
             item_type,
-            try_pin_init!(NodeDirectory {
-                node,
-                kept <- new_mutex!(None, "lite_kept"),
-            }),
+            try_pin_init!(NodeDirectory { node }),
         ))
     }
 
@@ -125,7 +118,9 @@ fn number(page: &[u8]) -> Result<u64> {
 }
 
 fn number_in(page: &[u8], range: ::core::ops::RangeInclusive<u64>) -> Result<u64> {
-    Some(number(page)?).filter(|n| range.contains(n)).ok_or(EINVAL)
+    Some(number(page)?)
+        .filter(|n| range.contains(n))
+        .ok_or(EINVAL)
 }
 
 /// Parses a uuid; [`EINVAL`] for the nil one too.
@@ -277,14 +272,10 @@ attribute!(8, |node, s| fmt!("{}", s.timeout_ms), |s, page| {
     s.timeout_ms = number_in(page, 1..=MAX_MS)? as u32;
     Ok(())
 });
-attribute!(
-    9,
-    |node, s| fmt!("{}", s.config.direct_min),
-    |s, page| {
-        s.config.direct_min = number_in(page, 1..=u32::MAX.into())? as u32;
-        Ok(())
-    }
-);
+attribute!(9, |node, s| fmt!("{}", s.config.direct_min), |s, page| {
+    s.config.direct_min = number_in(page, 1..=u32::MAX.into())? as u32;
+    Ok(())
+});
 attribute!(11, |node, s| match node.host() {
     Ok(_) => fmt!("on"),
     Err(_) => fmt!("off"),
@@ -314,13 +305,9 @@ impl AttributeOperations<10> for NodeDirectory {
             return Ok(());
         }
         if on {
-            let kept = directory.keep()?;
-            this.node.switch_on(&settings)?;
-            *this.kept.lock() = Some(kept);
+            this.node.switch_on(&settings, directory)?;
         } else {
             this.node.switch_off();
-            let kept = this.kept.lock().take();
-            drop(kept);
         }
         Ok(())
     }

@@ -19,7 +19,8 @@ use kernel::{
     prelude::*,
     sync::{
         poll::PollTable,
-        Arc, ArcBorrow, //
+        Arc,
+        ArcBorrow, //
     },
     transmute::AsBytes,
     uaccess::{UserPtr, UserSlice},
@@ -33,7 +34,6 @@ const MAX_NODES: u32 = 65535;
 pub(crate) struct Opened {
     node: Arc<Node>,
     reader: Arc<Reader>,
-    nonblocking: fn(&File) -> bool,
 }
 
 #[vtable]
@@ -45,14 +45,7 @@ impl MiscDevice for Opened {
     fn open(_file: &File, _device: &MiscDeviceRegistration<Self>) -> Result<Arc<Self>> {
         let node = Node::here()?;
         let reader = Reader::new()?;
-        let this = Arc::new(
-            Self {
-                node,
-                reader,
-                nonblocking: |file| file.flags() & file::flags::O_NONBLOCK != 0,
-            },
-            GFP_KERNEL,
-        )?;
+        let this = Arc::new(Self { node, reader }, GFP_KERNEL)?;
         this.node.readers.add(&this.reader)?;
         Ok(this)
     }
@@ -210,7 +203,11 @@ impl Opened {
             return Err(Error::from_errno(call.status));
         }
         if call.reply_len != len || sent[..] != got[..] {
-            pr_err!("{}: node {} answers a ping wrongly\n", self.node.name(), ping.node);
+            pr_err!(
+                "{}: node {} answers a ping wrongly\n",
+                self.node.name(),
+                ping.node
+            );
             return Err(EBADMSG);
         }
         uapi::write(arg, &ping)
@@ -220,7 +217,7 @@ impl Opened {
 fn is_nonblocking(kiocb: &Kiocb<'_, Arc<Opened>>) -> bool {
     // SAFETY: The file of a kiocb is valid during its operation.
     let file = unsafe { File::from_raw_file((*kiocb.as_raw()).ki_filp) };
-    (kiocb.file().nonblocking)(file)
+    file.flags() & file::flags::O_NONBLOCK != 0
 }
 
 fn from_user(node: &uapi::MapNode) -> Result<MapNode> {

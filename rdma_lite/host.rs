@@ -24,7 +24,9 @@ use kernel::{
     str::BStr,
     sync::{
         atomic::{Atomic, Relaxed},
-        Arc, Mutex, SpinLock, //
+        Arc,
+        Mutex,
+        SpinLock, //
     },
     workqueue::{OwnedQueue, QueueFlags},
 };
@@ -121,7 +123,11 @@ impl Host {
         let addr = SocketAddr::new(ip, settings.port);
         let listener = Listener::new(node.net(), &addr.into(), this.clone()).inspect_err(|e| {
             let name = node.name();
-            pr_err!("{name}: cannot listen at {} port {}: {e:?}\n", Ip(ip), settings.port);
+            pr_err!(
+                "{name}: cannot listen at {} port {}: {e:?}\n",
+                Ip(ip),
+                settings.port
+            );
         })?;
         if !settings.device.is_empty() && !listener.is_at(&settings.device) {
             pr_err!(
@@ -206,7 +212,13 @@ impl Host {
         for (peer, view) in &views {
             peer.set_view(*view);
         }
-        let event = events::event(uapi::EVENT_MAP, self.local.id, 0, epoch, self.local.incarnation);
+        let event = events::event(
+            uapi::EVENT_MAP,
+            self.local.id,
+            0,
+            epoch,
+            self.local.incarnation,
+        );
         self.node.readers.tell(event);
         self.node.notifiers.tell(epoch);
         Ok(())

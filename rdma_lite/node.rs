@@ -9,6 +9,7 @@ use crate::{
     port::{self, Ports},
 };
 use kernel::{
+    configfs::{Directory, Keep},
     net::Net,
     new_mutex, new_spinlock,
     prelude::*,
@@ -68,6 +69,9 @@ pub(crate) struct Node {
     incarnation: SpinLock<u64>,
     #[pin]
     host: SpinLock<Option<Arc<Host>>>,
+    /// Its directory is kept from being removed while it is on.
+    #[pin]
+    kept: Mutex<Option<Keep>>,
     #[pin]
     pub(crate) ports: Ports,
     #[pin]
@@ -88,6 +92,7 @@ impl Node {
                 settings <- new_mutex!(Settings::new(), "lite_settings"),
                 incarnation <- new_spinlock!(0, "lite_incarnation"),
                 host <- new_spinlock!(None, "lite_host"),
+                kept <- new_mutex!(None, "lite_kept"),
                 ports <- Ports::new(),
                 readers <- Readers::new(),
                 notifiers <- Notifiers::new(),
@@ -101,7 +106,10 @@ impl Node {
         };
         let mut registry = REGISTRY.lock();
         if registry.iter().any(|node| *node.net == *this.net) {
-            pr_err!("{}: this network namespace has a node already\n", this.name());
+            pr_err!(
+                "{}: this network namespace has a node already\n",
+                this.name()
+            );
             return Err(EEXIST);
         }
         registry.push(this.clone(), GFP_KERNEL)?;
@@ -160,7 +168,13 @@ impl Node {
     }
 
     /// Switches the node on. `settings` is what [`Self::settings`] locks.
-    pub(crate) fn switch_on(self: &Arc<Self>, settings: &Settings) -> Result {
+    /// Its directory is kept until it is off again.
+    pub(crate) fn switch_on(
+        self: &Arc<Self>,
+        settings: &Settings,
+        directory: &Directory<'_>,
+    ) -> Result {
+        let kept = directory.keep()?;
         let incarnation = {
             let mut last = self.incarnation.lock();
             *last = (RealTime::ktime_get().max(1) as u64).max(*last + 1);
@@ -168,6 +182,7 @@ impl Node {
         };
         let host = Host::start(self, settings, incarnation)?;
         *self.host.lock() = Some(host);
+        *self.kept.lock() = Some(kept);
         pr_info!("{}: node {} is on\n", self.name(), settings.id);
         Ok(())
     }
@@ -177,6 +192,8 @@ impl Node {
         let host = self.host.lock().take();
         if let Some(host) = host {
             host.stop();
+            let kept = self.kept.lock().take();
+            drop(kept);
             pr_info!("{}: node {} is off\n", self.name(), host.local.id);
         }
     }

@@ -6,27 +6,27 @@
 //! Messages are sent under the peer's lock, in the order in which the protocol gives them. What
 //! could wait for completions (making and ending links) is left to a work item.
 
+mod chores;
+mod messages;
+mod reply;
+mod send;
+
+pub(crate) use reply::Reply;
+
 use crate::{
     call::Pending,
-    core::{
-        wire::{Header, HEADER_LEN},
-        Action, CallId, CallRef, Health, Hello, NewCall, Payload, Received, Refusal, Reject,
-        Request, View, //
-    },
+    core::{Action, CallId, CallRef, Health, NewCall, View},
     events::{self, now},
     host::Host,
-    port::Execution,
-    transport::{Down, Link, LinkUser, NodeLink, Piece},
+    transport::{Link, NodeLink},
     uapi,
 };
-use core::cell::UnsafeCell;
 use kernel::{
     fmt, impl_has_delayed_work, impl_has_work, new_delayed_work, new_mutex, new_work,
     prelude::*,
-    rdma::DmaBuffer,
     sync::{Arc, Mutex},
     time::msecs_to_jiffies,
-    workqueue::{self, DelayedWork, Work, WorkItem},
+    workqueue::{self, DelayedWork, Work},
 };
 
 const MS: u64 = 1_000_000;
@@ -35,47 +35,6 @@ const COMPLAIN_AGAIN: u64 = 60_000 * MS;
 
 pub(crate) type PeerLink = NodeLink<Peer>;
 type Protocol = crate::core::Peer<Arc<Pending>, Reply>;
-
-/// Memory that a handler writes its reply to, and that the reply is sent from.
-#[derive(Clone)]
-pub(crate) struct Reply(Arc<ReplyMemory>);
-
-enum ReplyMemory {
-    /// Copied into the ring.
-    Heap(UnsafeCell<KVVec<u8>>, usize),
-    /// Large: may be written into the caller's memory by the device.
-    Device(Arc<DmaBuffer>),
-}
-
-// SAFETY: Written by one handler before it is handed to the protocol, and only read afterwards.
-unsafe impl Send for ReplyMemory {}
-// SAFETY: As above.
-unsafe impl Sync for ReplyMemory {}
-
-impl Reply {
-    fn heap(cap: usize) -> Result<Self> {
-        let bytes = KVVec::from_elem(0, cap, GFP_KERNEL)?;
-        let memory = ReplyMemory::Heap(UnsafeCell::new(bytes), cap);
-        Ok(Self(Arc::new(memory, GFP_KERNEL)?))
-    }
-
-    /// The memory; valid for [`Self::cap`] bytes.
-    pub(crate) fn as_ptr(&self) -> *mut u8 {
-        match &*self.0 {
-            // SAFETY: The vector itself never changes, so looking at it races with nothing.
-            ReplyMemory::Heap(bytes, _) => unsafe { &*bytes.get() }.as_ptr().cast_mut(),
-            ReplyMemory::Device(buffer) => buffer.as_ptr().as_ptr(),
-        }
-    }
-
-    /// How large it is.
-    pub(crate) fn cap(&self) -> usize {
-        match &*self.0 {
-            ReplyMemory::Heap(_, cap) => *cap,
-            ReplyMemory::Device(buffer) => buffer.len(),
-        }
-    }
-}
 
 /// What is left to the work item.
 #[derive(Default)]
@@ -249,7 +208,7 @@ impl Peer {
                     let Some(link) = link.as_ref().filter(|link| link.tag() == generation) else {
                         continue;
                     };
-                    let sent = transmit(link, slot.offset, imm, header, payload, len, direct);
+                    let sent = send::transmit(link, slot.offset, imm, header, payload, len, direct);
                     if let Err(e) = sent {
                         link.fail(e);
                     }
@@ -360,283 +319,5 @@ impl Peer {
         if let Some(late) = late {
             late.shutdown();
         }
-    }
-
-    /// Executes a call, or says why not.
-    fn execute(self: &Arc<Self>, state: &mut State, link: &Arc<PeerLink>, request: Request) {
-        if let Err(refusal) = self.try_execute(link, request) {
-            state.protocol.refuse(request.call, refusal);
-        }
-    }
-
-    fn try_execute(
-        self: &Arc<Self>,
-        link: &Arc<PeerLink>,
-        request: Request,
-    ) -> Result<(), Refusal> {
-        let ports = &self.host.node.ports;
-        let port = ports.get(request.port).ok_or(Refusal::NoPort)?;
-        let busy = |_: Error| Refusal::Busy;
-        let mut data = KVVec::new();
-        data.resize(request.len as usize, 0, GFP_KERNEL)
-            .map_err(|_| Refusal::Busy)?;
-        link.read(request.offset, &mut data).map_err(busy)?;
-        let cap = request.reply_cap.min(self.host.config.max_payload());
-        let reply = if cap >= self.host.config.direct_min {
-            let buffer = link.buffer(cap as usize).map_err(busy)?;
-            let memory = Arc::new(ReplyMemory::Device(buffer), GFP_KERNEL);
-            Reply(memory.map_err(|_| Refusal::Busy)?)
-        } else {
-            Reply::heap(cap as usize).map_err(busy)?
-        };
-        Execution::start(self, request, port, data, reply).map_err(busy)
-    }
-}
-
-/// Writes one message.
-fn transmit(
-    link: &Arc<PeerLink>,
-    offset: u32,
-    imm: u32,
-    mut header: [u8; HEADER_LEN],
-    payload: Payload<'_, Arc<Pending>, Reply>,
-    len: u32,
-    direct: Option<crate::core::ReplyBuffer>,
-) -> Result {
-    let mut whole = None;
-    let mut pieces: &[Piece] = &[];
-    match payload {
-        Payload::None => {}
-        Payload::Request(pending) => {
-            // A window is opened on one connection and of no use on another.
-            if !pending.has_window_on(link) {
-                let mut fields = Header::decode(&header, u32::MAX)?;
-                if fields.reply.rkey != 0 {
-                    fields.reply.rkey = 0;
-                    header = fields.encode();
-                }
-            }
-            pieces = pending.request();
-        }
-        Payload::Reply(reply) => match direct {
-            None => {
-                pieces = core::slice::from_ref(whole.insert(Piece {
-                    ptr: reply.as_ptr(),
-                    len: len as usize,
-                }));
-            }
-            Some(to) => match &*reply.0 {
-                ReplyMemory::Device(buffer) => link.put(buffer, len as usize, &to)?,
-                ReplyMemory::Heap(..) => {
-                    let buffer = link.buffer(len as usize)?;
-                    // SAFETY: The reply has that many bytes.
-                    unsafe { buffer.write_raw(0, reply.as_ptr(), len as usize)? };
-                    link.put(&buffer, len as usize, &to)?;
-                }
-            },
-        },
-    }
-    // SAFETY: A request's pieces can be read until its call has ended, a reply as long as the
-    // protocol has it.
-    unsafe { link.send(offset, &header, pieces.iter().copied(), imm) }
-}
-
-impl WorkItem<0> for Peer {
-    type Pointer = Arc<Self>;
-
-    fn run(this: Arc<Self>) {
-        this.with(|state| {
-            state.armed = u64::MAX;
-            state.protocol.tick(now());
-        });
-    }
-}
-
-impl WorkItem<1> for Peer {
-    type Pointer = Arc<Self>;
-
-    fn run(this: Arc<Self>) {
-        let chores = core::mem::take(&mut this.state.lock().chores);
-        for link in &chores.end {
-            link.shutdown();
-        }
-        let Some(generation) = chores.connect else {
-            return;
-        };
-        let host = &this.host;
-        let made = host.address_of(this.id).ok_or(EHOSTDOWN).and_then(|to| {
-            PeerLink::connect(
-                this.clone(),
-                generation,
-                host.ring_size(),
-                host.queues(),
-                host.node.net(),
-                &host.source(),
-                &to,
-            )
-        });
-        match made {
-            Ok(link) => {
-                let mut state = this.state.lock();
-                let unwanted = state.stopped || state.torn_down == Some(generation);
-                if !unwanted && !link.is_over() {
-                    state.link = Some(link);
-                    return;
-                }
-                drop(state);
-                if unwanted {
-                    link.shutdown();
-                }
-            }
-            Err(e) => this.with(|state| {
-                let code = complaint::CONNECT | e.to_errno().unsigned_abs();
-                this.complain(state, code, fmt!("cannot connect: {e:?}"));
-                state.protocol.lost(now(), generation, None);
-            }),
-        }
-    }
-}
-
-impl LinkUser for Peer {
-    fn hello(&self, ring: crate::core::wire::RingAddress) -> Result<KVec<u8>> {
-        let hello = self.state.lock().protocol.hello(ring.addr, ring.rkey);
-        let mut bytes = KVec::new();
-        bytes.extend_from_slice(&hello.encode(), GFP_KERNEL)?;
-        Ok(bytes)
-    }
-
-    fn requested(
-        self: &Arc<Self>,
-        link: &Arc<PeerLink>,
-        hello: &[u8],
-    ) -> Result<crate::core::wire::RingAddress, KVec<u8>> {
-        let refuse = |reject: Reject| {
-            let mut bytes = KVec::new();
-            // Without memory the peer hears no reason, and is refused all the same.
-            let _ = bytes.extend_from_slice(&reject.encode(), GFP_KERNEL);
-            bytes
-        };
-        let reason = |reason| Reject {
-            reason,
-            epoch: self.host.epoch(),
-        };
-        let hello = Hello::decode(hello)
-            .map_err(|_| refuse(reason(crate::core::RejectReason::Protocol)))?;
-        let admitted = self.host.map.lock().admit(&hello);
-        let view = admitted.map_err(|why| {
-            self.complain(&mut self.state.lock(), complaint::HELLO | why as u32, fmt!("its connection is refused: {why:?}"));
-            refuse(reason(why))
-        })?;
-        let taken = self.with(|state| {
-            let taken = state.protocol.connect_request(now(), &hello, view);
-            let (generation, _) = taken?;
-            link.set_tag(generation);
-            Ok(state.link.replace(link.clone()))
-        });
-        match taken {
-            Ok(old) => {
-                if let Some(old) = old {
-                    old.shutdown();
-                }
-                Ok(hello.ring)
-            }
-            Err(reject) => Err(refuse(reject)),
-        }
-    }
-
-    fn greeted(
-        self: &Arc<Self>,
-        link: &Arc<PeerLink>,
-        hello: &[u8],
-    ) -> Result<crate::core::wire::RingAddress> {
-        let hello = Hello::decode(hello)?;
-        let admitted = self.host.map.lock().admit(&hello);
-        let view = admitted.map_err(|why| {
-            self.complain(&mut self.state.lock(), complaint::HELLO | why as u32, fmt!("what answers at its address is not it: {why:?}"));
-            ECONNREFUSED
-        })?;
-        self.with(|state| {
-            let protocol = &mut state.protocol;
-            protocol.connect_reply(now(), link.tag(), &hello, view);
-        });
-        Ok(hello.ring)
-    }
-
-    fn up(self: &Arc<Self>, link: &Arc<PeerLink>) {
-        self.with(|state| {
-            if state.torn_down != Some(link.tag()) && !state.stopped {
-                state.link = Some(link.clone());
-                state.protocol.established(now(), link.tag());
-            }
-        });
-    }
-
-    fn message(self: &Arc<Self>, link: &Arc<PeerLink>, imm: u32) {
-        let generation = link.tag();
-        let mut ended = None;
-        self.with(|state| {
-            let now = now();
-            let received = state
-                .protocol
-                .immediate(now, generation, imm)
-                .and_then(|offset| {
-                    let Some(offset) = offset else {
-                        return Ok(Received::Nothing);
-                    };
-                    let mut header = [0; HEADER_LEN];
-                    if let Err(e) = link.read(offset, &mut header) {
-                        link.fail(e);
-                        return Ok(Received::Nothing);
-                    }
-                    state.protocol.message(now, generation, offset, &header)
-                });
-            match received {
-                Ok(Received::Nothing) => {}
-                Ok(Received::Execute(request)) => self.execute(state, link, request),
-                Ok(Received::Reply {
-                    token,
-                    status,
-                    offset,
-                    len,
-                }) => {
-                    let copied = offset.map_or(Ok(()), |at| token.fill(link, at, len));
-                    ended = Some((token, copied.map(|()| (status, len))));
-                }
-                Ok(Received::Failed { token, error }) => ended = Some((token, Err(error))),
-                Err(violation) => {
-                    self.complain(state, complaint::VIOLATION, fmt!("broke the protocol: {violation:?}"));
-                }
-            }
-        });
-        // Without the lock, so that whoever is woken finds it free.
-        if let Some((token, result)) = ended {
-            token.finish(result);
-        }
-    }
-
-    fn down(self: &Arc<Self>, link: &Arc<PeerLink>, why: Down) {
-        let generation = link.tag();
-        let old = self.with(|state| {
-            let reject = match &why {
-                Down::Rejected(data) => Reject::decode(data).ok(),
-                Down::Failed(_) => None,
-            };
-            match (&why, reject) {
-                _ if state.stopped || state.torn_down == Some(generation) => {}
-                (_, Some(reject)) => {
-                    self.complain(state, complaint::REJECTED | reject.reason as u32, fmt!("refuses our connection: {:?}", reject.reason));
-                }
-                (Down::Failed(e), None) => {
-                    let code = complaint::LOST | e.to_errno().unsigned_abs();
-                    self.complain(state, code, fmt!("no connection: {e:?}"));
-                }
-                (Down::Rejected(_), None) => {
-                    self.complain(state, complaint::REJECTED, fmt!("refuses our connection in words of another protocol"));
-                }
-            }
-            state.protocol.lost(now(), generation, reject);
-            state.link.take_if(|present| Arc::ptr_eq(present, link))
-        });
-        drop(old);
     }
 }

@@ -8,7 +8,9 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{Atomic, Full},
-        Arc, Completion, SpinLock, //
+        Arc,
+        Completion,
+        SpinLock, //
     },
     workqueue::{Work, WorkItem},
 };
@@ -61,7 +63,12 @@ impl PortUse {
     /// # Safety
     ///
     /// `reply` must be writable for `cap` bytes.
-    pub(crate) unsafe fn execute(&self, msg: &Message, reply: *mut u8, cap: usize) -> Result<usize> {
+    pub(crate) unsafe fn execute(
+        &self,
+        msg: &Message,
+        reply: *mut u8,
+        cap: usize,
+    ) -> Result<usize> {
         let port = &self.0;
         // SAFETY: The handler is registered, and its removal waits for `self`; the caller
         // promises that the reply can be written.
@@ -70,7 +77,10 @@ impl PortUse {
             return Err(Error::from_errno(ret as c_int));
         }
         if ret as usize > cap {
-            pr_err!("port {}: its handler claims {ret} bytes of reply in {cap}\n", port.number);
+            pr_err!(
+                "port {}: its handler claims {ret} bytes of reply in {cap}\n",
+                port.number
+            );
             return Err(EMSGSIZE);
         }
         Ok(ret as usize)
@@ -109,7 +119,12 @@ impl Ports {
     ///
     /// `handler` must be callable with `ctx`, on many threads at once, until
     /// [`Self::unregister`] returned.
-    pub(crate) unsafe fn register(&self, number: u16, handler: Handler, ctx: *mut c_void) -> Result {
+    pub(crate) unsafe fn register(
+        &self,
+        number: u16,
+        handler: Handler,
+        ctx: *mut c_void,
+    ) -> Result {
         let port = Arc::pin_init(
             pin_init!(Port {
                 number,

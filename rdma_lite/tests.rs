@@ -72,8 +72,11 @@ mod suite {
 
     #[test]
     fn whoever_is_no_longer_registered_hears_of_no_map() -> Result {
+        /// # Safety
+        ///
+        /// `ctx` must point to a number that nobody else uses.
         unsafe extern "C" fn count(ctx: *mut c_void, epoch: u64) {
-            // SAFETY: The test registers it with a number.
+            // SAFETY: By this function's requirement.
             unsafe { *ctx.cast::<u64>() += epoch };
         }
 
@@ -93,8 +96,13 @@ mod suite {
         let queues = crate::host::Queues::new()?;
         let done = Arc::pin_init(kernel::sync::Completion::new(), GFP_KERNEL)?;
         let told = done.clone();
-        queues.handlers.try_spawn(GFP_KERNEL, move || told.complete())?;
-        assert_eq!(done.wait_for_completion_timeout(kernel::time::msecs_to_jiffies(5000)), Ok(()));
+        queues
+            .handlers
+            .try_spawn(GFP_KERNEL, move || told.complete())?;
+        assert_eq!(
+            done.wait_for_completion_timeout(kernel::time::msecs_to_jiffies(5000)),
+            Ok(())
+        );
         queues.handlers.flush();
         Ok(())
     }

@@ -36,11 +36,7 @@ pub(crate) struct Listener(CmId);
 impl Listener {
     /// Listens at `addr` in `net`.
     pub(crate) fn new<A: Acceptor>(net: &Net, addr: &SockAddr, acceptor: Arc<A>) -> Result<Self> {
-        let id = CmId::new(
-            net,
-            Arc::new(Handler(acceptor), GFP_KERNEL)?,
-            crate::OWNER,
-        )?;
+        let id = CmId::new(net, Arc::new(Handler(acceptor), GFP_KERNEL)?, crate::OWNER)?;
         id.set_reuse_addr()?;
         id.bind(addr)?;
         id.listen(64)?;

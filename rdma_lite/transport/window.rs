@@ -93,7 +93,9 @@ impl Regions {
     /// The window is shut; returns the region unless it was kept for the next call.
     pub(super) fn close(&mut self, window: Window, reuse: bool) -> Option<Arc<Region>> {
         let noted = self.open[window.slot].take();
-        if reuse && self.idle.len() < KEPT && self.idle.push(window.region.clone(), GFP_ATOMIC).is_ok()
+        if reuse
+            && self.idle.len() < KEPT
+            && self.idle.push(window.region.clone(), GFP_ATOMIC).is_ok()
         {
             return None;
         }

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The memory of replies, at the node that gives them.
+
+use core::cell::UnsafeCell;
+use kernel::{prelude::*, rdma::DmaBuffer, sync::Arc};
+
+/// Memory that a handler writes its reply to, and that the reply is sent from.
+#[derive(Clone)]
+pub(crate) struct Reply(pub(super) Arc<ReplyMemory>);
+
+pub(super) enum ReplyMemory {
+    /// Copied into the ring.
+    Heap(UnsafeCell<KVVec<u8>>, usize),
+    /// Large: may be written into the caller's memory by the device.
+    Device(Arc<DmaBuffer>),
+}
+
+// SAFETY: Written by one handler before it is handed to the protocol, and only read afterwards.
+unsafe impl Send for ReplyMemory {}
+// SAFETY: As above.
+unsafe impl Sync for ReplyMemory {}
+
+impl Reply {
+    pub(super) fn heap(cap: usize) -> Result<Self> {
+        let bytes = KVVec::from_elem(0, cap, GFP_KERNEL)?;
+        let memory = ReplyMemory::Heap(UnsafeCell::new(bytes), cap);
+        Ok(Self(Arc::new(memory, GFP_KERNEL)?))
+    }
+
+    /// The memory; valid for [`Self::cap`] bytes.
+    pub(crate) fn as_ptr(&self) -> *mut u8 {
+        match &*self.0 {
+            // SAFETY: The vector itself never changes, so looking at it races with nothing.
+            ReplyMemory::Heap(bytes, _) => unsafe { &*bytes.get() }.as_ptr().cast_mut(),
+            ReplyMemory::Device(buffer) => buffer.as_ptr().as_ptr(),
+        }
+    }
+
+    /// How large it is.
+    pub(crate) fn cap(&self) -> usize {
+        match &*self.0 {
+            ReplyMemory::Heap(_, cap) => *cap,
+            ReplyMemory::Device(buffer) => buffer.len(),
+        }
+    }
+}
