@@ -125,7 +125,8 @@ impl Model {
     pub fn read(&mut self, node: u32, cell: Cell, value: u64, begun: u64, now: u64) {
         if value != 0 {
             assert!(
-                self.of(cell, value).any(|attempt| attempt.end != End::Failed),
+                self.of(cell, value)
+                    .any(|attempt| attempt.end != End::Failed),
                 "node {node} reads value {value} of {cell:?}, which was never published: {:?}",
                 self.of(cell, value).collect::<Vec<_>>()
             );

@@ -289,7 +289,9 @@ fn commit_some(world: &mut World, node: usize, process: usize, until: Time) {
         .into_iter()
         .partition(|(cell, _)| dirty.contains_key(cell));
     let attempt = world.model.begin(id, now, stored);
-    world.model.attempts[attempt].late.extend::<BTreeMap<_, _>>(below);
+    world.model.attempts[attempt]
+        .late
+        .extend::<BTreeMap<_, _>>(below);
     world.trace(format_args!(
         "n{id} commits {values:?} to {replicas} (attempt {attempt})"
     ));
@@ -372,9 +374,7 @@ fn change_names(world: &mut World, node: usize, process: usize, until: Time) {
                 };
                 names::change(&host, id, &change, until).await
             }
-            (_, Some(id)) => {
-                commit::write(&host, id, size, &[1; 5000], time, until).await
-            }
+            (_, Some(id)) => commit::write(&host, id, size, &[1; 5000], time, until).await,
             _ => Ok(()),
         };
         Done::Other("names", result)
