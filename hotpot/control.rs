@@ -3,11 +3,7 @@
 //! The ioctls of a dataset; see `include/uapi/linux/hotpot.h`.
 
 use super::{
-    core::{
-        area::ByteRange,
-        barrier, commit, info,
-        names::Change,
-    },
+    core::{area::ByteRange, barrier, commit, info, names::Change},
     dataset,
     file::DatasetFile,
     mount::{self, Mount},

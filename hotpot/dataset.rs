@@ -138,10 +138,7 @@ pub(crate) fn count_blocks(inode: &Inode<HotpotFs>) {
 }
 
 /// chmod, chown, truncate, utimes.
-pub(crate) fn set_attributes(
-    inode: &Inode<HotpotFs>,
-    attr: &SetAttr<'_, HotpotFs>,
-) -> Result {
+pub(crate) fn set_attributes(inode: &Inode<HotpotFs>, attr: &SetAttr<'_, HotpotFs>) -> Result {
     if inode.is_directory() {
         // The root is not on PM: its attributes are those of every mount.
         return Err(EPERM);

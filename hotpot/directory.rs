@@ -34,11 +34,7 @@ impl DirectoryOperations for RootDirectory {
         }
     }
 
-    fn create(
-        dir: &Inode<HotpotFs>,
-        name: &[u8],
-        new: &NewFile,
-    ) -> Result<ARef<Inode<HotpotFs>>> {
+    fn create(dir: &Inode<HotpotFs>, name: &[u8], new: &NewFile) -> Result<ARef<Inode<HotpotFs>>> {
         let mount = mount::of(dir);
         let world = World::new(mount);
         let dataset = NewDataset {

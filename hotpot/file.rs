@@ -38,11 +38,7 @@ const FALLOC_FL_ZERO_RANGE: u32 = 0x10;
 /// Repeats `commit` while it meets other commits of the same bytes, until the deadline.
 ///
 /// For the system calls of files, whose callers do not expect `EAGAIN`.
-pub(crate) fn insist(
-    mount: &Mount,
-    until: u64,
-    mut commit: impl FnMut() -> Result,
-) -> Result {
+pub(crate) fn insist(mount: &Mount, until: u64, mut commit: impl FnMut() -> Result) -> Result {
     let mut pause = 1;
     loop {
         match commit() {
@@ -63,7 +59,14 @@ fn write_piece(mount: &Mount, id: u64, offset: u64, bytes: &[u8]) -> Result {
     let until = mount.deadline(0);
     insist(mount, until, || {
         let world = World::new(mount);
-        world::run(commit::write(&world, id, offset, bytes, mount::time(), until))?
+        world::run(commit::write(
+            &world,
+            id,
+            offset,
+            bytes,
+            mount::time(),
+            until,
+        ))?
     })
 }
 
@@ -106,8 +109,14 @@ impl FileOperations for DatasetFile {
             let world = World::new(mount);
             let at = position.saturating_add(done as u64);
             let until = mount.deadline(0);
-            let read = world::run(fault::read(&world, inode.ino(), at, &mut piece[..len], until))
-                .and_then(|read| read);
+            let read = world::run(fault::read(
+                &world,
+                inode.ino(),
+                at,
+                &mut piece[..len],
+                until,
+            ))
+            .and_then(|read| read);
             let read = match read {
                 Ok(0) => break,
                 Ok(read) => read,

@@ -42,8 +42,7 @@ module! {
     alias: ["fs-hotpot"],
 }
 
-static FILE_SYSTEM: fs::FileSystemType<mount::HotpotFs> =
-    fs::FileSystemType::new(&THIS_MODULE);
+static FILE_SYSTEM: fs::FileSystemType<mount::HotpotFs> = fs::FileSystemType::new(&THIS_MODULE);
 
 struct Hotpot {
     _registration: fs::Registration<mount::HotpotFs>,

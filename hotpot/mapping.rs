@@ -37,10 +37,7 @@ fn address(inode: &Inode<HotpotFs>, first_page: usize, length: usize) -> Result<
 /// Chooses the address of a mapping: there is but one.
 ///
 /// `EADDRINUSE` when something else is there, `EINVAL` when the process insists on another one.
-pub(crate) fn choose_address(
-    inode: &Inode<HotpotFs>,
-    request: &AreaRequest<'_>,
-) -> Result<usize> {
+pub(crate) fn choose_address(inode: &Inode<HotpotFs>, request: &AreaRequest<'_>) -> Result<usize> {
     let address = address(inode, request.first_page(), request.length())?;
     if request.is_fixed() {
         // What is there already is replaced (MAP_FIXED) or refused (MAP_FIXED_NOREPLACE) by the
@@ -61,21 +58,18 @@ pub(crate) fn map(inode: &Inode<HotpotFs>, new: NewMapping<'_, HotpotFs>) -> Res
     if new.start() != address(inode, new.first_page(), new.end() - new.start())? {
         return Err(EINVAL);
     }
-    new.map_pfns::<DatasetMapping>().map_err(|error| match error {
-        EOPNOTSUPP => mount::of(inode).not_yet("a private mapping"),
-        error => error,
-    })
+    new.map_pfns::<DatasetMapping>()
+        .map_err(|error| match error {
+            EOPNOTSUPP => mount::of(inode).not_yet("a private mapping"),
+            error => error,
+        })
 }
 
 /// What happens in a mapping of a dataset.
 struct DatasetMapping;
 
 impl DatasetMapping {
-    fn resolve(
-        inode: &Inode<HotpotFs>,
-        vmf: &VmFault,
-        access: Access,
-    ) -> Result<(), FaultError> {
+    fn resolve(inode: &Inode<HotpotFs>, vmf: &VmFault, access: Access) -> Result<(), FaultError> {
         // mremap(2) may have moved the mapping, and pointers would not be right there.
         let (base, _) = dataset::range(inode)?;
         if base + vmf.page_offset() as u64 * PAGE_BYTES != vmf.address() as u64 {

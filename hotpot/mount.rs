@@ -244,7 +244,11 @@ impl Mount {
             dataset.count -= 1;
             dataset.count == 0
         });
-        let removed = if last { open.remove(&inode.ino()) } else { None };
+        let removed = if last {
+            open.remove(&inode.ino())
+        } else {
+            None
+        };
         drop(open);
         // Drops the inode's reference outside of the lock, as that may sleep.
         drop(removed);
@@ -254,7 +258,8 @@ impl Mount {
     pub(crate) fn unmap(&self, first: PageKey, count: u64) {
         let inode = {
             let open = self.open.lock();
-            open.get(&first.dataset).map(|dataset| dataset.inode.clone())
+            open.get(&first.dataset)
+                .map(|dataset| dataset.inode.clone())
         };
         // What nobody has open nobody has mapped.
         let Some(inode) = inode else { return };
@@ -270,7 +275,8 @@ impl Mount {
         while let Some(from) = id {
             let next = {
                 let open = self.open.lock();
-                open.cursor_lower_bound(&from).map(|cursor| *cursor.current().0)
+                open.cursor_lower_bound(&from)
+                    .map(|cursor| *cursor.current().0)
             };
             let Some(dataset) = next else { break };
             self.unmap(PageKey { dataset, page: 0 }, u64::MAX);
@@ -289,10 +295,7 @@ impl Mount {
 
     /// Says once for a user that something is not there yet.
     pub(crate) fn not_yet(&self, what: &str) -> Error {
-        self.log(
-            Level::Warning,
-            format_args!("{what} is not supported yet"),
-        );
+        self.log(Level::Warning, format_args!("{what} is not supported yet"));
         EOPNOTSUPP
     }
 }
@@ -332,7 +335,9 @@ impl HotpotFs {
             return Err(EOPNOTSUPP);
         }
         let Some(name) = options.node.take() else {
-            return Err(context.invalid(fmt!("hotpot: node= is missing: the name of a configfs node")));
+            return Err(context.invalid(fmt!(
+                "hotpot: node= is missing: the name of a configfs node"
+            )));
         };
         let pm = PmemRegion::new(sb).inspect_err(|_| {
             context.error(fmt!(
@@ -343,7 +348,8 @@ impl HotpotFs {
         let lite = rdma_lite::Node::get(&name, &super::THIS_MODULE).inspect_err(|&error| {
             context.error(fmt!(
                 "hotpot: node={}: no such node, or it is switched off ({:?})",
-                &*name, error
+                &*name,
+                error
             ));
         })?;
 
@@ -391,7 +397,10 @@ impl HotpotFs {
             .flatten_ok()
             .and_then(|()| mounted.service.begin_work(&mount))
             .inspect_err(|&error| {
-                context.error(fmt!("hotpot: cannot be mounted: {:?} (see the kernel log)", error));
+                context.error(fmt!(
+                    "hotpot: cannot be mounted: {:?} (see the kernel log)",
+                    error
+                ));
                 mounted.service.stop(&mount);
             })?;
         Ok(mounted)
