@@ -181,7 +181,9 @@ def virtme_command(args, guest, boot, pmem_opts):
     cmd += ["--rwdir", str(TOP)]
     # An emulated guest on a busy machine is slow, not stuck: stretch the detectors.
     # virtme says quiet: take that back, the console is what we judge by.
-    kopts = ["loglevel=7", "oops=panic", "mitigations=off", "random.trust_cpu=on",
+    # The root does not change below a guest: let it cache what it has read.
+    kopts = ["rootflags=version=9p2000.L,trans=virtio,access=any,cache=loose,msize=262144",
+             "loglevel=7", "oops=panic", "mitigations=off", "random.trust_cpu=on",
              "rcupdate.rcu_cpu_stall_timeout=90", "watchdog_thresh=40",
              "log_buf_len=4M", "8250.nr_uarts=1"]
     for kopt in kopts + args.kopt:
