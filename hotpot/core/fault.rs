@@ -91,9 +91,7 @@ pub async fn read<H: Host>(
             Some(Step::Wait(ticket)) => wait(host, ticket, until).await?,
             Some(Step::Fetch { owner, have }) => {
                 let spill = Spill { within, to: buf };
-                if let Fetched::Spilled =
-                    fetch(host, key, owner, have, Some(spill), until).await?
-                {
+                if let Fetched::Spilled = fetch(host, key, owner, have, Some(spill), until).await? {
                     done += count;
                 }
             }

@@ -138,7 +138,8 @@ fn add_copies<H: Host>(
             let up = node.map.up().count().max(1);
             let turn = (target.page.key.page % up as u64) as usize;
             while have < prepare.replicas as usize {
-                let mut rotated = Iterator::chain(node.map.up().skip(turn), node.map.up().take(turn));
+                let mut rotated =
+                    Iterator::chain(node.map.up().skip(turn), node.map.up().take(turn));
                 let fresh = rotated.find(|peer| {
                     peer.id != us
                         && !target.tried.contains(&peer.id)
