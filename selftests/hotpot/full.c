@@ -2,7 +2,8 @@
 /* No room on PM, at the writer, the owner, or a replica: ENOSPC, nothing lost. */
 #include "hotpot.h"
 
-#define SMALL (16UL << 20)
+#define SMALL (10UL << 20)
+#define LARGE (24UL << 20)
 
 FIXTURE(full) {
 	struct cluster c;
@@ -10,7 +11,7 @@ FIXTURE(full) {
 	char whole[SPACE_NODES + 1][64];
 };
 
-/* Which node's device is small; the others are as large as they are. */
+/* Which node's device is small. */
 FIXTURE_VARIANT(full) {
 	bool small[SPACE_NODES + 1];
 };
@@ -34,12 +35,9 @@ FIXTURE_SETUP(full)
 		p->id = i;
 		if (!pmem_spare(i - 1, dev, sizeof(dev)))
 			SKIP(return, "fewer than three pmem devices that are not mounted");
-		snprintf(p->dev, sizeof(p->dev), "%s", dev);
-		if (variant->small[i]) {
-			if (!slice_make(dev, SMALL, p->dev, sizeof(p->dev)))
-				SKIP(return, "no partitions on %s", dev);
-			snprintf(self->whole[i], sizeof(dev), "%s", dev);
-		}
+		if (!slice_make(dev, variant->small[i] ? SMALL : LARGE, p->dev, sizeof(p->dev)))
+			SKIP(return, "no partitions on %s", dev);
+		snprintf(self->whole[i], sizeof(dev), "%s", dev);
 		ASSERT_EQ(0, mkfs(p->dev, i, ""));
 	}
 	for (int i = 1; i <= 3; i++) {
@@ -88,6 +86,28 @@ static int fill_up(struct __test_metadata *_metadata, struct space *s, int node,
 	return 400;
 }
 
+/*
+ * Whether the owner of each chunk has it right. A node without room cannot
+ * read what lies elsewhere (eviction comes in another issue), so ask owners.
+ */
+static bool owners_hold(const struct space *s, const char *name, const char *bytes, size_t len)
+{
+	struct hotpot_chunk chunks[64];
+	struct hotpot_info info = { .chunks = (uintptr_t)chunks, .nr_chunks = 64 };
+	int fd = open(at(s, 1, name), O_RDONLY | O_CLOEXEC);
+	bool right = fd >= 0 && !ioctl(fd, HOTPOT_IOC_INFO, &info);
+
+	close(fd);
+	for (size_t off = 0; right && off < len; off += CHUNK) {
+		size_t part = len - off < CHUNK ? len - off : CHUNK;
+
+		for (int i = 1; i <= s->nr; i++)
+			if (s->n[i].id == chunks[off / CHUNK].owner)
+				right = holds(at(s, i, name), off, bytes + off, part);
+	}
+	return right;
+}
+
 TEST_F_TIMEOUT(full, is_enospc_and_nothing_written_before_is_lost, 600)
 {
 	static char bytes[1 << 20];
@@ -101,7 +121,7 @@ TEST_F_TIMEOUT(full, is_enospc_and_nothing_written_before_is_lost, 600)
 
 		snprintf(name, sizeof(name), "full%d", k);
 		fill(bytes, sizeof(bytes), k);
-		EXPECT_TRUE(holds(at(&self->s, 1, name), 0, bytes, sizeof(bytes))) TH_LOG("file %d", k);
+		EXPECT_TRUE(owners_hold(&self->s, name, bytes, sizeof(bytes))) TH_LOG("file %d", k);
 	}
 	/* Room comes back with unlink, and what was refused then succeeds. */
 	for (int k = 0; k <= whole; k++) {

@@ -44,6 +44,18 @@ TEST_F(link, that_comes_back_carries_pings_again)
 	}
 }
 
+TEST_F(link, of_the_node_itself_may_go_down_and_come_back)
+{
+	/* Which end connects depends on the ids: each end loses its interface once. */
+	for (int i = 1; i <= 2; i++) {
+		ASSERT_EQ(0, sh("ip -n lt%d link set ltv%d down", i, i));
+		EXPECT_EQ(ETIMEDOUT, ERRNO_OF(lite_ping(self->c.fd[1], 2, 64, 2000)));
+		ASSERT_EQ(0, sh("ip -n lt%d link set ltv%d up", i, i));
+		EXPECT_TRUE(lite_reachable(self->c.fd[1], 2, 30000)) TH_LOG("1 to 2: %s", strerror(errno));
+		EXPECT_TRUE(lite_reachable(self->c.fd[2], 1, 30000)) TH_LOG("2 to 1: %s", strerror(errno));
+	}
+}
+
 TEST_F(link, cut_shortly_under_a_ping_is_bridged_by_retries)
 {
 	pid_t mender = fork();
