@@ -419,7 +419,7 @@ async fn heed<H: Host>(
                             clean.valid = same;
                             return false;
                         }
-                        page.dirty.is_none() && !page.is_blocked()
+                        !page.is_blocked()
                     }
                     _ => false,
                 }

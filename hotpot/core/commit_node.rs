@@ -283,7 +283,7 @@ async fn single<H: Host>(host: &H, share: &Share<'_>, terms: &Terms) -> Result {
         let [call] = calls;
         handler::reply_of::<Prepare>(&call)
     };
-    if !matches!(answer, Err(CallError::Lost | CallError::NotExecuted(_))) {
+    if answer.is_ok() {
         host.with(|node| {
             node.notices
                 .retain(|n| n.kind != NoticeKind::Release || !released.contains(&n.cid));

@@ -8,7 +8,7 @@ use super::{
     cluster::Sender,
     format::{redo_log, slot, Cid, PageVersion, RedoRecord, BODY_SIZE, PAGE_SIZE},
     handler,
-    host::{Host, Level, PageKey, Piece, Sleep, Ticket},
+    host::{Host, PageKey, Piece, Sleep, Ticket},
     msg::{self, Outcome, Reader, Verdict, Wire},
     node::{Commit, Holder, Incoming, Node, Notice, NoticeKind, Txn, TxnPage, TxnState, GENERAL},
     pages::Staged,
@@ -804,13 +804,6 @@ pub(super) fn on_inventory<H: Host>(
         }
         Ok::<_, Error>(())
     })?;
-    if verdicts.contains(&Verdict::Wrong) {
-        let wrong = verdicts.iter().filter(|v| **v == Verdict::Wrong).count();
-        host.log(
-            Level::Info,
-            format_args!("node {} drops {wrong} outdated copies", from.node),
-        );
-    }
     Ok(verdicts)
 }
 
