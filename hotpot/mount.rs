@@ -397,10 +397,10 @@ impl HotpotFs {
             .flatten_ok()
             .and_then(|()| mounted.service.begin_work(&mount))
             .inspect_err(|&error| {
-                context.error(fmt!(
-                    "hotpot: cannot be mounted: {:?} (see the kernel log)",
-                    error
-                ));
+                // What is wrong with the device the core has said already.
+                if !matches!(error, EINVAL | EOPNOTSUPP | EXDEV | ENXIO | EUCLEAN) {
+                    context.error(fmt!("hotpot: cannot be mounted: {:?}", error));
+                }
                 mounted.service.stop(&mount);
             })?;
         Ok(mounted)
