@@ -813,7 +813,7 @@ impl<C, R> Peer<C, R> {
     /// The next message for which there is room: answers before calls, since
     /// they end something.
     fn next_message(&mut self, now: u64) -> Option<(RingSlot, Header)> {
-        if let Some(header) = self.next_answer() {
+        if let Some(header) = self.next_answer(now) {
             let slot = self.room(&header)?;
             self.session.sent();
             return Some((slot, self.sign(header)));
@@ -844,19 +844,25 @@ impl<C, R> Peer<C, R> {
         None
     }
 
-    fn next_answer(&mut self) -> Option<Header> {
+    fn next_answer(&mut self, now: u64) -> Option<Header> {
         let (id, answer) = self.session.to_send()?;
-        let (status, len, reply_to) = match answer {
+        let (status, len, reply_to, expires) = match answer {
             Answer::Refuse(refusal) => return Some(self.refusal(id, refusal)),
             Answer::Reply {
                 status,
                 len,
                 reply_to,
+                expires,
                 ..
-            } => (status, len, reply_to),
+            } => (status, len, reply_to, expires),
         };
         let has_buffer = reply_to.rkey != 0;
         let direct = has_buffer && len >= self.config.direct_min.min(self.max_payload);
+        if direct && now >= expires {
+            // A write to a window that is shut would break the connection.
+            self.session.give_up_reply(id, Refusal::Forgotten);
+            return Some(self.refusal(id, Refusal::Forgotten));
+        }
         if len > reply_to.cap || !direct && len > self.max_payload {
             self.session.give_up_reply(id, Refusal::TooLarge);
             return Some(self.refusal(id, Refusal::TooLarge));

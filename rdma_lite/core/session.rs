@@ -97,6 +97,8 @@ pub enum Answer<'a, R> {
         bytes: Option<&'a R>,
         /// Where it may go.
         reply_to: ReplyBuffer,
+        /// The caller has given up by then, and shut its window.
+        expires: u64,
     },
     /// No reply.
     Refuse(Refusal),
@@ -327,6 +329,7 @@ impl<R> Session<R> {
                     len: reply.len,
                     bytes: reply.bytes.as_ref(),
                     reply_to: slot.reply_to,
+                    expires: slot.expires,
                 },
             )),
             (Pending::Answer, State::Refused(refusal)) => Some((id, Answer::Refuse(*refusal))),
