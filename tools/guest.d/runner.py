@@ -185,7 +185,7 @@ def virtme_command(args, guest, boot, pmem_opts):
     kopts = ["rootflags=version=9p2000.L,trans=virtio,access=any,cache=loose,msize=262144",
              "loglevel=7", "oops=panic", "mitigations=off", "random.trust_cpu=on",
              "rcupdate.rcu_cpu_stall_timeout=90", "watchdog_thresh=40",
-             "log_buf_len=4M", "8250.nr_uarts=1"]
+             "log_buf_len=4M", "brd.rd_nr=4", "8250.nr_uarts=1"]
     for kopt in kopts + args.kopt:
         cmd += ["--kopt", kopt]
     cmd += ["--script-sh", f"exec {shlex.quote(str(guest / 'run.sh'))}"]
