@@ -98,9 +98,11 @@ async fn greet<H: Host>(host: &H) -> Result {
         Ok::<_, Error>(ids)
     })?;
     let mut result = Ok(());
+    let life = host.with(|node| node.superblock.map_or(0, |(of, _)| of.incarnation));
     for (id, restarted) in &ids {
         let hello = Hello {
             restarted: *restarted,
+            life,
         };
         let answer = handler::ask(host, *id, &hello, soon(host)).await;
         match answer.map_err(handler::errno) {
@@ -328,17 +330,15 @@ impl Node {
         for (cid, keys) in self.guests.iter_mut() {
             keys.retain(|key| staged(key, cid));
         }
-        loop {
-            let mut guests = self.guests.iter();
-            let Some(cid) = guests
-                .find(|(_, keys)| keys.is_empty())
-                .map(|(cid, _)| *cid)
-            else {
-                return;
-            };
-            drop(guests);
+        while let Some(cid) = self.void_guest() {
             self.guests.remove(&cid);
         }
+    }
+
+    fn void_guest(&self) -> Option<Cid> {
+        let mut guests = self.guests.iter();
+        let void = guests.find(|(_, keys)| keys.is_empty());
+        void.map(|(cid, _)| *cid)
     }
 
     /// Some copies that are not valid, and from which on to look the next time.

@@ -137,8 +137,7 @@ impl Node {
         }
         self.notices
             .retain(|notice| map.peer(notice.node).is_some_and(|p| p.state != State::Out));
-        self.barriers
-            .drop_nodes(|id, incarnation| gone(id, incarnation));
+        self.barriers.drop_nodes(gone);
         self.map = map;
         if unmap {
             self.invalidate(|_| true);

@@ -178,12 +178,12 @@ pub(super) async fn on_stage<H: Host>(
 async fn build<H: Host>(
     host: &H,
     stage: &Stage,
-    areas: &[(usize, usize, KVec<Area<'_>>)],
+    areas: &[KVec<Area<'_>>],
     plans: &[Result<Plan>],
     geometry: &super::format::Geometry,
 ) -> Result {
     let mut new = KVec::new();
-    for ((page, plan), (_, _, areas)) in stage.pages.iter().zip(plans).zip(areas) {
+    for ((page, plan), areas) in stage.pages.iter().zip(plans).zip(areas) {
         if let Ok(Plan::Build { pm, from }) = plan {
             let base = match from {
                 Some(from) => Piece::Pm {
@@ -234,8 +234,7 @@ pub(super) async fn block_readers<H: Host>(host: &H, key: PageKey, until: u64) -
 }
 
 /// The areas of each page of a `Stage`; EBADMSG when its parts do not fit together.
-#[expect(clippy::type_complexity)]
-fn areas_of<'a>(stage: &Stage, data: &'a [u8]) -> Result<KVec<(usize, usize, KVec<Area<'a>>)>> {
+fn areas_of<'a>(stage: &Stage, data: &'a [u8]) -> Result<KVec<KVec<Area<'a>>>> {
     let mut pages = KVec::with_capacity(stage.pages.len(), GFP_KERNEL)?;
     let mut spans = stage.spans.iter();
     let mut at = 0;
@@ -244,7 +243,7 @@ fn areas_of<'a>(stage: &Stage, data: &'a [u8]) -> Result<KVec<(usize, usize, KVe
         at += len;
         Ok(bytes)
     };
-    for (nr, page) in stage.pages.iter().enumerate() {
+    for page in &stage.pages {
         if page.version == 0 || (page.whole && page.nr_spans != 0) {
             return Err(EBADMSG);
         }
@@ -270,7 +269,7 @@ fn areas_of<'a>(stage: &Stage, data: &'a [u8]) -> Result<KVec<(usize, usize, KVe
                 GFP_KERNEL,
             )?;
         }
-        pages.push((nr, areas.len(), areas), GFP_KERNEL)?;
+        pages.push(areas, GFP_KERNEL)?;
     }
     if at != data.len() || spans.next().is_some() {
         return Err(EBADMSG);

@@ -359,8 +359,10 @@ macro_rules! request {
 pub struct Hello {
     /// The sender's state is new: it is no holder, and its old commits are over.
     pub restarted: bool,
+    /// Mounts of the sender's device so far: one that comes late tells nothing new.
+    pub life: u64,
 }
-wire_struct!(Hello { restarted });
+wire_struct!(Hello { restarted, life });
 request!(Hello = 1 => ());
 
 /// Data node to owner: a page, to read it.

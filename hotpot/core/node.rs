@@ -218,7 +218,7 @@ pub struct Node {
     pub(super) refused: KVec<Cid>,
     /// Data ahead of their `Prepare`.
     pub(super) incoming: RBTree<Cid, Incoming>,
-    /// How often each node has told us that it began a new life.
+    /// The last life of each node that it told us of.
     pub(super) lives: KVec<(u32, u64)>,
     /// Our own commits.
     pub(super) commits: RBTree<Cid, Commit>,

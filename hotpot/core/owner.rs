@@ -54,6 +54,11 @@ pub(super) async fn on_fetch<H: Host>(
 }
 
 impl Node {
+    fn incoming_of(&self, cn: u32) -> Option<Cid> {
+        let mut cids = self.incoming.keys();
+        cids.find(|cid| u32::from(cid.node()) == cn).copied()
+    }
+
     /// Checks that a page exists and is ours.
     fn check_owned(&self, key: PageKey) -> Result {
         match self.names.check(key)? == self.id() {
@@ -735,26 +740,16 @@ async fn release_one<H: Host>(host: &H, cid: Cid) -> Result {
 /// one owner again, nor send the rest of what it began to send.
 pub(super) async fn drop_commits_of<H: Host>(host: &H, cn: u32) -> Result {
     host.with(|node| {
-        match node.lives.iter_mut().find(|(id, _)| *id == cn) {
-            Some((_, life)) => *life += 1,
-            None => node.lives.push((cn, 1), GFP_KERNEL)?,
-        }
         for (cid, txn) in node.txns.iter_mut() {
             if u32::from(cid.node()) == cn {
                 txn.orphan = true;
                 txn.cancelled |= txn.state == TxnState::Preparing;
             }
         }
-        Ok::<_, Error>(())
-    })?;
+    });
     loop {
         let next = host.with(|node| {
-            loop {
-                let mut cids = node.incoming.keys();
-                let Some(cid) = cids.find(|cid| u32::from(cid.node()) == cn).copied() else {
-                    break;
-                };
-                drop(cids);
+            while let Some(cid) = node.incoming_of(cn) {
                 node.incoming.remove(&cid);
             }
             node.txns

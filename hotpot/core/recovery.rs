@@ -506,10 +506,17 @@ async fn drop_stray_pages<H: Host>(host: &H) -> Result {
 /// A node began a new life, or may have forgotten what it told us.
 pub(super) async fn on_hello<H: Host>(host: &H, from: Sender, hello: &Hello) -> Result {
     let mut busy = KVec::new();
-    host.with(|node| {
+    let new_life = host.with(|node| {
+        // After a first one that got lost and a second one the first may still arrive; what
+        // the node was given between them must not be forgotten.
+        let new_life = hello.restarted && node.life_of(from.node) < hello.life;
         node.invalidate(|owner| owner == from.node);
-        if hello.restarted {
+        if new_life {
             node.forget(from.node);
+            match node.lives.iter_mut().find(|(id, _)| *id == from.node) {
+                Some((_, life)) => *life = hello.life,
+                None => node.lives.push((from.node, hello.life), GFP_KERNEL)?,
+            }
         }
         if node.greetings.iter().any(|other| other.node == from.node) {
             // It is mounted now.
@@ -524,16 +531,15 @@ pub(super) async fn on_hello<H: Host>(host: &H, from: Sender, hello: &Hello) -> 
                 busy.push(*key, GFP_KERNEL)?;
             }
         }
-        Ok::<_, Error>(())
+        Ok::<_, Error>(new_life)
     })?;
+    if new_life {
+        owner::drop_commits_of(host, from.node).await?;
+    }
     // Faults that are just mapping what was right a moment ago.
     let until = host.with(|node| node.config.timeout) + host.now();
     for key in &busy {
         persist::wait_idle(host, *key, until).await?;
     }
-    host.run(&[Action::UnmapAll]).await?;
-    if hello.restarted {
-        owner::drop_commits_of(host, from.node).await?;
-    }
-    Ok(())
+    host.run(&[Action::UnmapAll]).await
 }

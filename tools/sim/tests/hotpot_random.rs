@@ -8,10 +8,10 @@ use sim::{
         workload,
         world::{Plan, World},
     },
-    schedule::for_each_seed,
+    schedule::{for_each_seed, Rng, MS},
 };
 
-fn live(seed: u64, plan: impl FnOnce(&mut sim::schedule::Rng) -> Plan) {
+fn live(seed: u64, plan: impl FnOnce(&mut Rng) -> Plan) {
     let mut world = World::new(seed, plan);
     workload::prepare(&mut world);
     world.work();
@@ -22,7 +22,28 @@ fn live(seed: u64, plan: impl FnOnce(&mut sim::schedule::Rng) -> Plan) {
 
 #[test]
 fn promises_are_kept_whatever_happens() {
-    for_each_seed("promises_are_kept_whatever_happens", 200, |seed| {
-        live(seed, Plan::random);
-    });
+    for_each_seed(
+        "--test hotpot_random promises_are_kept_whatever_happens",
+        3_000,
+        |seed| {
+            live(seed, Plan::random);
+        },
+    );
+}
+
+#[test]
+fn promises_are_kept_in_short_lives() {
+    for_each_seed(
+        "--test hotpot_random promises_are_kept_in_short_lives",
+        5_000,
+        |seed| {
+            live(seed, |rng| Plan {
+                nodes: rng.range(2..4) as usize,
+                duration: rng.range(4..12) * MS,
+                crashes: rng.range(1..4),
+                pause_in: rng.range(1..5),
+                ..Plan::random(rng)
+            });
+        },
+    );
 }

@@ -121,6 +121,13 @@ impl Model {
             .try_fold(0, |last, at| Some(last.max(at?)))
     }
 
+    /// When the first attempt to publish `value` began: a later one, which found it dirty
+    /// still, may have had nothing left to do.
+    fn first_begun(&self, cell: Cell, value: u64) -> u64 {
+        let begun = self.of(cell, value).map(|attempt| attempt.begun);
+        begun.min().unwrap_or(u64::MAX)
+    }
+
     /// A committed value was read; the load began at `begun`.
     pub fn read(&mut self, node: u32, cell: Cell, value: u64, begun: u64, now: u64) {
         if value != 0 {
@@ -150,7 +157,7 @@ impl Model {
                     _ => None,
                 };
                 assert!(
-                    newer.begun < last || visible.is_none_or(|at| at >= begun),
+                    self.first_begun(cell, *newest) < last || visible.is_none_or(|at| at >= begun),
                     "stale read: node {node} reads {value} of {cell:?} (published until {last}) \
                      from {begun}, after {newest} was published by {newer:?}"
                 );
@@ -184,7 +191,7 @@ impl Model {
                 }
                 let last = self.last_published(*cell, *found);
                 assert!(
-                    last.is_none_or(|last| last > attempt.begun),
+                    last.is_none_or(|last| last > self.first_begun(*cell, *value)),
                     "{cell:?} holds {found} (published until {last:?}): {value} is lost, of {attempt:?}"
                 );
             }
