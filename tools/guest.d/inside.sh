@@ -61,13 +61,17 @@ date +%s.%N >"$GUEST_DIR/started"
 if [ -n "$GUEST_TTY" ]; then
 	# a pty in the guest; the runner's side is in raw mode
 	read -r rows cols <<<"$GUEST_TTY"
-	printf 'stty rows %s cols %s 2>/dev/null\nexec ' "$rows" "$cols" >/run/potluck-tty
-	printf '%q ' "$@" >>/run/potluck-tty
-	socat - EXEC:"bash /run/potluck-tty",pty,setsid,ctty,stderr,sane
+	{
+		printf 'stty rows %s cols %s 2>/dev/null\n' "$rows" "$cols"
+		printf '%q ' "$@"
+		printf '\necho $? >/run/potluck-status\n'
+	} >/run/potluck-tty
+	socat -lf /dev/null - EXEC:"bash /run/potluck-tty",pty,setsid,ctty,stderr,sane
+	status=$(cat /run/potluck-status 2>/dev/null || echo 1)
 else
 	"$@"
+	status=$?
 fi
-status=$?
 kill "$watchdog" 2>/dev/null
 
 leak=/sys/kernel/debug/kmemleak
