@@ -84,7 +84,7 @@ if [ -n "$GUEST_LEAK_SCAN" ] && [ -e $leak ]; then
 	echo scan >$leak
 	cat $leak >"$GUEST_DIR/kmemleak"
 fi
-echo $status >"$GUEST_DIR/status"
+echo "$status" >"$GUEST_DIR/status"
 sync
 busybox poweroff -f
-exit $status
+exit "$status"
