@@ -4,7 +4,7 @@
 
 use super::{
     barrier,
-    cluster::{self, Sender},
+    cluster::Sender,
     data_node,
     host::{Call, CallError, Host, Level, Piece},
     msg::{self, Head, Reader, Request, Wire, Writer},
@@ -108,10 +108,7 @@ async fn dispatch<H: Host>(
             put(&id, reply)
         }
         msg::Arrive::OPCODE => put(&barrier::on_arrive(host, from, &whole(body)?)?, reply),
-        _ => {
-            let _ = cluster::State::Up;
-            Err(EOPNOTSUPP)
-        }
+        _ => Err(EOPNOTSUPP),
     }
 }
 
@@ -165,16 +162,14 @@ pub(super) async fn ask<'a, H: Host, R: Request<'a>>(
     pieces
         .push(Piece::Bytes(&header), GFP_KERNEL)
         .map_err(|_| local(ENOMEM))?;
-    let mut calls = [call(dst, pieces, reply_room(host), until).map_err(local)?];
+    let mut calls = [call(dst, pieces, REPLY_ROOM, until).map_err(local)?];
     host.call(&mut calls).await;
     let [call] = calls;
     reply_of::<R>(&call)
 }
 
 /// Room for a reply without data.
-pub(super) fn reply_room<H: Host>(_: &H) -> usize {
-    1024
-}
+const REPLY_ROOM: usize = 1024;
 
 /// A call to send.
 pub(super) fn call(

@@ -31,7 +31,7 @@
 //!
 //! ```ignore
 //! // Mount: Node::new, then the RPC port and the map notifier, then mount.
-//! Node::new(Config { node, cluster, device_len, max_msg, timeout, incarnation, now }) -> Node
+//! Node::new(Config { node, cluster, device_len, max_msg, timeout }) -> Node
 //! recovery::mount(&host, time: Timestamp) -> Result          // any error: mount fails, drop the Node
 //! recovery::unmount(&host) -> Result                         // no operation left; dirty pages are dropped
 //! cluster::new_map(&host, Map { epoch, peers }) -> Result    // first before mount, then at each new map
@@ -55,13 +55,16 @@
 //! names::unlink(&host, name: &[u8], time, until) -> Result
 //! names::rename(&host, from: &[u8], to: &[u8], replace: bool, time, until) -> Result
 //! names::change(&host, dataset, &Change { size, uid, gid, permissions, times, setup fields: all Option }, until) -> Result
-//! // In Host::with: node.names().lookup(name), .get(id), .after(id) (readdir); info::dataset, info::chunk, info::space
+//! // In Host::with: node.names.lookup(name), .get(id), .after(id) (readdir); info::pages, info::chunk, info::room
 //!
 //! barrier::meet(&host, name: &[u8], count, until) -> Result
 //! ```
 //!
 //! Every operation may be begun at any time after `Node::new`; before the mount
-//! is complete handlers answer EAGAIN.
+//! is complete handlers answer ENOTCONN.
+
+// The module keeps the core to itself; tools and the simulator see it from other crates.
+#![allow(unreachable_pub)]
 
 pub mod area;
 pub mod background;
@@ -95,7 +98,7 @@ use kernel::prelude::*;
 
 /// Runs an operation to its end on a host whose futures are always ready.
 ///
-/// `EDEADLK`-like misuse (a host future that was pending) is reported as `EIO`.
+/// `EIO` when one was not: a mistake in the host.
 pub fn drive<F: Future + ?Sized>(operation: Pin<&mut F>) -> Result<F::Output> {
     match operation.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Ok(output),
