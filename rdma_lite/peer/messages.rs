@@ -192,8 +192,7 @@ impl LinkUser for Peer {
                     );
                 }
                 (Down::Failed(e), None) => {
-                    let code = complaint::LOST | e.to_errno().unsigned_abs();
-                    self.complain(state, code, fmt!("no connection: {e:?}"));
+                    self.complain(state, complaint::LOST, fmt!("no connection: {e:?}"));
                 }
                 (Down::Rejected(_), None) => {
                     self.complain(
