@@ -252,8 +252,8 @@ attribute!(
     |s, page| {
         let size = number(page)?;
         let log2 = size.trailing_zeros() as u8;
-        // Rings are in one piece of memory each: 4 MiB is what the kernel gives.
-        if !size.is_power_of_two() || !RingAddress::SIZE_LOG2.contains(&log2) || log2 > 22 {
+        // A ring is one piece of memory under one region: 512 pages is what rxe takes.
+        if !size.is_power_of_two() || !RingAddress::SIZE_LOG2.contains(&log2) || log2 > 21 {
             return Err(EINVAL);
         }
         s.config.ring_log2 = log2;

@@ -159,9 +159,7 @@ impl FastRegMr {
         {
             sg.dma_length = buffer.len() as u32;
         }
-        self.map_sg(&mut sg, buffer.len(), |_| {
-            Ok(Memory::Buffer(buffer.clone()))
-        })
+        self.map_sg(&mut sg, buffer.len(), Memory::Buffer(buffer.clone()))
     }
 
     /// Puts somebody else's memory behind the region; [`EBUSY`] unless it is idle and unmapped.
@@ -184,20 +182,13 @@ impl FastRegMr {
             return Err(EIO);
         }
         let raw: *mut bindings::scatterlist = &mut *sg;
-        let result = self.map_sg(raw, len, |()| Ok(Memory::Foreign(sg)));
-        result
+        self.map_sg(raw, len, Memory::Foreign(sg))
     }
 
-    fn map_sg(
-        &self,
-        sg: *mut bindings::scatterlist,
-        len: usize,
-        memory: impl FnOnce(()) -> Result<Memory>,
-    ) -> Result {
+    /// Maps one entry, `sg`, with `memory` behind it, which is undone on an error.
+    fn map_sg(&self, sg: *mut bindings::scatterlist, len: usize, mut memory: Memory) -> Result {
         let mut guard = self.memory.lock();
         let device = self.pd.device().as_raw();
-        // Owns the mapping from here on, so that every way out undoes it.
-        let mut memory = memory(())?;
         let check = || {
             if self.state.load(Acquire) != IDLE || !matches!(*guard, Memory::None) {
                 return Err(EBUSY);
