@@ -24,7 +24,7 @@ for dev in /dev/pmem*; do
 done
 
 node_on() {
-	ip netns exec "lt$1" mkdir "$configfs/lt$1" &&
+	nsenter --net="/run/netns/lt$1" mkdir "$configfs/lt$1" &&
 		echo "$1" >"$configfs/lt$1/id" &&
 		echo "10.78.0.$1" >"$configfs/lt$1/addr" &&
 		echo 18600 >"$configfs/lt$1/port" &&

@@ -11,7 +11,7 @@ configfs=/sys/kernel/config/rdma_lite
 pair=$(dirname "$0")/pingpair
 
 node_on() {
-	ip netns exec "lt$1" mkdir "$configfs/lt$1" || return
+	nsenter --net="/run/netns/lt$1" mkdir "$configfs/lt$1" || return
 	echo "$1" >"$configfs/lt$1/id" &&
 		echo "10.78.0.$1" >"$configfs/lt$1/addr" &&
 		echo 18600 >"$configfs/lt$1/port" &&
@@ -32,7 +32,7 @@ refused_while_a_node_exists() {
 
 refused_while_the_device_is_open() {
 	node_on 1 || return 1
-	ip netns exec lt1 bash -c 'exec 3<>/dev/rdma_lite && kill -STOP $$' &
+	nsenter --net=/run/netns/lt1 bash -c 'exec 3<>/dev/rdma_lite && kill -STOP $$' &
 	local holder=$! ok=0
 	sleep 1
 	node_off 1 || ok=1
