@@ -10,7 +10,7 @@ use super::{
         dataset::{
             DatasetRecord, Mode, Name, MAX_CHUNK, MAX_NODES, MIN_CHUNK, WINDOW_END, WINDOW_START,
         },
-        Timestamp, PAGE_BYTES, PAGE_SIZE,
+        Block, Timestamp, PAGE_BYTES, PAGE_SIZE,
     },
     handler,
     host::{Action, CallError, Host, Level, PageKey, Piece, Sleep},
@@ -479,8 +479,8 @@ async fn make_change<H: Host>(host: &H, change: &NameChange<'_>, until: u64) -> 
     let mut result = Ok(id);
     for record in records {
         let id = record.id;
-        let mut block = KBox::new([0u8; PAGE_SIZE], GFP_KERNEL)?;
-        record.encode(&mut block)?;
+        let mut block = Block::zeroed()?;
+        record.encode(block.array_mut()?)?;
         apply(host, record, until).await?;
         if let Err(error) = multicast(host, &block[..], until).await {
             host.with(|node| {
@@ -501,12 +501,12 @@ pub(super) async fn send_unsent<H: Host>(host: &H, until: u64) -> Result {
     loop {
         let next = host.with(|node| {
             let id = *node.names.unsent.first()?;
-            let mut block = KBox::new([0u8; PAGE_SIZE], GFP_KERNEL).ok()?;
+            let mut block = Block::zeroed().ok()?;
             node.names
                 .entries
                 .get(&id)?
                 .record
-                .encode(&mut block)
+                .encode(block.array_mut().ok()?)
                 .ok()?;
             Some((id, block))
         });
@@ -813,8 +813,8 @@ async fn write_record<H: Host>(
     both: bool,
 ) -> Result {
     let geometry = host.with(|node| node.geometry());
-    let mut block = KBox::new([0u8; PAGE_SIZE], GFP_KERNEL)?;
-    record.encode(&mut block)?;
+    let mut block = Block::zeroed()?;
+    record.encode(block.array_mut()?)?;
     let mut batch = Batch::default();
     for copy in [first, 1 - first]
         .into_iter()

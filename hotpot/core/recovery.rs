@@ -7,7 +7,7 @@ use super::{
     background,
     cluster::Sender,
     format::{
-        commit_record, dataset, redo_log, slot, superblock, Cid, Damage, Geometry, RedoRecord,
+        commit_record, dataset, redo_log, slot, superblock, Block, Cid, Damage, Geometry, RedoRecord,
         Superblock, Timestamp, LINE_SIZE, PAGE_BYTES, PAGE_SIZE,
     },
     host::{Action, Host, Level, PageKey, Piece, Sleep},
@@ -173,8 +173,8 @@ pub(super) async fn update_superblock<H: Host>(
     let written = async {
         change(&mut superblock)?;
         superblock.sequence += 1;
-        let mut block = KBox::new([0u8; PAGE_SIZE], GFP_KERNEL)?;
-        superblock.encode(&mut block);
+        let mut block = Block::zeroed()?;
+        superblock.encode(block.array_mut()?);
         let offset = copy.other().offset();
         let mut batch = Batch::default();
         batch.write(offset, Piece::Bytes(&block[..]))?;

@@ -36,7 +36,7 @@ pub use slot::PageVersion;
 pub use superblock::Superblock;
 pub use uuid::Uuid;
 
-use kernel::{fmt, prelude::*};
+use kernel::{alloc::AllocError, fmt, prelude::*};
 
 /// Version of the format that this code writes, and the newest that it reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -48,6 +48,30 @@ pub const PAGE_BYTES: u64 = PAGE_SIZE as u64;
 pub const LINE_SIZE: usize = 64;
 /// [`LINE_SIZE`] without the state word.
 pub const BODY_SIZE: usize = LINE_SIZE - 8;
+
+/// A block of zeros to encode into, made on the heap right away: `KBox::new` would
+/// make it on the stack first, and kernel stacks are small.
+pub struct Block(KVec<u8>);
+
+impl Block {
+    /// A new one.
+    pub fn zeroed() -> Result<Self, AllocError> {
+        KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL).map(Self)
+    }
+
+    /// Its bytes, to change them.
+    pub fn array_mut(&mut self) -> Result<&mut [u8; PAGE_SIZE]> {
+        self.0.first_chunk_mut().ok_or(EINVAL)
+    }
+}
+
+impl ::core::ops::Deref for Block {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 /// Id of a commit: the committing node (16 bits) and a counter (48 bits) that
 /// never repeats on a device. 0 is no commit.
