@@ -277,7 +277,7 @@ def measure(case, there, rounds):
             ratios = sorted(o.p50 / p.p50 for o, p in zip(ours, peers[name]))
             row["peer_figures"] = summary(peers[name])
             row["ratio"] = round(statistics.median(ratios), 3)
-            quart = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
+            quart = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else [ratios[0]] * 3
             row["ratio_quartiles"] = [round(quart[0], 3), round(quart[2], 3)]
             row["ratio_range"] = [round(ratios[0], 3), round(ratios[-1], 3)]
             goal = case.goal.get(name) if isinstance(case.goal, dict) else case.goal
