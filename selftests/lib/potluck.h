@@ -153,7 +153,7 @@ static __maybe_unused bool netns_exists(const char *name)
 
 /*
  * The kernel log: mark, do, then count the lines of warning level or worse
- * that begin with the module's name.
+ * that begin with the module's name (and have a word in them).
  */
 static __maybe_unused int kmsg_mark(void)
 {
@@ -164,7 +164,8 @@ static __maybe_unused int kmsg_mark(void)
 	return fd;
 }
 
-static __maybe_unused int kmsg_complaints(int fd, const char *module, char *last, size_t room)
+static __maybe_unused int kmsg_complaints_about(int fd, const char *module, const char *about,
+						char *last, size_t room)
 {
 	char line[8192];
 	ssize_t len;
@@ -188,12 +189,19 @@ static __maybe_unused int kmsg_complaints(int fd, const char *module, char *last
 		if (strncmp(text, module, strlen(module)))
 			continue;
 		text[strcspn(text, "\n")] = 0;
+		if (!strstr(text, about))
+			continue;
 		if (last)
 			snprintf(last, room, "%s", text);
 		found++;
 	}
 	close(fd);
 	return found;
+}
+
+static __maybe_unused int kmsg_complaints(int fd, const char *module, char *last, size_t room)
+{
+	return kmsg_complaints_about(fd, module, "", last, room);
 }
 
 /*

@@ -228,7 +228,7 @@ TEST_F(peers, of_another_cluster_are_refused_with_one_line)
 	EXPECT_NE(0, ERRNO_OF(lite_ping(self->c.fd[1], 2, 8, 2000)));
 	EXPECT_EQ(0, lite_ping(self->c.fd[1], 3, 8, 10000));
 	/* Said, but not with every attempt: at most once by each end of a pair. */
-	lines = kmsg_complaints(mark, "rdma_lite", line, sizeof(line));
+	lines = kmsg_complaints_about(mark, "rdma_lite", "luster", line, sizeof(line));
 	EXPECT_GE(lines, 1);
 	EXPECT_LE(lines, 4) TH_LOG("last: %s", line);
 }
