@@ -88,6 +88,7 @@ pub mod persist;
 pub mod recovery;
 pub mod replicate;
 pub mod space;
+mod truncate;
 
 use core::{
     future::Future,

@@ -583,7 +583,7 @@ pub struct AskRecords {
 wire_struct!(AskRecords { from });
 /// The reply's count; as many encoded records (4,096 bytes each) come behind it.
 /// Fewer than fit into the reply: these were all.
-impl<'a> Request<'a> for AskRecords {
+impl Request<'_> for AskRecords {
     const OPCODE: u16 = 11;
     type Reply = u32;
 }

@@ -5,7 +5,6 @@
 
 use super::{
     commit,
-    fault::PAUSE,
     format::{
         dataset::{
             DatasetRecord, Mode, Name, MAX_CHUNK, MAX_NODES, MIN_CHUNK, WINDOW_END, WINDOW_START,
@@ -13,11 +12,12 @@ use super::{
         Block, Timestamp, PAGE_BYTES, PAGE_SIZE,
     },
     handler,
-    host::{Action, CallError, Host, Level, PageKey, Piece, Sleep},
+    host::{CallError, Host, Level, PageKey, Piece, Sleep},
     msg::{wire_struct, AskRecords, ChangeNames, Reader, Request, SetRecord, Wire, Writer},
     node::{Node, GENERAL, WORKER},
-    persist::{self, Batch},
+    persist::Batch,
     space::Space,
+    truncate::drop_pages,
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
@@ -826,80 +826,6 @@ async fn write_record<H: Host>(
         batch.fence()?;
     }
     batch.run(host).await
-}
-
-/// Drops all copies of pages from `first` on: they are beyond the end of the dataset.
-/// EBUSY when commits on them do not come to an end before the deadline.
-pub(super) async fn drop_pages<H: Host>(host: &H, dataset: u64, first: u64, until: u64) -> Result {
-    let mut from = PageKey {
-        dataset,
-        page: first,
-    };
-    loop {
-        let found = host.with(|node| {
-            let (key, page) = node.pages.next(from)?;
-            (key.dataset == dataset).then(|| (key, page.is_blocked(), node.page_ticket(key)))
-        });
-        let Some((key, blocked, ticket)) = found else {
-            return Ok(());
-        };
-        if blocked {
-            if host.now() >= until {
-                return Err(EBUSY);
-            }
-            let soon = until.min(host.now() + PAUSE);
-            host.wait(ticket, soon, Sleep::Uninterruptible).await?;
-            continue;
-        }
-        drop_page(host, key).await?;
-        from.page = key.page + 1;
-    }
-}
-
-async fn drop_page<H: Host>(host: &H, key: PageKey) -> Result {
-    let taken = host.with(|node| {
-        let page = node.pages.get_mut(key)?;
-        if page.is_blocked() {
-            return None;
-        }
-        page.busy = 1;
-        page.sequence = page.sequence.wrapping_add(1);
-        Some(())
-    });
-    if taken.is_none() {
-        return Err(EBUSY);
-    }
-    let unmapped = host
-        .run(&[Action::Unmap {
-            first: key,
-            count: 1,
-        }])
-        .await;
-    let mut unused = KVec::new();
-    host.with(|node| {
-        unused.reserve(3, GFP_KERNEL)?;
-        if let Some(page) = node.pages.get_mut(key) {
-            page.busy = 0;
-            page.mapped = false;
-            if unmapped.is_ok() {
-                if let Some(dirty) = page.dirty.take() {
-                    let base = dirty.base.filter(|_| dirty.owns_base);
-                    for pm in Iterator::chain(base.into_iter(), [dirty.pm]) {
-                        let _ = unused.push_within_capacity(persist::released(pm));
-                    }
-                }
-                if let Some(clean) = page.take_clean() {
-                    let _ = unused.push_within_capacity(clean);
-                }
-            }
-        }
-        node.owned.remove(&key);
-        node.pages.prune(key);
-        node.wake_page(key);
-        Ok::<_, Error>(())
-    })?;
-    unmapped?;
-    persist::free(host, &unused).await
 }
 
 /// Answers with records.

@@ -7,8 +7,8 @@ use super::{
     background,
     cluster::Sender,
     format::{
-        commit_record, dataset, redo_log, slot, superblock, Block, Cid, Damage, Geometry, RedoRecord,
-        Superblock, Timestamp, LINE_SIZE, PAGE_BYTES, PAGE_SIZE,
+        commit_record, dataset, redo_log, slot, superblock, Block, Cid, Damage, Geometry,
+        RedoRecord, Superblock, Timestamp, LINE_SIZE, PAGE_BYTES, PAGE_SIZE,
     },
     host::{Action, Host, Level, PageKey, Piece, Sleep},
     msg::Hello,

@@ -57,9 +57,9 @@ struct Parcel<'a> {
 /// Stages the pages of a commit at all holders and at enough nodes. Each node to which
 /// a message went is in `asked` afterwards. EHOSTDOWN or ENOSPC when the copies
 /// cannot be had.
-pub(super) async fn replicate<'a, H: Host>(
+pub(super) async fn replicate<H: Host>(
     host: &H,
-    prepare: &Prepare<'a>,
+    prepare: &Prepare<'_>,
     asked: &mut KVec<u32>,
 ) -> Result {
     let (mut targets, mut legs) = host.with(|node| first_round(node, prepare))?;

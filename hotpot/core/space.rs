@@ -53,7 +53,7 @@ impl Space {
     pub fn is_used(&self, nr: u64) -> bool {
         self.words
             .get((nr / BITS) as usize)
-            .is_none_or(|word| word >> (nr % BITS) & 1 != 0)
+            .is_none_or(|word| (word >> (nr % BITS)) & 1 != 0)
     }
 
     /// Marks a thing as used; `false` when it was.

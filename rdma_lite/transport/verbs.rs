@@ -5,7 +5,8 @@
 //! Events of the connection manager and completions only note what happened; the link's work item
 //! acts on it, so that nothing is torn down by a callback that the teardown would wait for.
 //!
-//! A ring can be registered only once the queue pair sends. So each side, once connected, registers
+//! A ring can be registered only once the queue pair sends. So each side registers it as soon as it
+//! is connected,
 //! its ring and then sends an empty message; a link is up when that of the peer has come.
 
 mod io;
@@ -71,7 +72,10 @@ struct Endpoint<U: LinkUser> {
     /// Where our messages wait to be fetched by the device: mirrors the peer's ring.
     staging: Option<Arc<DmaBuffer>>,
     remote: RemoteAddr,
+    /// The peer can write to `ring`.
     registered: bool,
+    /// Both hellos were said, and ours was told to be ready.
+    greeted: bool,
     up: bool,
 }
 

@@ -163,7 +163,7 @@ TEST_F_TIMEOUT(full, refuses_commits_and_keeps_their_bytes_dirty, 600)
 	fill(page, PAGE, 1);
 	EXPECT_TRUE(agent_holds(&a, PAGE, page, PAGE));
 	agent_end(&a);
-	EXPECT_EQ(0, unlink(at(&self->s, 1, "dirty")));
+	EXPECT_EQ(0, unlink(at(&self->s, 1, "dirty"))) TH_LOG("unlink: %s", strerror(errno));
 	EXPECT_LT(2, fill_up(_metadata, &self->s, 1, 1));
 }
 

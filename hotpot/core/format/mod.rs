@@ -84,7 +84,7 @@ impl Cid {
 
     /// The id of commit `counter` of `node`; `counter` is taken modulo 2^48.
     pub const fn new(node: u16, counter: u64) -> Self {
-        Self((node as u64) << 48 | (counter & Self::MAX_COUNTER))
+        Self(((node as u64) << 48) | (counter & Self::MAX_COUNTER))
     }
 
     /// The committing node (CN).

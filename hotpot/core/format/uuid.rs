@@ -34,7 +34,7 @@ impl Uuid {
                 _ => return None,
             };
             let byte = uuid.get_mut(digits / 2)?;
-            *byte = *byte << 4 | digit;
+            *byte = (*byte << 4) | digit;
             digits += 1;
         }
         Some(Uuid(uuid))

@@ -23,7 +23,7 @@ impl StateWord {
     /// The word of state `code`, for a structure that counts `number` and whose
     /// content has the checksum `check`.
     pub(super) fn new(code: u16, number: u64, check: u32) -> Self {
-        Self(u64::from(code) | (number & 0xffff) << 16 | u64::from(check) << 32)
+        Self(u64::from(code) | ((number & 0xffff) << 16) | (u64::from(check) << 32))
     }
 
     /// The code of the state.

@@ -23,5 +23,5 @@ __rust_helper void rust_helper_memcpy_flushcache(void *dst, const void *src,
 /* Order flushes and non-temporal stores before later stores. */
 __rust_helper void rust_helper_wmb(void)
 {
-	wmb();
+	wmb(); /* the caller says what it orders */
 }

@@ -65,6 +65,7 @@ impl<U: LinkUser> VerbsLink<U> {
                 staging: None,
                 remote: RemoteAddr { addr: 0, rkey: 0 },
                 registered: false,
+                greeted: false,
                 up: false,
             },
             GFP_KERNEL,
@@ -81,10 +82,13 @@ impl<U: LinkUser> VerbsLink<U> {
         })
     }
 
-    /// Lets the peer into our ring, and tells it so.
+    /// Lets the peer into our ring.
     fn register_ring(&self) -> Result {
         let mut state = self.state.lock();
         let endpoint = state.endpoint.as_mut().ok_or(ENOTCONN)?;
+        if endpoint.registered {
+            return Ok(());
+        }
         endpoint.qp.post_send(
             token(TOKEN_SETUP, 0),
             SendOp::RegMr {
@@ -92,6 +96,15 @@ impl<U: LinkUser> VerbsLink<U> {
                 access: Access::REMOTE_WRITE,
             },
         )?;
+        endpoint.registered = true;
+        Ok(())
+    }
+
+    /// Tells the peer that it may write to our ring.
+    fn tell_ready(&self) -> Result {
+        let mut state = self.state.lock();
+        let endpoint = state.endpoint.as_mut().ok_or(ENOTCONN)?;
+        endpoint.greeted = true;
         // A write of nothing needs no key, and comes after the registration.
         endpoint.qp.post_send(
             token(TOKEN_SETUP, 0),
@@ -100,9 +113,7 @@ impl<U: LinkUser> VerbsLink<U> {
                 remote: endpoint.remote,
                 imm: READY,
             },
-        )?;
-        endpoint.registered = true;
-        Ok(())
+        )
     }
 
     fn has_remote(&self) -> bool {
@@ -163,6 +174,8 @@ impl<U: LinkUser> VerbsLink<U> {
             self.state.lock().endpoint = Some(endpoint);
             self.set_remote(&id, ring)?;
             id.accept(&hello)?;
+            // Our queue pair sends from now on; the peer's may not receive yet.
+            self.register_ring()?;
         }
         if let Some(hello) = inbox.established {
             if !self.has_remote() {
@@ -170,6 +183,7 @@ impl<U: LinkUser> VerbsLink<U> {
                 self.set_remote(&id, ring)?;
             }
             self.register_ring()?;
+            self.tell_ready()?;
         }
         let mut state = self.state.lock();
         let State {
@@ -178,7 +192,7 @@ impl<U: LinkUser> VerbsLink<U> {
             ..
         } = &mut *state;
         match endpoint {
-            Some(endpoint) if endpoint.registered && inbox.peer_ready => {
+            Some(endpoint) if endpoint.greeted && inbox.peer_ready => {
                 endpoint.up = true;
                 Ok(true)
             }
