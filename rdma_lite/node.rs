@@ -125,6 +125,10 @@ impl Node {
         }
         let mut registry = REGISTRY.lock();
         registry.retain(|node| !Arc::ptr_eq(node, self));
+        if registry.is_empty() {
+            // Nothing drops a static: the last one gives the memory back.
+            *registry = KVec::new();
+        }
     }
 
     /// The node of the current namespace.

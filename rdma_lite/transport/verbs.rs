@@ -5,9 +5,9 @@
 //! Events of the connection manager and completions only note what happened; the link's work item
 //! acts on it, so that nothing is torn down by a callback that the teardown would wait for.
 //!
-//! A ring can be registered only once the queue pair sends. So each side registers it as soon as it
-//! is connected,
-//! its ring and then sends an empty message; a link is up when that of the peer has come.
+//! A ring can be registered only once the queue pair sends. So each side registers its own as soon as
+//! it may, and sends an empty message when it is connected; a link is up when that of the peer has
+//! come.
 
 mod io;
 mod setup;

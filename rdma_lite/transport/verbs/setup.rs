@@ -29,7 +29,7 @@ use kernel::{
 /// How long the route to a peer may take to be found.
 const RESOLVE_MS: u32 = 2000;
 
-/// A message is sent again after 268 ms (4096 ns << 16) without an acknowledgement, and after 7
+/// A message is sent again after 268 ms (4096 ns << 16) without an acknowledgement, and after 6
 /// times the link is broken: better a new connection than one that is stuck for half a minute.
 const ACK_TIMEOUT: u8 = 16;
 

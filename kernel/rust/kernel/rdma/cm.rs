@@ -213,7 +213,8 @@ impl CmId {
         param.private_data_len = data.len() as u8;
         param.responder_resources = device.max_responder_resources().min(16);
         param.initiator_depth = device.max_initiator_depth().min(16);
-        param.retry_count = 7;
+        // Not 7, which rxe takes for ever: a queue pair whose peer has gone would never tell.
+        param.retry_count = 6;
         // For ever: a peer that is slow to post receives is not a broken one.
         param.rnr_retry_count = 7;
         Ok(param)
