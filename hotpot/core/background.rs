@@ -4,14 +4,13 @@
 //! left in doubt.
 
 use super::{
-    commit_node, data_node,
+    commit_node, data_node, dispatcher,
     format::Cid,
     handler,
     host::{Host, PageKey},
     msg::{AskOutcome, Copied, Forget, Hello, Inventory, Outcome, Settle, Verdict},
-    names,
     node::{Commit, Greeting, Node, Notice, NoticeKind, TxnState},
-    owner, persist,
+    owner, persist, records,
 };
 use kernel::prelude::*;
 
@@ -32,10 +31,10 @@ pub async fn run<H: Host>(host: &H) -> u64 {
     let mut left = false;
     left |= greet(host).await.is_err();
     left |= match host.with(|node| node.names.stale) {
-        true => names::synchronize(host, soon(host)).await.is_err(),
+        true => records::synchronize(host, soon(host)).await.is_err(),
         false => false,
     };
-    left |= names::send_unsent(host, soon(host)).await.is_err();
+    left |= dispatcher::send_unsent(host, soon(host)).await.is_err();
     left |= publish_decided(host).await.is_err();
     left |= deliver(host).await.is_err();
     left |= ask_outcomes(host).await.is_err();

@@ -5,10 +5,10 @@
 use super::{
     barrier,
     cluster::Sender,
-    data_node,
+    data_node, dispatcher,
     host::{Call, CallError, Host, Level, Piece},
     msg::{self, Head, Reader, Request, Wire, Writer},
-    names, owner, recovery,
+    owner, records, recovery,
 };
 use kernel::prelude::*;
 
@@ -95,16 +95,16 @@ async fn dispatch<H: Host>(
             let verdicts = owner::on_inventory(host, from, &whole(body)?)?;
             put(&verdicts, reply)
         }
-        msg::AskRecords::OPCODE => names::on_ask_records(host, &whole(body)?, reply),
+        msg::AskRecords::OPCODE => records::on_ask_records(host, &whole(body)?, reply),
         msg::SetRecord::OPCODE => {
             let set: msg::SetRecord<'_> = whole(body)?;
-            names::on_set_record(host, set.record).await?;
+            records::on_set_record(host, set.record).await?;
             put(&(), reply)
         }
         msg::ChangeNames::OPCODE => {
             let change: msg::ChangeNames<'_> = whole(body)?;
             let until = within(host, change.budget_ms);
-            let id = names::change_at_dispatcher(host, &change.change, until).await?;
+            let id = dispatcher::change_at_dispatcher(host, &change.change, until).await?;
             put(&id, reply)
         }
         msg::Arrive::OPCODE => put(&barrier::on_arrive(host, from, &whole(body)?)?, reply),

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The central dispatcher (CD): plans each change of the names, keeps the new records and
+//! has all nodes keep them before it answers.
+
+use super::{
+    format::{
+        dataset::{DatasetRecord, Mode, Name, MAX_CHUNK, MAX_NODES, MIN_CHUNK},
+        Block, Timestamp,
+    },
+    handler,
+    host::{CallError, Host, Piece, Sleep},
+    msg::{Request, SetRecord},
+    names::{check_names, Change, NameChange, NewDataset, DEFAULT_CHUNK, DEFAULT_RESERVE},
+    node::{Node, GENERAL, WORKER},
+    records::{apply, synchronize},
+};
+use kernel::prelude::*;
+
+/// At the CD: makes a change, and has all nodes keep it before it answers.
+pub(super) async fn change_at_dispatcher<H: Host>(
+    host: &H,
+    change: &NameChange<'_>,
+    until: u64,
+) -> Result<u64> {
+    check_names(change)?;
+    loop {
+        let ticket = host.with(|node| {
+            if node.map.dispatcher()? != node.id() {
+                return Err(ESTALE);
+            }
+            let ticket = node.ticket(GENERAL);
+            let free = !node.names.changing;
+            node.names.changing = true;
+            Ok((!free).then_some(ticket))
+        })?;
+        let Some(ticket) = ticket else {
+            break;
+        };
+        if host.now() >= until {
+            return Err(ETIMEDOUT);
+        }
+        host.wait(ticket, until, Sleep::Uninterruptible).await?;
+    }
+    let result = make_change(host, change, until).await;
+    host.with(|node| {
+        node.names.changing = false;
+        node.wake(GENERAL);
+    });
+    result
+}
+
+async fn make_change<H: Host>(host: &H, change: &NameChange<'_>, until: u64) -> Result<u64> {
+    while host.with(|node| node.names.stale) {
+        synchronize(host, until).await?;
+        if host.now() >= until {
+            return Err(ETIMEDOUT);
+        }
+    }
+    let (id, records) = host.with(|node| node.plan_change(change))?;
+    let mut result = Ok(id);
+    for record in records {
+        let id = record.id;
+        let mut block = Block::zeroed()?;
+        record.encode(block.array_mut()?)?;
+        apply(host, record, until).await?;
+        if let Err(error) = multicast(host, &block[..], until).await {
+            host.with(|node| {
+                if !node.names.unsent.contains(&id) {
+                    node.names.unsent.push(id, GFP_KERNEL)?;
+                }
+                node.wake(WORKER);
+                Ok::<_, Error>(())
+            })?;
+            result = Err(error);
+        }
+    }
+    result
+}
+
+/// At the CD: brings records that some node did not get to all nodes.
+pub(super) async fn send_unsent<H: Host>(host: &H, until: u64) -> Result {
+    loop {
+        let next = host.with(|node| {
+            let id = *node.names.unsent.first()?;
+            let mut block = Block::zeroed().ok()?;
+            node.names
+                .entries
+                .get(&id)?
+                .record
+                .encode(block.array_mut().ok()?)
+                .ok()?;
+            Some((id, block))
+        });
+        let Some((id, block)) = next else {
+            return Ok(());
+        };
+        multicast(host, &block[..], until).await?;
+        host.with(|node| node.names.unsent.retain(|other| *other != id));
+    }
+}
+
+async fn multicast<H: Host>(host: &H, record: &[u8], until: u64) -> Result {
+    let (epoch, nodes) = host.with(|node| {
+        let us = node.id();
+        let mut nodes = KVec::new();
+        for peer in node.map.up().filter(|peer| peer.id != us) {
+            nodes.push(peer.id, GFP_KERNEL)?;
+        }
+        Ok::<_, Error>((node.map.epoch, nodes))
+    })?;
+    let header = SetRecord { record }.encode(epoch)?;
+    let until = handler::call_until(host, until);
+    let mut calls = KVec::with_capacity(nodes.len(), GFP_KERNEL)?;
+    for dst in &nodes {
+        let mut request = KVec::with_capacity(1, GFP_KERNEL)?;
+        request.push(Piece::Bytes(&header), GFP_KERNEL)?;
+        calls.push(handler::call(*dst, request, 64, until)?, GFP_KERNEL)?;
+    }
+    host.call(&mut calls).await;
+    let mut result = Ok(());
+    for call in &calls {
+        match handler::reply_of::<SetRecord<'_>>(call) {
+            Ok(()) => {}
+            // Not mounted: it asks when it is.
+            Err(CallError::Handler(ENOTCONN)) | Err(CallError::NotExecuted(ENOENT | EHOSTDOWN)) => {
+            }
+            Err(error) => result = Err(handler::errno(error)),
+        }
+    }
+    result
+}
+
+impl Node {
+    /// The records that a change makes, and the id of the dataset.
+    fn plan_change(&self, change: &NameChange<'_>) -> Result<(u64, KVec<DatasetRecord>)> {
+        let names = &self.names;
+        let mut records = KVec::new();
+        let mut generation = names.generation();
+        let mut add = |mut record: DatasetRecord, time: Timestamp| {
+            generation += 1;
+            record.generation = generation;
+            record.changed = time;
+            let id = record.id;
+            records.push(record, GFP_KERNEL).map(|()| id)
+        };
+        let id = match change {
+            NameChange::Create { name, new } => {
+                if names.lookup(name).is_some() {
+                    return Err(EEXIST);
+                }
+                add(self.new_record(name, new)?, new.time)?
+            }
+            NameChange::Unlink { name, time } => {
+                let mut record = names.lookup(name).ok_or(ENOENT)?.try_clone()?;
+                record.tombstone = true;
+                add(record, *time)?
+            }
+            NameChange::Rename {
+                from,
+                to,
+                replace,
+                time,
+            } => {
+                let mut record = names.lookup(from).ok_or(ENOENT)?.try_clone()?;
+                if let Some(other) = names.lookup(to).filter(|other| other.id != record.id) {
+                    if !replace {
+                        return Err(EEXIST);
+                    }
+                    let mut other = other.try_clone()?;
+                    other.tombstone = true;
+                    add(other, *time)?;
+                }
+                record.name = Name::new(to).ok_or(EINVAL)?;
+                add(record, *time)?
+            }
+            NameChange::Change { dataset, change } => {
+                let old = names.get(*dataset)?;
+                match self.changed_record(old, change)? {
+                    Some(record) => add(record, change.time)?,
+                    None => *dataset,
+                }
+            }
+        };
+        Ok((id, records))
+    }
+
+    fn new_record(&self, name: &[u8], new: &NewDataset) -> Result<DatasetRecord> {
+        let or = |value: u64, default: u64| if value == 0 { default } else { value };
+        let chunk_size = or(new.chunk_size, DEFAULT_CHUNK);
+        let reserve = or(new.reserve, DEFAULT_RESERVE);
+        let mode = mode_of(if new.mode == 0 { 1 } else { new.mode })?;
+        check_layout(chunk_size, reserve)?;
+        let last = self.names.entries.keys().last().copied().unwrap_or(0);
+        let id = last + 1;
+        let mut nodes = KVec::new();
+        for peer in self.map.up() {
+            nodes.push(peer.id as u16, GFP_KERNEL)?;
+        }
+        nodes.sort_unstable();
+        nodes.truncate(MAX_NODES);
+        if nodes.is_empty() {
+            return Err(EHOSTDOWN);
+        }
+        // Small datasets do not all go to the same node.
+        let turn = (id % nodes.len() as u64) as usize;
+        nodes.rotate_left(turn);
+        Ok(DatasetRecord {
+            sequence: 1,
+            id,
+            generation: 1,
+            tombstone: false,
+            name: Name::new(name).ok_or(EINVAL)?,
+            uid: new.uid,
+            gid: new.gid,
+            permissions: new.permissions & 0o7777,
+            size: 0,
+            base: self.names.find_base(reserve, chunk_size, id)?,
+            reserve,
+            chunk_size,
+            replicas: new.replicas.max(1),
+            mode,
+            created: new.time,
+            modified: new.time,
+            changed: new.time,
+            nodes,
+        })
+    }
+
+    /// `None` when nothing is to change.
+    fn changed_record(
+        &self,
+        old: &DatasetRecord,
+        change: &Change,
+    ) -> Result<Option<DatasetRecord>> {
+        let mut record = old.try_clone()?;
+        let setup = change.replicas.is_some()
+            || change.mode.is_some()
+            || change.chunk_size.is_some()
+            || change.reserve.is_some();
+        if setup && old.size != 0 {
+            return Err(EBUSY);
+        }
+        if let Some(size) = change.size {
+            if size > old.reserve {
+                return Err(EFBIG);
+            }
+            if change.grow_only && size <= old.size {
+                return Ok(None);
+            }
+            if size < old.size {
+                // An owner that is away would bring back what was cut off.
+                let all_up = old.nodes.iter().all(|id| self.is_up(u32::from(*id)));
+                if !all_up {
+                    return Err(EHOSTDOWN);
+                }
+            }
+            if size > old.size && self.names.unsent.contains(&old.id) {
+                // Somebody may not have cut it off yet.
+                return Err(EAGAIN);
+            }
+            record.size = size;
+            record.modified = change.time;
+        }
+        record.uid = change.uid.unwrap_or(old.uid);
+        record.gid = change.gid.unwrap_or(old.gid);
+        record.permissions = change.permissions.unwrap_or(old.permissions) & 0o7777;
+        record.modified = change.modified.unwrap_or(record.modified);
+        record.replicas = change.replicas.unwrap_or(old.replicas);
+        record.mode = change.mode.map_or(Ok(old.mode), mode_of)?;
+        record.chunk_size = change.chunk_size.unwrap_or(old.chunk_size);
+        record.reserve = change.reserve.unwrap_or(old.reserve);
+        check_layout(record.chunk_size, record.reserve)?;
+        if record.replicas == 0 {
+            return Err(EINVAL);
+        }
+        if record.reserve != old.reserve || record.chunk_size != old.chunk_size {
+            record.base = self
+                .names
+                .find_base(record.reserve, record.chunk_size, old.id)?;
+        }
+        Ok(Some(record))
+    }
+}
+
+fn mode_of(number: u32) -> Result<Mode> {
+    match Mode::from_number(number) {
+        Some(Mode::Mrmw) => Ok(Mode::Mrmw),
+        Some(Mode::Mrsw) => Err(EOPNOTSUPP),
+        None => Err(EINVAL),
+    }
+}
+
+fn check_layout(chunk_size: u64, reserve: u64) -> Result {
+    let chunk = chunk_size.is_power_of_two() && (MIN_CHUNK..=MAX_CHUNK).contains(&chunk_size);
+    match chunk && reserve != 0 && reserve % chunk_size == 0 {
+        true => Ok(()),
+        false => Err(EINVAL),
+    }
+}
