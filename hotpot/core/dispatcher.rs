@@ -14,6 +14,7 @@ use super::{
     names::{check_names, Change, NameChange, NewDataset, DEFAULT_CHUNK, DEFAULT_RESERVE},
     node::{Node, GENERAL, WORKER},
     records::{apply, synchronize},
+    tombstones,
 };
 use kernel::prelude::*;
 
@@ -57,6 +58,8 @@ async fn make_change<H: Host>(host: &H, change: &NameChange<'_>, until: u64) -> 
             return Err(ETIMEDOUT);
         }
     }
+    // Not needed for the change; it is tried again with the next one.
+    let _ = tombstones::retire(host, until).await;
     let (id, records) = host.with(|node| node.plan_change(change))?;
     let mut result = Ok(id);
     for record in records {

@@ -8,7 +8,7 @@ use super::{
     data_node, dispatcher,
     host::{Call, CallError, Host, Level, Piece},
     msg::{self, Head, Reader, Request, Wire, Writer},
-    owner, records, recovery,
+    owner, records, recovery, tombstones,
 };
 use kernel::prelude::*;
 
@@ -106,6 +106,10 @@ async fn dispatch<H: Host>(
             let until = within(host, change.budget_ms);
             let id = dispatcher::change_at_dispatcher(host, &change.change, until).await?;
             put(&id, reply)
+        }
+        msg::Retire::OPCODE => {
+            tombstones::on_retire(host, &whole(body)?)?;
+            put(&(), reply)
         }
         msg::Arrive::OPCODE => put(&barrier::on_arrive(host, from, &whole(body)?)?, reply),
         _ => Err(EOPNOTSUPP),

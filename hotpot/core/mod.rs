@@ -90,6 +90,7 @@ mod records;
 pub mod recovery;
 pub mod replicate;
 pub mod space;
+mod tombstones;
 mod truncate;
 
 use core::{

@@ -624,3 +624,28 @@ pub struct Arrive<'a> {
 }
 wire_struct!(Arrive<'a> { name, count, participant, leave, budget_ms });
 request!(Arrive<'a> = 14 => bool);
+
+/// A dataset that was removed.
+#[derive(Clone, Copy, Debug)]
+pub struct Removed {
+    /// Its id.
+    pub dataset: u64,
+    /// Generation of its tombstone.
+    pub generation: u64,
+}
+wire_struct!(Removed {
+    dataset,
+    generation
+});
+
+/// CD to all, twice: whether the tombstones are all that is left of these datasets; then, to
+/// forget them.
+#[derive(Debug)]
+pub struct Retire {
+    /// Forget them.
+    pub forget: bool,
+    /// The datasets.
+    pub removed: KVec<Removed>,
+}
+wire_struct!(Retire { forget, removed });
+request!(Retire = 15 => ());

@@ -14,6 +14,7 @@ use super::{
     host::{Host, PageKey},
     msg::{wire_struct, ChangeNames, Reader, Wire, Writer},
     space::Space,
+    tombstones::Retired,
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
@@ -208,6 +209,10 @@ pub struct Names {
     pub(super) changing: bool,
     /// At the CD: records that not all nodes have.
     pub(super) unsent: KVec<u64>,
+    /// Pairs of forgotten tombstones.
+    pub(super) retired: KVec<Retired>,
+    /// The highest generation that was forgotten since mount.
+    pub(super) forgotten: u64,
 }
 
 impl Default for Names {
@@ -219,6 +224,8 @@ impl Default for Names {
             writing: false,
             changing: false,
             unsent: KVec::new(),
+            retired: KVec::new(),
+            forgotten: 0,
         }
     }
 }

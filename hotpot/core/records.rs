@@ -11,6 +11,7 @@ use super::{
     names::Entry,
     node::GENERAL,
     persist::Batch,
+    tombstones::Retired,
     truncate::drop_pages,
 };
 use kernel::prelude::*;
@@ -56,11 +57,17 @@ pub(super) async fn apply<H: Host>(host: &H, mut record: DatasetRecord, until: u
                         both: false,
                     }
                 }
+                None if record.generation <= names.forgotten => Step::Old,
                 None => {
-                    record.sequence = 1;
+                    let Retired {
+                        pair,
+                        next,
+                        sequence,
+                    } = names.free_pair()?;
+                    record.sequence = sequence + 1;
                     Step::Write {
-                        pair: names.pairs.take().ok_or(ENOSPC)?,
-                        first: 0,
+                        pair,
+                        first: next,
                         both: true,
                     }
                 }

@@ -110,12 +110,10 @@ async fn read_superblock<H: Host>(host: &H, time: Timestamp) -> Result<Geometry>
     };
     if let superblock::OtherCopy::Unusable(error) = chosen.other {
         let other = chosen.copy.other();
-        if chosen.superblock.clean {
-            host.log(
-                Level::Warning,
-                fmt!("superblock {other:?} is unusable ({error}), the other one serves"),
-            );
-        }
+        host.log(
+            Level::Warning,
+            fmt!("superblock {other:?} is unusable ({error}), the other one serves"),
+        );
     }
     if chosen.superblock.is_read_only() {
         host.log(
@@ -136,6 +134,10 @@ async fn read_superblock<H: Host>(host: &H, time: Timestamp) -> Result<Geometry>
         Ok::<_, Error>(())
     })?;
     update_superblock(host, |superblock| {
+        // Whoever mounts it first owns it from then on.
+        superblock
+            .adopt(config.cluster, config.node as u16)
+            .map_err(|error| error.errno())?;
         superblock.clean = false;
         superblock.incarnation += 1;
         superblock.mounted = time;

@@ -76,7 +76,7 @@ one_round() { # EPOCH
 
 rounds_leave_nothing_behind() {
 	local i before after found
-	unload hotpot && unload rdma_lite || return 1
+	unload_users && unload rdma_lite || return 1
 	for i in 1 2 3; do one_round "$i" || return 1; done
 	forget_leaks
 	before=$(kernel_memory)

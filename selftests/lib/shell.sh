@@ -26,6 +26,8 @@ load() {
 	insmod "${POTLUCK_MODULES:?modprobe does not find $1, and POTLUCK_MODULES is not set}/$1/$1.ko"
 }
 unload() { ! loaded "$1" || rmmod "$1"; }
+# What uses rdma_lite, as far as it is loaded.
+unload_users() { unload clio_cn && unload legomem && unload hotpot; }
 
 # Memory that the kernel holds for itself, in KiB.
 kernel_memory() {

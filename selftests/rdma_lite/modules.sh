@@ -45,7 +45,7 @@ refused_while_the_device_is_open() {
 	return $ok
 }
 
-unloads_when_unused() { rmmod rdma_lite && load rdma_lite; }
+unloads_when_unused() { unload_users && rmmod rdma_lite && load rdma_lite; }
 
 one_round() {
 	load rdma_lite && node_on 1 && node_on 2 && "$pair" "$1" && node_off 2 && node_off 1 && unload rdma_lite
@@ -53,7 +53,7 @@ one_round() {
 
 rounds_leave_nothing_behind() {
 	local i before after
-	unload rdma_lite || return 1
+	unload_users && unload rdma_lite || return 1
 	for i in 1 2 3; do one_round "$i" || return 1; done # caches fill, modules of the stack come in
 	forget_leaks
 	before=$(kernel_memory)

@@ -381,7 +381,7 @@ pub struct Pair {
 }
 
 /// Decides which record of a pair counts. An error when both are damaged, or
-/// when they are of two datasets.
+/// when they are of two datasets of which the older one was not removed.
 ///
 /// A damaged copy beside an empty one is a creation that a crash cut short:
 /// the pair is free.
@@ -402,13 +402,15 @@ pub fn choose(a: &[u8], b: &[u8]) -> Result<Pair, RecordError> {
         (Ok(None), Ok(b)) => pair(b, 0, None),
         (Ok(a), Ok(None)) => pair(a, 1, None),
         (Ok(Some(a)), Ok(Some(b))) => {
-            if a.id != b.id {
-                Err(Damage::Field("dataset id").into())
-            } else if b.sequence > a.sequence {
-                pair(Some(b), 0, None)
-            } else {
-                pair(Some(a), 1, None)
+            let (newer, older, next) = match b.sequence > a.sequence {
+                true => (b, a, 0),
+                false => (a, b, 1),
+            };
+            // A pair whose dataset was removed and forgotten may be taken by another one.
+            if newer.id != older.id && !(older.tombstone && newer.sequence > older.sequence) {
+                return Err(Damage::Field("dataset id").into());
             }
+            pair(Some(newer), next, None)
         }
         (Err(damage), Ok(b)) => pair(b, 0, Some((0, damage))),
         (Ok(a), Err(damage)) => pair(a, 1, Some((1, damage))),

@@ -442,6 +442,83 @@ fn names_are_made_on_one_node_and_seen_on_all() {
     nothing_left(&mut world);
 }
 
+/// Makes a dataset on one node and removes it on another.
+fn come_and_go(world: &mut World, nr: usize) {
+    let name: &'static [u8] = format!("short-lived {nr}").leak().as_bytes();
+    let until = world.now() + 5 * SEC;
+    let made = world.execute(nr % 3, move |host: SimHost| async move {
+        names::create(&host, name, &new(1, 1), until).await
+    });
+    assert!(made.is_ok(), "{nr}: {made:?}");
+    let removed = world.execute((nr + 1) % 3, move |host: SimHost| async move {
+        names::unlink(&host, name, Timestamp::default(), until).await
+    });
+    assert_eq!(removed, Ok(()), "{nr}");
+}
+
+fn names_of(world: &World, node: usize) -> Vec<String> {
+    let life = world.nodes[node].life.clone().unwrap();
+    let core = life.node.borrow();
+    let mut names = Vec::new();
+    let mut last = 0;
+    while let Some(record) = core.names.after(last) {
+        names.push(String::from_utf8_lossy(record.name.as_bytes()).into_owned());
+        last = record.id;
+    }
+    names
+}
+
+#[test]
+fn more_datasets_can_come_and_go_than_there_is_room_for_records() {
+    let mut world = cluster(3);
+    let kept = names_of(&world, 0);
+    for nr in 0..200 {
+        come_and_go(&mut world, nr);
+    }
+    for node in 0..3 {
+        world.crash_now(node);
+    }
+    world.pass(SEC);
+    for nr in 200..210 {
+        come_and_go(&mut world, nr);
+    }
+    for node in 0..3 {
+        assert_eq!(names_of(&world, node), kept, "nothing removed comes back");
+    }
+    nothing_left(&mut world);
+}
+
+#[test]
+fn a_removed_dataset_is_remembered_for_a_node_that_is_away() {
+    let mut world = cluster(3);
+    let kept = names_of(&world, 0);
+    let until = world.now() + 5 * SEC;
+    let made = world.execute(0, move |host: SimHost| async move {
+        names::create(&host, b"removed while away", &new(1, 1), until).await
+    });
+    assert!(made.is_ok());
+    world.set_cut(2, true);
+    let until = world.now() + 5 * SEC;
+    let removed = world.execute(0, move |host: SimHost| async move {
+        names::unlink(&host, b"removed while away", Timestamp::default(), until).await
+    });
+    assert_eq!(removed, Err(ETIMEDOUT), "not all nodes know");
+    for nr in 0..5 {
+        let name: &'static [u8] = format!("meanwhile {nr}").leak().as_bytes();
+        let until = world.now() + SEC;
+        let _ = world.execute(0, move |host: SimHost| async move {
+            let _ = names::create(&host, name, &new(1, 1), until).await;
+            names::unlink(&host, name, Timestamp::default(), until).await
+        });
+    }
+    world.set_cut(2, false);
+    world.pass(10 * SEC);
+    for node in 0..3 {
+        assert_eq!(names_of(&world, node), kept, "node {}", node + 1);
+    }
+    nothing_left(&mut world);
+}
+
 #[test]
 fn what_was_cut_off_is_zero_when_the_dataset_grows_again() {
     let mut world = cluster(3);
