@@ -238,6 +238,9 @@ pub struct Node {
     counts: [u32; NR_QUEUES],
 }
 
+/// Releases for an owner that wait for the next commit, or for the worker's next round.
+const RELEASES_WAIT: usize = 4;
+
 impl Node {
     /// Before the mount.
     pub fn new(config: Config) -> Self {
@@ -351,7 +354,13 @@ impl Node {
         if notice.node == self.id() || self.notices.contains(&notice) {
             return;
         }
-        if self.notices.len() < MAX_NOTICES && self.notices.push(notice, GFP_KERNEL).is_ok() {
+        if self.notices.len() >= MAX_NOTICES || self.notices.push(notice, GFP_KERNEL).is_err() {
+            return;
+        }
+        // The next commit takes releases along; only a few may wait for it.
+        let waits = |other: &&Notice| other.node == notice.node && other.kind == notice.kind;
+        let few = self.notices.iter().filter(waits).count() <= RELEASES_WAIT;
+        if notice.kind != NoticeKind::Release || !few {
             self.wake(WORKER);
         }
     }
