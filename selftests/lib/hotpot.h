@@ -133,7 +133,8 @@ static __maybe_unused int place_mount(const struct place *p)
 {
 	char options[64];
 
-	snprintf(options, sizeof(options), "node=%s", p->name);
+	/* What a user waits for: an emulated, busy guest takes its time. */
+	snprintf(options, sizeof(options), "node=%s,timeout_ms=10000", p->name);
 	return hotpot_mount(p->dev, p->mnt, options);
 }
 
