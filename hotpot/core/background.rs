@@ -10,7 +10,7 @@ use super::{
     host::{Host, PageKey},
     msg::{AskOutcome, Copied, Forget, Hello, Inventory, Outcome, Settle, Verdict},
     node::{Commit, Greeting, Node, Notice, NoticeKind, TxnState},
-    owner, persist, records,
+    participant, persist, records,
 };
 use kernel::prelude::*;
 
@@ -220,14 +220,14 @@ async fn ask_outcomes<H: Host>(host: &H) -> Result {
     for cid in &cids {
         let cn = u32::from(cid.node());
         let answer = match cn == us {
-            true => owner::on_ask_outcome(host, *cid),
+            true => participant::on_ask_outcome(host, *cid),
             false => handler::ask(host, cn, &AskOutcome { cid: *cid }, soon(host))
                 .await
                 .map_err(handler::errno),
         };
         match answer {
-            Ok(Outcome::Committed) => owner::publish(host, *cid).await?,
-            Ok(Outcome::Aborted) => owner::give_up(host, *cid).await?,
+            Ok(Outcome::Committed) => participant::publish(host, *cid).await?,
+            Ok(Outcome::Aborted) => participant::give_up(host, *cid).await?,
             Ok(Outcome::Pending) => {}
             Err(error) => result = Err(error),
         }

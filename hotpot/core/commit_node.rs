@@ -13,9 +13,9 @@ use super::{
     host::{CallError, Host, Piece, Sleep},
     msg::{AskOutcome, Forget, Outcome, Prepare, PrepareData, Publish, Request},
     node::{Commit, Notice, NoticeKind, GENERAL},
-    owner,
+    participant,
     persist::Batch,
-    recovery,
+    recovery, transaction,
 };
 use kernel::prelude::*;
 
@@ -159,9 +159,9 @@ pub(super) async fn new_cid<H: Host>(host: &H) -> Result<Cid> {
 }
 
 async fn prepare_here<H: Host>(host: &H, share: &Share<'_>, terms: &Terms) -> Result {
-    owner::prepare(
+    transaction::prepare(
         host,
-        &owner::Prepare {
+        &transaction::Prepare {
             cid: terms.cid,
             life: 0,
             nr_owners: terms.nr_owners,
@@ -530,7 +530,7 @@ pub(super) async fn tell_owners<H: Host>(host: &H, cid: Cid, until: u64) -> Resu
         let mut calls = KVec::with_capacity(left.len(), GFP_KERNEL)?;
         for owner in &left {
             if *owner == us {
-                if owner::publish(host, cid).await.is_ok() {
+                if participant::publish(host, cid).await.is_ok() {
                     done.push(us, GFP_KERNEL)?;
                 }
                 continue;
@@ -594,7 +594,7 @@ async fn forget<H: Host>(host: &H, cid: Cid) -> Result {
 async fn abort<H: Host>(host: &H, asked: &[u32], terms: &Terms) -> Result {
     let us = host.with(|node| node.id());
     if asked.contains(&us) {
-        owner::give_up(host, terms.cid).await?;
+        participant::give_up(host, terms.cid).await?;
     }
     let mut aborted = KVec::new();
     aborted.push(terms.cid, GFP_KERNEL)?;

@@ -8,7 +8,7 @@ use super::{
     data_node, dispatcher,
     host::{Call, CallError, Host, Level, Piece},
     msg::{self, Head, Reader, Request, Wire, Writer},
-    owner, records, recovery, tombstones,
+    owner, participant, records, recovery, tombstones,
 };
 use kernel::prelude::*;
 
@@ -61,26 +61,26 @@ async fn dispatch<H: Host>(
         }
         msg::Fetch::OPCODE => owner::on_fetch(host, from, &whole(body)?, reply).await,
         msg::PrepareData::OPCODE => {
-            owner::on_prepare_data(host, from, request)?;
+            participant::on_prepare_data(host, from, request)?;
             put(&(), reply)
         }
         msg::Prepare::OPCODE => {
             let prepare = msg::Prepare::get(body)?;
-            owner::on_prepare(host, from, &prepare, body.rest()).await?;
+            participant::on_prepare(host, from, &prepare, body.rest()).await?;
             put(&(), reply)
         }
         msg::Publish::OPCODE => {
             let publish: msg::Publish = whole(body)?;
-            owner::publish(host, publish.cid).await?;
+            participant::publish(host, publish.cid).await?;
             put(&(), reply)
         }
         msg::Forget::OPCODE => {
-            owner::on_forget(host, from, &whole(body)?).await?;
+            participant::on_forget(host, from, &whole(body)?).await?;
             put(&(), reply)
         }
         msg::AskOutcome::OPCODE => {
             let ask: msg::AskOutcome = whole(body)?;
-            put(&owner::on_ask_outcome(host, ask.cid)?, reply)
+            put(&participant::on_ask_outcome(host, ask.cid)?, reply)
         }
         msg::Stage::OPCODE => {
             let stage = msg::Stage::get(body)?;

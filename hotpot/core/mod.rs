@@ -85,12 +85,14 @@ pub mod names;
 pub mod node;
 pub mod owner;
 pub mod pages;
+mod participant;
 pub mod persist;
 mod records;
 pub mod recovery;
 pub mod replicate;
 pub mod space;
 mod tombstones;
+mod transaction;
 mod truncate;
 
 use core::{

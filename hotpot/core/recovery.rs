@@ -14,10 +14,11 @@ use super::{
     msg::Hello,
     names::Names,
     node::{Commit, Greeting, Node, Phase, Txn, TxnPage, TxnState, GENERAL, MIN_MESSAGE, WORKER},
-    owner,
     pages::{Clean, Released, Staged},
+    participant,
     persist::{self, Batch},
     space::Space,
+    transaction,
 };
 use kernel::prelude::*;
 
@@ -52,7 +53,7 @@ pub async fn mount<H: Host>(host: &H, time: Timestamp) -> Result {
     adopt_staged(host, &loose, &mut unused)?;
     // What was decided is finished before anybody can ask.
     for cid in &decided {
-        owner::finish(host, *cid).await?;
+        transaction::finish(host, *cid).await?;
     }
     persist::free(host, &unused).await?;
     drop_stray_pages(host).await?;
@@ -536,7 +537,7 @@ pub(super) async fn on_hello<H: Host>(host: &H, from: Sender, hello: &Hello) -> 
         Ok::<_, Error>(new_life)
     })?;
     if new_life {
-        owner::drop_commits_of(host, from.node).await?;
+        participant::drop_commits_of(host, from.node).await?;
     }
     // Faults that are just mapping what was right a moment ago.
     let until = host.with(|node| node.config.timeout) + host.now();

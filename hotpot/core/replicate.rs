@@ -10,7 +10,7 @@ use super::{
     host::{CallError, Host, Piece},
     msg::{Request, Stage, StagePage, Staging},
     node::{Holder, Node, TxnPage},
-    owner::Prepare,
+    transaction::Prepare,
 };
 use kernel::prelude::*;
 

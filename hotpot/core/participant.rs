@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a committing node asks of an owner, phase by phase.
+
+use super::{
+    area::{Area, Span},
+    cluster::Sender,
+    format::Cid,
+    handler,
+    host::{Host, Piece, Sleep, Ticket},
+    msg::{self, Outcome, Reader, Wire},
+    node::{Commit, Incoming, Node, TxnState, GENERAL},
+    transaction::{self, drop_record, finish, undo, Prepare},
+};
+use kernel::prelude::*;
+
+/// Most bytes of commits that may wait for their `Prepare`.
+const MAX_INCOMING: usize = 64 << 20;
+
+impl Node {
+    fn incoming_of(&self, cn: u32) -> Option<Cid> {
+        let mut cids = self.incoming.keys();
+        cids.find(|cid| u32::from(cid.node()) == cn).copied()
+    }
+}
+
+/// Keeps data that comes ahead of a large `Prepare`.
+pub(super) fn on_prepare_data<H: Host>(host: &H, from: Sender, request: &[u8]) -> Result {
+    let mut body = Reader::new(request);
+    msg::Head::get(&mut body)?;
+    let data = msg::PrepareData::get(&mut body)?;
+    check_cn(data.cid, from)?;
+    let now = host.now();
+    host.with(|node| {
+        if node.is_refused(data.cid) {
+            return Err(ECANCELED);
+        }
+        let all: usize = node
+            .incoming
+            .values()
+            .map(|incoming| incoming.bytes.len())
+            .sum();
+        if all + request.len() > MAX_INCOMING {
+            return Err(ENOSPC);
+        }
+        if node.incoming.get(&data.cid).is_none() {
+            let empty = Incoming {
+                bytes: KVVec::new(),
+                count: 0,
+                since: now,
+            };
+            node.incoming
+                .try_create_and_insert(data.cid, empty, GFP_KERNEL)?;
+        }
+        let incoming = node.incoming.get_mut(&data.cid).ok_or(ENOMEM)?;
+        if incoming.count != data.number {
+            return Err(EBADMSG);
+        }
+        let len = (request.len() as u32).to_le_bytes();
+        incoming
+            .bytes
+            .reserve(len.len() + request.len(), GFP_KERNEL)?;
+        incoming.bytes.extend_from_slice(&len, GFP_KERNEL)?;
+        incoming.bytes.extend_from_slice(request, GFP_KERNEL)?;
+        incoming.count += 1;
+        incoming.since = now;
+        Ok(())
+    })
+}
+
+fn check_cn(cid: Cid, from: Sender) -> Result {
+    match u32::from(cid.node()) == from.node {
+        true => Ok(()),
+        false => Err(EBADMSG),
+    }
+}
+
+/// Phase 1, or all of it, for another node.
+pub(super) async fn on_prepare<H: Host>(
+    host: &H,
+    from: Sender,
+    prepare: &msg::Prepare,
+    data: &[u8],
+) -> Result {
+    check_cn(prepare.cid, from)?;
+    if prepare.nr_owners == 0 || prepare.replicas == 0 || prepare.spans.is_empty() {
+        return Err(EBADMSG);
+    }
+    release(host, from, &prepare.released).await?;
+    let incoming = host.with(|node| node.incoming.remove(&prepare.cid));
+    if incoming.as_ref().map_or(0, |incoming| incoming.count) != prepare.ahead {
+        return Err(EBADMSG);
+    }
+    let mut areas = KVec::new();
+    if let Some(incoming) = &incoming {
+        let mut messages = Reader::new(&incoming.bytes);
+        for _ in 0..incoming.count {
+            let mut body = Reader::new(messages.text()?);
+            msg::Head::get(&mut body)?;
+            let ahead = msg::PrepareData::get(&mut body)?;
+            areas_of(&ahead.spans, body.rest(), &mut areas)?;
+        }
+    }
+    areas_of(&prepare.spans, data, &mut areas)?;
+    areas.sort_unstable_by_key(Area::span);
+    let mut pairs = areas.iter().zip(areas.iter().skip(1));
+    if pairs.any(|(a, b)| a.span().overlaps(&b.span())) {
+        return Err(EBADMSG);
+    }
+    let arguments = Prepare {
+        cid: prepare.cid,
+        life: host.with(|node| node.life_of(from.node)),
+        nr_owners: prepare.nr_owners,
+        replicas: prepare.replicas,
+        wait: prepare.wait,
+        areas: &areas,
+        until: handler::within(host, prepare.budget_ms),
+    };
+    transaction::prepare(host, &arguments).await
+}
+
+fn areas_of<'a>(spans: &[Span], data: &'a [u8], areas: &mut KVec<Area<'a>>) -> Result {
+    let mut data = Reader::new(data);
+    for span in spans {
+        let bytes = data.bytes(usize::from(span.len))?;
+        areas.push(
+            Area {
+                key: span.key,
+                offset: span.offset,
+                bytes: Piece::Bytes(bytes),
+            },
+            GFP_KERNEL,
+        )?;
+    }
+    data.end()
+}
+
+/// Phase 2: the commit is decided. What is not known (any more) was published before.
+pub(super) async fn publish<H: Host>(host: &H, cid: Cid) -> Result {
+    enum Step {
+        Finish,
+        Wait(Ticket),
+    }
+    let until = handler::call_until(host, u64::MAX);
+    loop {
+        let step = host.with(|node| {
+            let ticket = node.ticket(GENERAL);
+            match node.txns.get_mut(&cid) {
+                None => Ok(None),
+                Some(txn) => match txn.state {
+                    TxnState::Prepared => {
+                        txn.state = TxnState::Finishing;
+                        Ok(Some(Step::Finish))
+                    }
+                    TxnState::Finishing => Ok(Some(Step::Wait(ticket))),
+                    TxnState::Published => Ok(None),
+                    TxnState::Preparing => Err(EPROTO),
+                },
+            }
+        })?;
+        match step {
+            None => return Ok(()),
+            Some(Step::Finish) => return finish(host, cid).await,
+            Some(Step::Wait(ticket)) => {
+                if host.now() >= until {
+                    return Err(EAGAIN);
+                }
+                host.wait(ticket, until, Sleep::Uninterruptible).await?;
+            }
+        }
+    }
+}
+
+/// The committing node gives commits up, or has learnt their outcome.
+pub(super) async fn on_forget<H: Host>(host: &H, from: Sender, forget: &msg::Forget) -> Result {
+    release(host, from, &forget.released).await?;
+    for cid in &forget.aborted {
+        check_cn(*cid, from)?;
+        give_up(host, *cid).await?;
+    }
+    Ok(())
+}
+
+/// Undoes a commit, whatever it has come to here, unless it is decided.
+pub(super) async fn give_up<H: Host>(host: &H, cid: Cid) -> Result {
+    let undo_now = host.with(|node| {
+        node.refuse(cid)?;
+        node.incoming.remove(&cid);
+        let Some(txn) = node.txns.get_mut(&cid) else {
+            return Ok(false);
+        };
+        match txn.state {
+            TxnState::Preparing => {
+                txn.cancelled = true;
+                Ok(false)
+            }
+            TxnState::Prepared => {
+                txn.state = TxnState::Finishing;
+                Ok(true)
+            }
+            TxnState::Finishing | TxnState::Published => Ok::<_, Error>(false),
+        }
+    })?;
+    match undo_now {
+        true => undo(host, cid).await,
+        false => Ok(()),
+    }
+}
+
+/// Drops the records of commits whose committing node knows their outcome.
+async fn release<H: Host>(host: &H, from: Sender, cids: &[Cid]) -> Result {
+    for cid in cids {
+        check_cn(*cid, from)?;
+        release_one(host, *cid).await?;
+    }
+    Ok(())
+}
+
+async fn release_one<H: Host>(host: &H, cid: Cid) -> Result {
+    let published = host.with(|node| {
+        node.txns.get_mut(&cid).is_some_and(|txn| {
+            let published = txn.state == TxnState::Published;
+            if published {
+                txn.state = TxnState::Finishing;
+            }
+            published
+        })
+    });
+    match published {
+        true => drop_record(host, cid).await,
+        false => Ok(()),
+    }
+}
+
+/// A committing node began a new life: nobody will ask for its old commits with
+/// one owner again, nor send the rest of what it began to send.
+pub(super) async fn drop_commits_of<H: Host>(host: &H, cn: u32) -> Result {
+    host.with(|node| {
+        for (cid, txn) in node.txns.iter_mut() {
+            if u32::from(cid.node()) == cn {
+                txn.orphan = true;
+                txn.cancelled |= txn.state == TxnState::Preparing;
+            }
+        }
+    });
+    loop {
+        let next = host.with(|node| {
+            while let Some(cid) = node.incoming_of(cn) {
+                node.incoming.remove(&cid);
+            }
+            node.txns
+                .iter()
+                .find(|(cid, txn)| u32::from(cid.node()) == cn && txn.state == TxnState::Published)
+                .map(|(cid, _)| *cid)
+        });
+        match next {
+            Some(cid) => release_one(host, cid).await?,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// What became of a commit: of ours, or of one whose only owner we are.
+pub(super) fn on_ask_outcome<H: Host>(host: &H, cid: Cid) -> Result<Outcome> {
+    host.with(|node| {
+        if u32::from(cid.node()) == node.id() {
+            return Ok(match node.commits.get(&cid) {
+                Some(Commit::Active) => Outcome::Pending,
+                Some(Commit::Decided { .. }) => Outcome::Committed,
+                None => Outcome::Aborted,
+            });
+        }
+        match node.txns.get(&cid).map(|txn| txn.state) {
+            Some(TxnState::Published) => Ok(Outcome::Committed),
+            Some(_) => Ok(Outcome::Pending),
+            None => {
+                node.refuse(cid)?;
+                node.incoming.remove(&cid);
+                Ok(Outcome::Aborted)
+            }
+        }
+    })
+}

@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The owner's part of one commit: it locks the pages, makes the new versions durable here
+//! and where copies are wanted, promises (or decides, as the only owner), and publishes or
+//! undoes.
+
+use super::{
+    area::Area,
+    format::{redo_log, slot, Cid, PageVersion, RedoRecord, BODY_SIZE, PAGE_SIZE},
+    host::{Host, PageKey, Piece, Sleep, Ticket},
+    node::{Node, Notice, NoticeKind, Txn, TxnPage, TxnState, GENERAL},
+    pages::Staged,
+    persist::{self, Batch, NewPage},
+    replicate,
+};
+use kernel::{prelude::*, rbtree::RBTreeNodeReservation};
+
+/// A commit to prepare.
+pub(super) struct Prepare<'a> {
+    pub(super) cid: Cid,
+    /// [`Node::life_of`] the committing node when it asked.
+    pub(super) life: u64,
+    pub(super) nr_owners: u32,
+    pub(super) replicas: u32,
+    pub(super) wait: bool,
+    /// In order, without overlaps, not empty.
+    pub(super) areas: &'a [Area<'a>],
+    pub(super) until: u64,
+}
+
+impl Node {
+    /// Takes all pages of a commit, and room for it, or says what to wait for.
+    fn lock(&mut self, prepare: &Prepare<'_>, now: u64) -> Result<Option<Ticket>> {
+        self.check_ready()?;
+        let cn = u32::from(prepare.cid.node());
+        if self.is_refused(prepare.cid) || self.life_of(cn) != prepare.life {
+            return Err(ECANCELED);
+        }
+        if self.txns.get(&prepare.cid).is_some() {
+            return Err(EALREADY);
+        }
+        if self.map.up().count() < prepare.replicas as usize {
+            return Err(EHOSTDOWN);
+        }
+        let mut wait_for = None;
+        for area in prepare.areas {
+            self.check_owned(area.key)?;
+            let Some(other) = self.owned.get(&area.key).and_then(|owned| owned.txn) else {
+                continue;
+            };
+            wait_for = Some(area.key);
+            let span = area.span();
+            if let Some(txn) = self.txns.get(&other) {
+                if txn.spans.iter().any(|theirs| theirs.overlaps(&span)) {
+                    return Err(EAGAIN);
+                }
+            }
+        }
+        if let Some(key) = wait_for {
+            return Ok(Some(self.page_ticket(key)));
+        }
+        if !self.is_fenced() {
+            return Ok(Some(self.ticket(GENERAL)));
+        }
+        let mut txn = Txn {
+            orphan: false,
+            state: TxnState::Preparing,
+            cancelled: false,
+            nr_owners: prepare.nr_owners,
+            replicas: prepare.replicas,
+            epoch: self.map.epoch,
+            pages: KVec::new(),
+            spans: KVec::with_capacity(prepare.areas.len(), GFP_KERNEL)?,
+            staged: KVec::new(),
+            log: (0, 0),
+            since: now,
+        };
+        let reservation = RBTreeNodeReservation::new(GFP_KERNEL)?;
+        let taken = self.take_room(prepare, &mut txn);
+        if let Err(error) = taken {
+            for page in &txn.pages {
+                self.space.give(page.pm);
+            }
+            for area in prepare.areas {
+                self.pages.prune(area.key);
+            }
+            self.log.give_run(txn.log.0, txn.log.1);
+            return Err(error);
+        }
+        // Nothing can fail from here on.
+        let generation = self.generation;
+        for page in &txn.pages {
+            if let Some(owned) = self.owned.get_mut(&page.key) {
+                owned.txn = Some(prepare.cid);
+            }
+            if let Some(entry) = self.pages.get_mut(page.key) {
+                let _ = entry.staged.push_within_capacity(Staged {
+                    cid: prepare.cid,
+                    version: page.base + 1,
+                    pm: page.pm,
+                    ready: false,
+                    cancelled: false,
+                    since: now,
+                    generation,
+                });
+            }
+        }
+        self.txns.insert(reservation.into_node(prepare.cid, txn));
+        Ok(None)
+    }
+
+    fn take_room(&mut self, prepare: &Prepare<'_>, txn: &mut Txn) -> Result {
+        for area in prepare.areas {
+            txn.spans.push(area.span(), GFP_KERNEL)?;
+            if txn.pages.last().is_some_and(|page| page.key == area.key) {
+                continue;
+            }
+            txn.pages.reserve(1, GFP_KERNEL)?;
+            self.owned_entry(area.key)?;
+            let entry = self.pages.entry(area.key)?;
+            entry.staged.reserve(1, GFP_KERNEL)?;
+            let base = entry.clean.map_or(0, |clean| clean.version);
+            let pm = self.space.take().ok_or(ENOSPC)?;
+            txn.pages.push(
+                TxnPage {
+                    key: area.key,
+                    base,
+                    pm,
+                },
+                GFP_KERNEL,
+            )?;
+        }
+        // A commit of one page at its own node needs no record: the word of the
+        // page's slot decides.
+        let local = u32::from(prepare.cid.node()) == self.id();
+        if !(local && prepare.nr_owners == 1 && txn.pages.len() == 1) {
+            let blocks = record_of(prepare.cid, txn).nr_blocks();
+            let first = self.log.take_run(blocks).ok_or(ENOSPC)?;
+            txn.log = (first, blocks);
+        }
+        Ok(())
+    }
+
+    /// Lets the pages of a finished commit go.
+    fn unlock(&mut self, cid: Cid, keys: &[PageKey]) {
+        for key in keys {
+            if let Some(owned) = self.owned.get_mut(key) {
+                if owned.txn == Some(cid) {
+                    owned.txn = None;
+                }
+                if owned.txn.is_none() && owned.holders.is_empty() {
+                    self.owned.remove(key);
+                }
+            }
+            self.pages.prune(*key);
+            self.wake_page(*key);
+        }
+        self.wake(GENERAL);
+    }
+}
+
+fn record_of(cid: Cid, txn: &Txn) -> RedoRecord {
+    RedoRecord {
+        cid,
+        epoch: txn.epoch,
+        nr_owners: txn.nr_owners,
+        replicas: txn.replicas,
+        nr_entries: txn.pages.len() as u32,
+        data_len: 0,
+    }
+}
+
+fn keys_of(txn: &Txn) -> Result<KVec<PageKey>> {
+    let mut keys = KVec::with_capacity(txn.pages.len(), GFP_KERNEL)?;
+    for page in &txn.pages {
+        keys.push(page.key, GFP_KERNEL)?;
+    }
+    Ok(keys)
+}
+
+/// Phase 1 at the owner; all phases when it is the only one. On an error nothing
+/// is left of the commit here.
+pub(super) async fn prepare<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result {
+    loop {
+        let now = host.now();
+        let Some(ticket) = host.with(|node| node.lock(prepare, now))? else {
+            break;
+        };
+        if now >= prepare.until {
+            return Err(ETIMEDOUT);
+        }
+        let fenced = host.with(|node| node.is_fenced());
+        if fenced && !prepare.wait {
+            return Err(EBUSY);
+        }
+        host.wait(ticket, prepare.until, Sleep::Uninterruptible)
+            .await?;
+    }
+    let mut asked = KVec::new();
+    let done = try_prepare(host, prepare, &mut asked).await;
+    match done {
+        Ok(()) if prepare.nr_owners == 1 => finish(host, prepare.cid).await,
+        Ok(()) => Ok(()),
+        Err(error) => {
+            host.with(|node| {
+                for dst in &asked {
+                    node.notify(Notice {
+                        node: *dst,
+                        cid: prepare.cid,
+                        kind: NoticeKind::Aborted,
+                    });
+                }
+            });
+            undo(host, prepare.cid).await?;
+            Err(error)
+        }
+    }
+}
+
+/// Builds, replicates and promises (or decides, with one owner).
+async fn try_prepare<H: Host>(host: &H, prepare: &Prepare<'_>, asked: &mut KVec<u32>) -> Result {
+    build(host, prepare).await?;
+    replicate::replicate(host, prepare, asked).await?;
+    let single = prepare.nr_owners == 1;
+    if !single {
+        swing_log(host, prepare.cid, Some(redo_log::State::Prepared)).await?;
+    }
+    host.with(|node| match node.txns.get_mut(&prepare.cid) {
+        Some(txn) if txn.cancelled => Err(ECANCELED),
+        Some(txn) if single => {
+            txn.state = TxnState::Finishing;
+            Ok(())
+        }
+        Some(txn) => {
+            txn.state = TxnState::Prepared;
+            Ok(())
+        }
+        None => Err(ECANCELED),
+    })?;
+    node_tick(host, prepare.cid);
+    Ok(())
+}
+
+fn node_tick<H: Host>(host: &H, cid: Cid) {
+    let now = host.now();
+    host.with(|node| {
+        if let Some(txn) = node.txns.get_mut(&cid) {
+            txn.since = now;
+        }
+    });
+}
+
+/// Makes the new versions and the log record durable, and blocks readers here.
+async fn build<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result {
+    let (geometry, pages, log, record) = host.with(|node| {
+        let txn = node.txns.get(&prepare.cid).ok_or(ECANCELED)?;
+        let mut pages = KVec::with_capacity(txn.pages.len(), GFP_KERNEL)?;
+        for page in &txn.pages {
+            let clean = node.pages.get(page.key).and_then(|entry| entry.clean);
+            pages.push((*page, clean.and_then(|clean| clean.pm)), GFP_KERNEL)?;
+        }
+        Ok::<_, Error>((node.geometry(), pages, txn.log, record_of(prepare.cid, txn)))
+    })?;
+    let mut new = KVec::with_capacity(pages.len(), GFP_KERNEL)?;
+    let mut entries = KVec::with_capacity(pages.len() * redo_log::ENTRY_SIZE, GFP_KERNEL)?;
+    let mut areas = prepare.areas;
+    for (page, base) in &pages {
+        let count = areas.iter().take_while(|a| a.key == page.key).count();
+        let (these, rest) = areas.split_at(count);
+        areas = rest;
+        let entry = redo_log::Entry {
+            dataset: page.key.dataset,
+            page: page.key.page,
+            base_version: page.base,
+            staged: page.pm,
+            offset: these.first().map_or(0, |area| area.offset),
+            len: these.first().map_or(1, |area| area.span().len),
+        };
+        entries.extend_from_slice(&entry.encode(), GFP_KERNEL)?;
+        new.push(
+            NewPage {
+                pm: page.pm,
+                of: PageVersion {
+                    dataset: page.key.dataset,
+                    page: page.key.page,
+                    version: page.base + 1,
+                    cid: prepare.cid,
+                },
+                base: match base {
+                    Some(pm) => Piece::Pm {
+                        offset: geometry.page(*pm),
+                        len: PAGE_SIZE,
+                    },
+                    None => Piece::Zeros(PAGE_SIZE),
+                },
+                areas: these,
+            },
+            GFP_KERNEL,
+        )?;
+    }
+    if log.1 != 0 {
+        // Durable with the first fence of the pages; its word is EMPTY until then.
+        let body = redo_log::Descriptor {
+            of: record,
+            entries_crc: super::format::crc32c(&entries),
+            data_crc: super::format::crc32c(&[]),
+        }
+        .encode(log.0);
+        let mut batch = Batch::default();
+        let (block, descriptor) = (geometry.log_block(log.0), geometry.log_descriptor(log.0));
+        batch.write(block, Piece::Bytes(&entries))?;
+        batch.flush(block, entries.len() as u64)?;
+        batch.write(descriptor + 8, Piece::Bytes(&body))?;
+        batch.flush(descriptor + 8, BODY_SIZE as u64)?;
+        batch.run(host).await?;
+    }
+    persist::write_versions(host, &geometry, &new, slot::State::Staged).await?;
+    for (page, _) in &pages {
+        super::data_node::block_readers(host, page.key, prepare.until).await?;
+    }
+    Ok(())
+}
+
+/// Gives the log record of a commit a state, durably; `None` is EMPTY.
+async fn swing_log<H: Host>(host: &H, cid: Cid, state: Option<redo_log::State>) -> Result {
+    let found = host.with(|node| {
+        let txn = node.txns.get(&cid)?;
+        let word = state.map_or(0, |state| record_of(cid, txn).word(txn.log.0, state).0);
+        (txn.log.1 != 0).then(|| (node.geometry().log_descriptor(txn.log.0), word))
+    });
+    let Some((offset, word)) = found else {
+        return Ok(());
+    };
+    let mut batch = Batch::default();
+    batch.swing(offset, word)?;
+    batch.fence()?;
+    batch.run(host).await
+}
+
+/// Publishes a commit whose state is `Finishing`: decided, or just being decided here.
+pub(super) async fn finish<H: Host>(host: &H, cid: Cid) -> Result {
+    swing_log(host, cid, Some(redo_log::State::Committed)).await?;
+    let keys = host.with(|node| {
+        let keys = node
+            .txns
+            .get(&cid)
+            .map(keys_of)
+            .unwrap_or(Ok(KVec::new()))?;
+        for key in &keys {
+            if let Some(page) = node.pages.get_mut(*key) {
+                for staged in page.staged.iter_mut().filter(|staged| staged.cid == cid) {
+                    staged.ready = true;
+                }
+            }
+        }
+        Ok::<_, Error>(keys)
+    })?;
+    persist::settle(host, cid, &keys, true).await?;
+    let keep = host.with(|node| {
+        let us = node.id();
+        let cn = u32::from(cid.node());
+        let mut staged = KVec::new();
+        let mut keep = false;
+        if let Some(txn) = node.txns.get_mut(&cid) {
+            // What the record must still tell a lonely committing node.
+            keep = txn.nr_owners == 1 && cn != us && !txn.orphan;
+            txn.state = TxnState::Published;
+            staged = core::mem::take(&mut txn.staged);
+        }
+        for (nr, key) in keys.iter().enumerate() {
+            if let Some(owned) = node.owned.get_mut(key) {
+                owned.holders.clear();
+                for (_, holder) in staged.iter().filter(|(of, _)| *of as usize == nr) {
+                    owned.holders.push(*holder, GFP_KERNEL)?;
+                }
+            }
+        }
+        node.unlock(cid, &keys);
+        for (_, holder) in &staged {
+            if holder.node != cn {
+                node.notify(Notice {
+                    node: holder.node,
+                    cid,
+                    kind: NoticeKind::Committed,
+                });
+            }
+        }
+        Ok::<_, Error>(keep)
+    })?;
+    match keep {
+        true => Ok(()),
+        false => drop_record(host, cid).await,
+    }
+}
+
+/// Frees the log record of a commit that is over, and forgets the commit.
+pub(super) async fn drop_record<H: Host>(host: &H, cid: Cid) -> Result {
+    swing_log(host, cid, None).await?;
+    host.with(|node| {
+        if let Some(txn) = node.txns.remove(&cid) {
+            node.log.give_run(txn.log.0, txn.log.1);
+        }
+        node.wake(GENERAL);
+    });
+    Ok(())
+}
+
+/// Undoes a commit that was not decided.
+pub(super) async fn undo<H: Host>(host: &H, cid: Cid) -> Result {
+    let keys = host.with(|node| {
+        let Some(txn) = node.txns.get_mut(&cid) else {
+            return Ok(KVec::new());
+        };
+        txn.state = TxnState::Finishing;
+        let keys = keys_of(txn)?;
+        for (_, holder) in core::mem::take(&mut txn.staged) {
+            node.notify(Notice {
+                node: holder.node,
+                cid,
+                kind: NoticeKind::Aborted,
+            });
+        }
+        for key in &keys {
+            if let Some(page) = node.pages.get_mut(*key) {
+                for staged in page.staged.iter_mut().filter(|staged| staged.cid == cid) {
+                    staged.ready = true;
+                }
+            }
+        }
+        Ok::<_, Error>(keys)
+    })?;
+    swing_log(host, cid, None).await?;
+    persist::settle(host, cid, &keys, false).await?;
+    host.with(|node| {
+        if let Some(txn) = node.txns.remove(&cid) {
+            node.log.give_run(txn.log.0, txn.log.1);
+        }
+        node.unlock(cid, &keys);
+    });
+    Ok(())
+}
