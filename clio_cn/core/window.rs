@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How much may be outstanding: towards a memory node ([`Cwnd`], section 4.4.4)
+//! and in answers towards us ([`Iwnd`]).
+
+use super::rtt::Rtt;
+
+/// One packet, in units of a window.
+const ONE: u64 = 1 << 16;
+/// The smallest window: a packet in 64 round trips.
+const MIN: u64 = ONE / 64;
+
+/// What may be set.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Packets at first.
+    pub initial: u32,
+    /// Most packets.
+    pub max: u32,
+    /// Delay that counts as no queue, besides twice the shortest round trip, ns.
+    pub slack: u64,
+    /// Most bytes of answers outstanding.
+    pub incast: u64,
+}
+
+impl Config {
+    /// For a network of data-centre size.
+    pub const DEFAULT: Self = Self {
+        initial: 16,
+        max: 256,
+        slack: 100_000,
+        incast: 2 << 20,
+    };
+}
+
+/// Packets that may be outstanding at one memory node. Additive increase while
+/// answers come quickly, multiplicative decrease, at most once a round trip,
+/// when they do not. Below one packet it is a pace: a window of 1/10 lets one
+/// packet go in ten round trips.
+#[derive(Clone, Debug)]
+pub struct Cwnd {
+    config: Config,
+    window: u64,
+    outstanding: u64,
+    decreased: u64,
+    next: u64,
+}
+
+impl Cwnd {
+    /// Nothing outstanding.
+    pub fn new(config: Config) -> Self {
+        let mut this = Self {
+            config,
+            window: 0,
+            outstanding: 0,
+            decreased: 0,
+            next: 0,
+        };
+        this.set(u64::from(config.initial).saturating_mul(ONE));
+        this
+    }
+
+    fn set(&mut self, window: u64) {
+        let max = u64::from(self.config.max.max(1)) * ONE;
+        self.window = window.clamp(MIN, max);
+    }
+
+    /// The window in 1/1000 packets.
+    pub fn milli(&self) -> u64 {
+        self.window.saturating_mul(1000) / ONE
+    }
+
+    /// Packets outstanding.
+    pub fn outstanding(&self) -> u64 {
+        self.outstanding
+    }
+
+    /// Whether a packet may go at `now`.
+    pub fn has_room(&self, now: u64) -> bool {
+        if self.window >= ONE {
+            self.outstanding < self.window / ONE
+        } else {
+            self.outstanding == 0 && now >= self.next
+        }
+    }
+
+    /// When pacing lets the next packet go, if that is what it waits for.
+    pub fn paced_until(&self) -> Option<u64> {
+        (self.window < ONE && self.outstanding == 0).then_some(self.next)
+    }
+
+    /// A packet went.
+    pub fn sent(&mut self, now: u64, rtt: &Rtt) {
+        self.outstanding = self.outstanding.saturating_add(1);
+        if self.window < ONE {
+            let pace = rtt.smoothed().saturating_mul(ONE) / self.window.max(MIN);
+            self.next = now.saturating_add(pace);
+        }
+    }
+
+    /// The answer to a packet came after `delay` ns.
+    pub fn answered(&mut self, now: u64, delay: u64, rtt: &Rtt) {
+        let target = rtt
+            .shortest()
+            .saturating_mul(2)
+            .saturating_add(self.config.slack);
+        if delay <= target {
+            // A window that is not used says nothing about the network.
+            let used = self.outstanding.saturating_mul(2 * ONE) >= self.window;
+            if used || self.window < ONE {
+                let step = ONE * ONE / self.window.max(ONE);
+                self.set(self.window.saturating_add(step));
+            }
+        } else if now.saturating_sub(self.decreased) >= rtt.smoothed() {
+            // Between 1 and 1/2, by how far the delay is beyond the target.
+            let beyond = (delay - target).min(delay / 2);
+            let keep = delay - beyond * 4 / 5;
+            let window = u128::from(self.window) * u128::from(keep) / u128::from(delay.max(1));
+            self.set(window as u64);
+            self.decreased = now;
+        }
+        self.gone(1);
+    }
+
+    /// No answer to `packets` packets came in time, or the node had no room.
+    pub fn lost(&mut self, now: u64, packets: u64, rtt: &Rtt) {
+        if now.saturating_sub(self.decreased) >= rtt.smoothed() {
+            self.set(self.window / 2);
+            self.decreased = now;
+        }
+        self.gone(packets);
+    }
+
+    /// Nobody waits for the answers to `packets` packets any more.
+    pub fn gone(&mut self, packets: u64) {
+        self.outstanding = self.outstanding.saturating_sub(packets);
+    }
+}
+
+/// Bytes of answers that may be on their way to us, from all memory nodes.
+#[derive(Clone, Debug)]
+pub struct Iwnd {
+    limit: u64,
+    expected: u64,
+}
+
+impl Iwnd {
+    /// Nothing expected.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            limit: config.incast,
+            expected: 0,
+        }
+    }
+
+    /// Bytes expected.
+    pub fn expected(&self) -> u64 {
+        self.expected
+    }
+
+    /// Whether an answer of `bytes` may be asked for; one at a time always may.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        self.expected == 0 || self.expected.saturating_add(bytes) <= self.limit
+    }
+
+    /// An answer of `bytes` was asked for.
+    pub fn expect(&mut self, bytes: u64) {
+        self.expected = self.expected.saturating_add(bytes);
+    }
+
+    /// So much of what was expected came, or is not waited for any more.
+    pub fn settle(&mut self, bytes: u64) {
+        self.expected = self.expected.saturating_sub(bytes);
+    }
+}
