@@ -44,7 +44,7 @@ use crate::{prelude::*, sync::ArcBorrow};
 ///     type Data = ();
 ///
 ///     fn new_data(&self) -> impl PinInit<(), Error> {
-///         pin_init::pin_init_from_closure(|_| Ok(()))
+///         Ok::<(), Error>(())
 ///     }
 ///
 ///     fn queue(_this: ArcBorrow<'_, Self>, mut request: Request<Self>, _last: bool) {
