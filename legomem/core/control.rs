@@ -319,6 +319,46 @@ wire_struct! {
         key: Secret,
         /// `1 << region_shift` bytes to a region.
         region_shift: u8,
+        /// The life of its home: when that ends, the address space is gone.
+        home: u64,
+    }
+
+    /// What a grant came to.
+    #[derive(Clone, Copy)]
+    Granted {
+        /// The allowance in force: at least what is used.
+        allowance: u64,
+        /// Bytes that are allocated in the region.
+        used: u64,
+    }
+
+    /// An effect that a memory node remembers (T4), so that a retry that comes to
+    /// another node after a migration is not executed twice.
+    #[derive(Clone, Copy)]
+    Effect {
+        /// Who asked.
+        node: u16,
+        /// In which life.
+        incarnation: u64,
+        /// The id of the first try.
+        first: u64,
+        /// The fragment.
+        offset: u32,
+        /// Code of the answer's status.
+        status: u8,
+        /// Its result.
+        operand: u64,
+    }
+
+    /// Up to where effects of a node were forgotten.
+    #[derive(Clone, Copy)]
+    Horizon {
+        /// Whose.
+        node: u16,
+        /// In which life.
+        incarnation: u64,
+        /// The largest first id.
+        first: u64,
     }
 
     /// State of a memory node, for placement and for people.
@@ -467,7 +507,7 @@ wire_struct! {
         space: Descriptor,
         /// The region.
         index: u32,
-        /// Bytes that may be allocated in it.
+        /// Bytes that may be allocated in it; less than what is used trims it to that.
         allowance: u64,
         /// For this life of the node only, else `ESTALE`.
         incarnation: u64,
@@ -505,6 +545,8 @@ wire_struct! {
         node: u16,
         /// Its life.
         incarnation: u64,
+        /// UDP port of its legomem.
+        port: u16,
     }
 
     /// Source to destination: a region is coming.
@@ -551,6 +593,20 @@ wire_struct! {
         crc: u32,
         /// Up to [`MAX_CHUNK`].
         bytes: Bytes,
+    }
+
+    /// Source to destination: what was executed there lately.
+    ImportEffects {
+        /// The address space.
+        ras: u64,
+        /// The region.
+        index: u32,
+        /// Which migration.
+        token: u64,
+        /// Up to [`MAX_LIST`].
+        effects: KVec<Effect>,
+        /// Up to [`MAX_LIST`].
+        horizons: KVec<Horizon>,
     }
 
     /// Source to destination: that was all; serve it. Or: it does not come.
@@ -636,15 +692,16 @@ requests! {
     8 List -> ListReply,
     9 Drain -> (),
     10 Migrate -> (),
-    16 Grant -> NodeStat,
+    16 Grant -> Granted,
     17 Revoke -> (),
     18 Drop -> (),
     19 Place -> PlaceReply,
-    20 Import -> NodeStat,
+    20 Import -> (),
     21 ImportRange -> (),
     22 ImportBytes -> (),
     23 ImportEnd -> (),
     24 Swing -> (),
+    25 ImportEffects -> (),
 }
 
 /// A request as a message.

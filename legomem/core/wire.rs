@@ -238,7 +238,8 @@ pub enum Status {
     /// The region was lost when the memory node lost its memory.
     Lost = 13,
     /// Too many requests came in between to know whether this retry was executed
-    /// before. Do not try again.
+    /// before. Do not try again. (A requester whose every try was answered as not
+    /// executed goes on with a new first id, and so keeps clear of this.)
     Forgotten = 14,
     /// No such offload here.
     NotSupported = 15,
@@ -299,7 +300,8 @@ impl Status {
             .unwrap_or((self, Some(EPROTO), Remedy::None))
     }
 
-    fn from_code(code: u8) -> Result<Self, WireError> {
+    /// The status of a code.
+    pub fn from_code(code: u8) -> Result<Self, WireError> {
         Self::TABLE
             .get(usize::from(code))
             .map(|row| row.0)

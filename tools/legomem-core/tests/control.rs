@@ -44,6 +44,7 @@ fn descriptor() -> Descriptor {
         ras: 9,
         key: Secret([1, 2]),
         region_shift: 24,
+        home: 8,
     }
 }
 
@@ -123,6 +124,11 @@ fn samples() -> Vec<KVec<u8>> {
             index,
             token,
             complete: true,
+        }),
+        encode(&ImportEffects {
+            ras, index, token,
+            effects: list([Effect { node: 1, incarnation, first: 5, offset: 0, status: 0, operand: 7 }]),
+            horizons: list([Horizon { node: 1, incarnation, first: 3 }]),
         }),
         encode(&Swing {
             ras,
@@ -247,7 +253,7 @@ proptest! {
 
     #[test]
     fn damage_behind_the_opcode_never_panics(
-        which in 0usize..19,
+        which in 0usize..20,
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
     ) {
         let mut bytes = samples().remove(which);
