@@ -44,12 +44,16 @@ impl<D: Data> Engine<D> {
             };
             let (stage, until) = (op.stage, op.new.until);
             match stage {
-                Stage::Done => {}
-                _ if until <= now => self.finish(key, Err(ETIMEDOUT)),
+                Stage::Done => continue,
+                _ if until <= now => {
+                    self.finish(key, Err(ETIMEDOUT));
+                    continue;
+                }
                 Stage::Waiting(again) if again <= now => self.reenter(key),
-                Stage::Waiting(again) => self.wake_at(again.min(until)),
-                _ => self.wake_at(until),
+                Stage::Waiting(again) => self.wake_at(again),
+                _ => {}
             }
+            self.wake_at(until);
         }
         for index in 0..self.requests.capacity() {
             let Some((key, request)) = self.requests.at(index) else {
