@@ -55,6 +55,8 @@ pub struct Board {
     pub(super) spaces: Spaces,
     pub(super) dedup: Dedup,
     pub(super) members: Members,
+    /// Hints that may be sent before [`Self::allow_hints`] is called again.
+    hints: u32,
     /// What was counted.
     pub stats: Stats,
 }
@@ -84,6 +86,7 @@ impl Board {
             // Another key than the page table's, from the same randomness.
             dedup: Dedup::new(Key::new([two, !one]), config.dedup)?,
             members: Members::default(),
+            hints: 0,
             stats: Stats::default(),
         })
     }
@@ -91,6 +94,26 @@ impl Board {
     /// The key that a request for this address space is to be verified with.
     pub fn key(&self, ras: u64) -> Option<Key> {
         Some(self.spaces.get(ras)?.key)
+    }
+
+    /// A packet for an address space that is not here came: whether its sender gets a
+    /// hint. Only so many do, as anybody can send such packets.
+    pub fn unknown_space(&mut self) -> bool {
+        self.stats.unknown_space += 1;
+        let left = self.hints.checked_sub(1);
+        self.hints = left.unwrap_or(0);
+        self.stats.hints += u64::from(left.is_some());
+        left.is_some()
+    }
+
+    /// Allows so many hints from now on.
+    pub fn allow_hints(&mut self, count: u32) {
+        self.hints = count;
+    }
+
+    /// Low bits of the epoch of our map.
+    pub fn epoch(&self) -> u32 {
+        self.members.epoch
     }
 
     /// Bytes of a page.
@@ -394,7 +417,9 @@ impl Board {
 
     /// Marks a request as one that a worker executes.
     pub(super) fn hand_over(&mut self, request: &Header) {
-        self.remember(request, Record::Running);
+        if Self::is_remembered(request) {
+            self.remember(request, Record::Running);
+        }
         if let Some(space) = self.spaces.get_mut(request.ras) {
             space.pending = space.pending.saturating_add(1);
         }

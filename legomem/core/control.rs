@@ -501,6 +501,24 @@ wire_struct! {
         to: u16,
     }
 
+    /// Ends an address space whose home is the callee, without its key: an operator
+    /// has it done. `EBUSY` while a node is attached, unless it is forced.
+    Remove {
+        /// The address space.
+        ras: u64,
+        /// Whoever is attached.
+        force: bool,
+    }
+
+    /// Changes the quota of an address space whose home is the callee. `EBUSY` when
+    /// its regions were given more.
+    Resize {
+        /// The address space.
+        ras: u64,
+        /// Bytes.
+        quota: u64,
+    }
+
     /// Home to memory node: you have this region now, or its allowance changed.
     Grant {
         /// Of this address space.
@@ -692,6 +710,8 @@ requests! {
     8 List -> ListReply,
     9 Drain -> (),
     10 Migrate -> (),
+    11 Remove -> (),
+    12 Resize -> (),
     16 Grant -> Granted,
     17 Revoke -> (),
     18 Drop -> (),

@@ -92,7 +92,7 @@ impl Dedup {
         })
     }
 
-    fn chain(&self, effect: &Effect) -> usize {
+    fn chain_of(&self, effect: &Effect) -> usize {
         let hash = self.key.hash(&[
             &effect.node.to_le_bytes(),
             &effect.incarnation.to_le_bytes(),
@@ -103,7 +103,7 @@ impl Dedup {
     }
 
     fn find(&self, effect: &Effect) -> Option<usize> {
-        let mut link = *self.chains.get(self.chain(effect))?;
+        let mut link = *self.chains.get(self.chain_of(effect))?;
         while let Some(at) = link.checked_sub(1) {
             let slot = self.slots.get(at as usize)?;
             if slot.effect == *effect {
@@ -124,7 +124,7 @@ impl Dedup {
         let at = self.oldest;
         self.oldest = (at + 1) % self.slots.len().max(1);
         let forgotten = self.unlink(at);
-        let chain = self.chain(&effect);
+        let chain = self.chain_of(&effect);
         let head = self.chains.get_mut(chain)?;
         let next = ::core::mem::replace(head, at as u32 + 1);
         *self.slots.get_mut(at)? = Slot {
@@ -159,7 +159,7 @@ impl Dedup {
         if effect == EMPTY.effect {
             return None;
         }
-        let chain = self.chain(&effect);
+        let chain = self.chain_of(&effect);
         let target = at as u32 + 1;
         let mut link = *self.chains.get(chain)?;
         if link == target {

@@ -6,6 +6,7 @@
 use super::{
     board::{Board, Novelty, Span},
     dedup::Record,
+    offload,
     pool::Pool,
     space::RegionState,
     wire::{lock_word, rights, Header, Op, Path, Status},
@@ -47,7 +48,7 @@ impl Board {
         if let Err(status) = self.check_requester(request) {
             return self.refuse(request, status);
         }
-        if request.op.is_remembered() {
+        if Self::is_remembered(request) {
             match self.novelty(request) {
                 Novelty::Done(status, operand) => {
                     // The bytes are read again: they depend on nothing that a retry changes.
@@ -105,8 +106,16 @@ impl Board {
     }
 
     fn remember_done(&mut self, request: &Header, status: Status, operand: u64) {
-        if request.op.is_remembered() {
+        if Self::is_remembered(request) {
             self.remember(request, Record::Done { status, operand });
+        }
+    }
+
+    /// Whether executing a request twice could differ from executing it once.
+    pub(super) fn is_remembered(request: &Header) -> bool {
+        match request.op {
+            Op::Offload => offload::kind(request) == offload::Kind::Writes,
+            op => op.is_remembered(),
         }
     }
 

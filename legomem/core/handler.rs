@@ -5,7 +5,7 @@
 use super::{
     control::{
         self, home_of, Any, Create, Destroy, Grant, Granted, Grow, NodeStat, Place, PlaceReply,
-        Revoke, Stat, TableReply, MAX_LIST,
+        Remove, Revoke, Stat, TableReply, MAX_LIST,
     },
     home::{Growth, Life},
     host::{ask, Host, Level},
@@ -57,6 +57,8 @@ pub async fn handle(host: &impl Host, from: Life, request: &[u8]) -> Result<KVec
             }
             reply(&host.start_migration(migrate.ras, migrate.index, migrate.to)?)
         }
+        Any::Remove(remove) => reply(&self::remove(host, &remove).await?),
+        Any::Resize(resize) => reply(&host.slow(|slow| slow.home.resize(&resize))?),
         Any::Grant(grant) => {
             authorise(from.node, grant.space.ras)?;
             check_life(me, grant.incarnation)?;
@@ -128,8 +130,21 @@ fn create(host: &impl Host, create: &Create) -> Result<control::RasInfo> {
 }
 
 async fn destroy(host: &impl Host, from: Life, destroy: &Destroy) -> Result {
-    let ras = destroy.ras;
     let nodes = host.slow(|slow| slow.home.destroy(from, destroy))?;
+    drop_everywhere(host, destroy.ras, &nodes).await
+}
+
+async fn remove(host: &impl Host, remove: &Remove) -> Result {
+    let nodes = host.slow(|slow| slow.home.remove(remove))?;
+    host.log(
+        Level::Info,
+        format_args!("address space {:x} is ended by an operator", remove.ras),
+    );
+    drop_everywhere(host, remove.ras, &nodes).await
+}
+
+/// The address space is ending: frees its memory at the nodes that have some.
+async fn drop_everywhere(host: &impl Host, ras: u64, nodes: &[u16]) -> Result {
     for node in nodes.iter().copied().filter(|node| *node != 0) {
         // A node that is gone has nothing of it any more; one that does not answer may.
         match ask(host, node, &control::Drop { ras }).await {

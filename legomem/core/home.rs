@@ -7,8 +7,8 @@
 
 use super::{
     control::{
-        home_of, proof, Attach, Create, Descriptor, Destroy, Name, RasInfo, Region, Secret, Swing,
-        TableReply, MAX_LIST, MAX_REGIONS, REGION_SHIFT,
+        home_of, proof, Attach, Create, Descriptor, Destroy, Name, RasInfo, Region, Remove, Resize,
+        Secret, Swing, TableReply, MAX_LIST, MAX_REGIONS, REGION_SHIFT,
     },
     placement::{place, Candidate},
 };
@@ -26,6 +26,14 @@ pub struct Life {
 /// Quotas are kept in units of the largest page: what a page takes counts, not
 /// what was asked for.
 const QUOTA_UNIT: u64 = 4 << 20;
+
+/// A quota in whole units; none is not one.
+fn units(quota: u64) -> Result<u64> {
+    if quota == 0 {
+        return Err(EINVAL);
+    }
+    quota.checked_next_multiple_of(QUOTA_UNIT).ok_or(EINVAL)
+}
 
 struct HomeSpace {
     name: Name,
@@ -65,6 +73,18 @@ impl HomeSpace {
         } else {
             Err(EACCES)
         }
+    }
+
+    /// Nobody gets at it any more. Returns who has regions of it.
+    fn end(&mut self) -> Result<KVec<u16>> {
+        let mut nodes = KVec::new();
+        for region in self.regions.values() {
+            if !nodes.contains(&region.node) {
+                nodes.push(region.node, GFP_KERNEL)?;
+            }
+        }
+        self.ending = true;
+        Ok(nodes)
     }
 }
 
@@ -108,7 +128,7 @@ impl Home {
 
     /// Makes an address space. `random` makes its id one that no other ever had.
     pub fn create(&mut self, me: u16, create: &Create, random: u64) -> Result<RasInfo> {
-        if !REGION_SHIFT.contains(&create.region_shift) || create.quota == 0 {
+        if !REGION_SHIFT.contains(&create.region_shift) {
             return Err(EINVAL);
         }
         if self.by_name(&create.name).is_some() {
@@ -124,10 +144,7 @@ impl Home {
             region_shift: create.region_shift,
             pin: create.pin,
             owner: create.owner,
-            quota: create
-                .quota
-                .checked_next_multiple_of(QUOTA_UNIT)
-                .ok_or(EINVAL)?,
+            quota: units(create.quota)?,
             granted: 0,
             next_index: 0,
             version: 1,
@@ -166,14 +183,27 @@ impl Home {
         if space.attached.iter().any(|life| life.node != from.node) {
             return Err(EBUSY);
         }
-        let mut nodes = KVec::new();
-        for region in space.regions.values() {
-            if !nodes.contains(&region.node) {
-                nodes.push(region.node, GFP_KERNEL)?;
-            }
+        space.end()
+    }
+
+    /// As [`Self::destroy`], for an operator, who needs no key.
+    pub fn remove(&mut self, remove: &Remove) -> Result<KVec<u16>> {
+        let space = self.spaces.get_mut(&remove.ras).ok_or(ENOENT)?;
+        if !remove.force && !space.attached.is_empty() {
+            return Err(EBUSY);
         }
-        space.ending = true;
-        Ok(nodes)
+        space.end()
+    }
+
+    /// Changes a quota.
+    pub fn resize(&mut self, resize: &Resize) -> Result {
+        let space = self.get_mut(resize.ras)?;
+        let quota = units(resize.quota)?;
+        if quota < space.granted {
+            return Err(EBUSY);
+        }
+        space.quota = quota;
+        Ok(())
     }
 
     /// It is gone everywhere.

@@ -57,14 +57,25 @@ pub struct Done {
     pub result: u64,
 }
 
+/// What a function is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only reads, and ends soon, whatever its input: it runs where the packet
+    /// arrives.
+    Short,
+    /// It only reads.
+    Reads,
+    /// It changes something: executed once, and alone.
+    Writes,
+}
+
 /// An offload: names and functions.
 pub trait Offload {
     /// Its id in requests.
     const ID: u16;
 
-    /// Whether a function ends soon, whatever its input, and changes nothing: then
-    /// it runs where the packet arrives.
-    fn is_short(function: u16) -> bool;
+    /// What a function is like.
+    fn kind(function: u16) -> Kind;
 
     /// Runs a function. One that fails has changed nothing.
     fn call(memory: &impl Memory, call: Call<'_>, output: &mut [u8]) -> Result<Done, Status>;
@@ -92,12 +103,12 @@ macro_rules! offloads {
             }
         }
 
-        /// Whether the function that a request names runs where the packet arrives.
-        pub fn is_short(request: &Header) -> bool {
+        /// What the function that a request names is like.
+        pub fn kind(request: &Header) -> Kind {
             let wanted = request.offload();
             match wanted.id {
-                $(<$offload>::ID => <$offload>::is_short(wanted.function),)*
-                _ => true,
+                $(<$offload>::ID => <$offload>::kind(wanted.function),)*
+                _ => Kind::Short,
             }
         }
     };

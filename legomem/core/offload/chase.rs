@@ -4,7 +4,7 @@
 //! path in a tree.
 
 use super::super::wire::Status;
-use super::{Call, Done, Memory, Offload};
+use super::{Call, Done, Kind, Memory, Offload};
 
 /// The offload. Function [`Chase::FIND`]; its input is a [`Walk`].
 pub struct Chase;
@@ -83,8 +83,8 @@ impl Walk {
 impl Offload for Chase {
     const ID: u16 = 1;
 
-    fn is_short(_: u16) -> bool {
-        true
+    fn kind(_: u16) -> Kind {
+        Kind::Short
     }
 
     /// The output is the data of the node with the key, or of the node that `depth`

@@ -25,7 +25,7 @@
 //! ```
 
 use super::super::wire::Status;
-use super::{Call, Done, Memory, Offload};
+use super::{Call, Done, Kind, Memory, Offload};
 use kernel::siphash::Key;
 
 /// The offload. The request's address is the base of a store.
@@ -256,8 +256,9 @@ impl<'a, M: Memory> Opened<'a, M> {
         let class = class_of(size)?;
         let item = self.take(class)?;
         // A page that is not prepared yet stops this: the call is tried again as a whole.
-        self.fill(item, size, input, next)
-            .inspect_err(|_| drop(self.release(item, class)))?;
+        self.fill(item, size, input, next).inspect_err(|_| {
+            let _ = self.release(item, class);
+        })?;
         Ok(item)
     }
 
@@ -345,9 +346,12 @@ fn format(memory: &impl Memory, base: u64, input: &[u8]) -> Result<Done, Status>
 impl Offload for Store {
     const ID: u16 = 2;
 
-    fn is_short(_: u16) -> bool {
-        // Reads too wait for the one who writes.
-        false
+    fn kind(function: u16) -> Kind {
+        match function {
+            // They too wait for the one who writes, and for chains of any length.
+            Self::READ | Self::COUNT => Kind::Reads,
+            _ => Kind::Writes,
+        }
     }
 
     fn call(memory: &impl Memory, call: Call<'_>, output: &mut [u8]) -> Result<Done, Status> {
