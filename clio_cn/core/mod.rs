@@ -8,6 +8,7 @@
 pub mod cache;
 #[path = "../../legomem/core/control.rs"]
 pub mod control;
+pub mod disk;
 pub mod engine;
 pub mod op;
 pub mod peer;

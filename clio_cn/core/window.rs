@@ -61,7 +61,7 @@ impl Cwnd {
     }
 
     fn set(&mut self, window: u64) {
-        let max = u64::from(self.config.max.max(1)) * ONE;
+        let max = u64::from(self.config.max.clamp(1, 512)) * ONE;
         self.window = window.clamp(MIN, max);
     }
 
@@ -115,8 +115,9 @@ impl Cwnd {
             // Between 1 and 1/2, by how far the delay is beyond the target.
             let beyond = (delay - target).min(delay / 2);
             let keep = delay - beyond * 4 / 5;
-            let window = u128::from(self.window) * u128::from(keep) / u128::from(delay.max(1));
-            self.set(window as u64);
+            // In units of 256 ns the product has room: a window is less than 2^25.
+            let (keep, delay) = (keep >> 8, (delay >> 8).max(1));
+            self.set(self.window.saturating_mul(keep) / delay);
             self.decreased = now;
         }
         self.gone(1);
