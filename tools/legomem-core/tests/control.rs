@@ -82,6 +82,16 @@ fn samples() -> Vec<KVec<u8>> {
         encode(&List { after: 3 }),
         encode(&Drain { on: true }),
         encode(&Migrate { ras, index, to: 2 }),
+        encode(&Remove { ras, force: true }),
+        encode(&Resize {
+            ras,
+            quota: 1 << 30,
+        }),
+        encode(&Remove { ras, force: true }),
+        encode(&SetQuota {
+            ras,
+            quota: 1 << 30,
+        }),
         encode(&Grant {
             space: descriptor(),
             index,
@@ -126,9 +136,22 @@ fn samples() -> Vec<KVec<u8>> {
             complete: true,
         }),
         encode(&ImportEffects {
-            ras, index, token,
-            effects: list([Effect { node: 1, incarnation, first: 5, offset: 0, status: 0, operand: 7 }]),
-            horizons: list([Horizon { node: 1, incarnation, first: 3 }]),
+            ras,
+            index,
+            token,
+            effects: list([Effect {
+                node: 1,
+                incarnation,
+                first: 5,
+                offset: 0,
+                status: 0,
+                operand: 7,
+            }]),
+            horizons: list([Horizon {
+                node: 1,
+                incarnation,
+                first: 3,
+            }]),
         }),
         encode(&Swing {
             ras,
@@ -158,7 +181,7 @@ fn each_request_is_read_as_it_was_written() {
         })
     );
     assert_eq!(
-        decoded[10],
+        decoded[12],
         Any::Grant(Grant {
             space: descriptor(),
             index: 4,
@@ -253,7 +276,7 @@ proptest! {
 
     #[test]
     fn damage_behind_the_opcode_never_panics(
-        which in 0usize..20,
+        which in 0usize..22,
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
     ) {
         let mut bytes = samples().remove(which);
