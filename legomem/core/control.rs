@@ -519,23 +519,6 @@ wire_struct! {
         quota: u64,
     }
 
-    /// An operator ends an address space without its key. `EBUSY` while a node is
-    /// attached, unless by force.
-    Remove {
-        /// The address space.
-        ras: u64,
-        /// Whoever is attached.
-        force: bool,
-    }
-
-    /// An operator changes a quota. `EBUSY`: its regions were given more already.
-    SetQuota {
-        /// The address space.
-        ras: u64,
-        /// Bytes.
-        quota: u64,
-    }
-
     /// Home to memory node: you have this region now, or its allowance changed.
     Grant {
         /// Of this address space.
@@ -727,8 +710,6 @@ requests! {
     8 List -> ListReply,
     9 Drain -> (),
     10 Migrate -> (),
-    11 Remove -> (),
-    12 SetQuota -> (),
     11 Remove -> (),
     12 Resize -> (),
     16 Grant -> Granted,

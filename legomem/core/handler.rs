@@ -4,8 +4,8 @@
 
 use super::{
     control::{
-        self, home_of, Any, Create, Grant, Granted, Grow, NodeStat, Place, PlaceReply, Remove,
-        Revoke, Stat, TableReply, MAX_LIST,
+        self, home_of, Any, Create, Destroy, Grant, Granted, Grow, NodeStat, Place, PlaceReply,
+        Remove, Revoke, Stat, TableReply, MAX_LIST,
     },
     home::{Growth, Life},
     host::{ask, Host, Level},
@@ -23,15 +23,7 @@ pub async fn handle(host: &impl Host, from: Life, request: &[u8]) -> Result<KVec
         Any::Create(create) => reply(&self::create(host, &create)?),
         Any::Attach(attach) => reply(&host.slow(|slow| slow.home.attach(from, &attach))?),
         Any::Detach(detach) => reply(&host.slow(|slow| slow.home.detach(from, detach.ras))?),
-        Any::Destroy(destroy) => {
-            let nodes = host.slow(|slow| slow.home.destroy(from, &destroy))?;
-            reply(&end(host, destroy.ras, &nodes).await?)
-        }
-        Any::Remove(remove) => {
-            let nodes = host.slow(|slow| slow.home.remove(remove.ras, remove.force))?;
-            reply(&end(host, remove.ras, &nodes).await?)
-        }
-        Any::SetQuota(set) => reply(&host.slow(|slow| slow.home.set_quota(set.ras, set.quota))?),
+        Any::Destroy(destroy) => reply(&self::destroy(host, from, &destroy).await?),
         Any::Table(table) => reply(&host.slow(|slow| slow.home.table(table.ras, table.from))?),
         Any::Grow(grow) => reply(&self::grow(host, &grow).await?),
         Any::Stat(Stat {}) => reply(&stat(host)),

@@ -27,13 +27,6 @@ pub struct Life {
 /// what was asked for.
 const QUOTA_UNIT: u64 = 4 << 20;
 
-fn whole_quota(bytes: u64) -> Result<u64> {
-    match bytes {
-        0 => Err(EINVAL),
-        bytes => bytes.checked_next_multiple_of(QUOTA_UNIT).ok_or(EINVAL),
-    }
-}
-
 /// A quota in whole units; none is not one.
 fn units(quota: u64) -> Result<u64> {
     if quota == 0 {
@@ -72,18 +65,6 @@ impl HomeSpace {
             attached: self.attached.len() as u32,
             version: self.version,
         }
-    }
-
-    /// Nobody gets at it from now on; returns who has regions of it.
-    fn end(&mut self) -> Result<KVec<u16>> {
-        let mut nodes = KVec::new();
-        for region in self.regions.values() {
-            if !nodes.contains(&region.node) {
-                nodes.push(region.node, GFP_KERNEL)?;
-            }
-        }
-        self.ending = true;
-        Ok(nodes)
     }
 
     fn check(&self, nonce: u64, node: u16, given: u64) -> Result {
@@ -218,26 +199,6 @@ impl Home {
     pub fn resize(&mut self, resize: &Resize) -> Result {
         let space = self.get_mut(resize.ras)?;
         let quota = units(resize.quota)?;
-        if quota < space.granted {
-            return Err(EBUSY);
-        }
-        space.quota = quota;
-        Ok(())
-    }
-
-    /// The same, for an operator.
-    pub fn remove(&mut self, ras: u64, force: bool) -> Result<KVec<u16>> {
-        let space = self.spaces.get_mut(&ras).ok_or(ENOENT)?;
-        if !space.attached.is_empty() && !force {
-            return Err(EBUSY);
-        }
-        space.end()
-    }
-
-    /// Changes a quota.
-    pub fn set_quota(&mut self, ras: u64, quota: u64) -> Result {
-        let space = self.get_mut(ras)?;
-        let quota = whole_quota(quota)?;
         if quota < space.granted {
             return Err(EBUSY);
         }

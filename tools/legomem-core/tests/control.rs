@@ -87,11 +87,6 @@ fn samples() -> Vec<KVec<u8>> {
             ras,
             quota: 1 << 30,
         }),
-        encode(&Remove { ras, force: true }),
-        encode(&SetQuota {
-            ras,
-            quota: 1 << 30,
-        }),
         encode(&Grant {
             space: descriptor(),
             index,
