@@ -27,12 +27,13 @@ pub struct Life {
 /// what was asked for.
 const QUOTA_UNIT: u64 = 4 << 20;
 
-/// A quota in whole units; none is not one.
+/// A quota in whole units; none is not one, and `u64::MAX` is no limit.
 fn units(quota: u64) -> Result<u64> {
-    if quota == 0 {
-        return Err(EINVAL);
+    const MOST: u64 = u64::MAX - u64::MAX % QUOTA_UNIT;
+    match quota {
+        0 => Err(EINVAL),
+        quota => Ok(quota.checked_next_multiple_of(QUOTA_UNIT).unwrap_or(MOST)),
     }
-    quota.checked_next_multiple_of(QUOTA_UNIT).ok_or(EINVAL)
 }
 
 struct HomeSpace {

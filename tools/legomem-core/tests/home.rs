@@ -99,4 +99,6 @@ fn a_quota_grows_and_shrinks_but_not_below_what_regions_have() {
     assert_eq!(home.resize(&ask(0)).err(), Some(EINVAL));
     home.resize(&ask(128 * MIB)).unwrap();
     grow(&mut home, info.id, 8 * MIB).unwrap();
+    home.resize(&ask(u64::MAX)).unwrap();
+    grow(&mut home, info.id, 512 * MIB).unwrap();
 }
