@@ -10,7 +10,8 @@
 //! - [`control`]: calls of memory nodes, and what is attached to;
 //! - [`job`]: what kernel users hand in and hear back;
 //! - [`device`]: /dev/clio by the ioctls of [`uapi`]; [`session`]: what belongs to an open;
-//!   [`operation`]: the operations of an open; [`mapping`]: ranges mapped through the local cache.
+//!   [`operation`]: the operations of an open; [`mapping`]: ranges mapped through the local cache;
+//! - [`admin`]: what operators ask of memory nodes.
 //!
 //! Locks, in the order in which they are taken: the registry of stations, `Session::attached`,
 //! `Mapping::cache`, `Session::operations`, `Station::inner`, then those of jobs, which are leaves.
@@ -18,6 +19,7 @@
 
 #![crate_name = "clio_cn"]
 
+mod admin;
 mod chores;
 mod control;
 #[allow(dead_code, unreachable_pub, reason = "the host uses more of it than the module")]

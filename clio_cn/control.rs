@@ -35,7 +35,7 @@ pub(crate) fn ask<R: Request>(
 }
 
 /// As [`ask`], all of `nodes` at once: the node, and its answer.
-fn ask_all<R: Request>(
+pub(crate) fn ask_all<R: Request>(
     node: &Node,
     nodes: &[u16],
     request: &R,
