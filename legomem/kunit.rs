@@ -84,6 +84,7 @@ mod tests {
             pages: pages.count(),
             page_shift: SHIFT,
             clean: pages.are_clean(),
+            overcommit: 100,
             dedup: 64,
             spaces: 4,
             key: [3, 4],
@@ -96,7 +97,7 @@ mod tests {
             pin_init!(Locked { board <- new_spinlock_bh!(board) }),
             GFP_KERNEL,
         )?;
-        let mut slow = Slow::new(&config, 100)?;
+        let mut slow = Slow::new(&config)?;
         let space = Descriptor {
             ras: 7,
             key: Secret([1, 2]),

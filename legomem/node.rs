@@ -105,12 +105,13 @@ impl MemoryNode {
             pages: pages.count(),
             page_shift: settings.page_shift,
             clean: pages.are_clean(),
+            overcommit: settings.overcommit,
             dedup: settings.dedup as usize,
             spaces: settings.spaces as usize,
             key: [get_random_u64(), get_random_u64()],
         };
         let board = Board::new(&config)?;
-        let slow = Slow::new(&config, settings.overcommit)?;
+        let slow = Slow::new(&config)?;
         let socket = Arc::new(Self::socket(name, &lite, settings.udp_port)?, GFP_KERNEL)?;
         let name: CString = name.try_into()?;
         let buffers = Buffers::new()?;

@@ -27,6 +27,9 @@ pub struct Config {
     pub page_shift: u8,
     /// The pool is known to be zero.
     pub clean: bool,
+    /// Percent of the pool that may be promised: 100 never promises a page that is
+    /// not there.
+    pub overcommit: u32,
     /// Effects that are remembered.
     pub dedup: usize,
     /// Address spaces that can have regions here.
@@ -40,9 +43,14 @@ impl Config {
     /// meets more than two.
     pub const PAGE_SHIFT: ::core::ops::RangeInclusive<u8> = 16..=22;
 
-    /// Where pages go in the page table.
+    /// Pages that may be promised.
+    pub fn limit(&self) -> u64 {
+        u64::from(self.pages) * u64::from(self.overcommit.max(1)) / 100
+    }
+
+    /// Where pages go in the page table, which has slots for all that may be promised.
     pub fn hash(&self) -> Hash {
-        Hash::new(Key::new(self.key), self.pages as usize)
+        Hash::new(Key::new(self.key), self.limit() as usize)
     }
 }
 

@@ -130,6 +130,15 @@ impl<F: Fast, P: Pool> Inside<'_, F, P> {
     /// No access is larger than a page.
     const MOST: usize = 4096;
 
+    /// The region of the request is here as long as its worker has it: another one that
+    /// is not cannot be reached from here, and asking again would not help.
+    fn unreachable(status: Status) -> Status {
+        match status {
+            Status::Moved => Status::Fault,
+            other => other,
+        }
+    }
+
     fn advance(addr: u64, by: usize) -> Result<u64, Status> {
         addr.checked_add(by as u64).ok_or(Status::Fault)
     }
@@ -139,12 +148,14 @@ impl<F: Fast, P: Pool> Memory for Inside<'_, F, P> {
     fn read(&self, addr: u64, to: &mut [u8]) -> Result<(), Status> {
         let mut at = addr;
         for piece in to.chunks_mut(Self::MOST) {
-            self.fast.fast(|board: &mut Board| {
-                let len = piece.len() as u64;
-                let span = board.span(self.ras, Caller::Worker, at, len, rights::READ)?;
-                board.copy_out(self.pool, &span, piece);
-                Ok(())
-            })?;
+            self.fast
+                .fast(|board: &mut Board| {
+                    let len = piece.len() as u64;
+                    let span = board.span(self.ras, Caller::Worker, at, len, rights::READ)?;
+                    board.copy_out(self.pool, &span, piece);
+                    Ok(())
+                })
+                .map_err(Self::unreachable)?;
             at = Self::advance(at, piece.len())?;
         }
         Ok(())
@@ -153,13 +164,15 @@ impl<F: Fast, P: Pool> Memory for Inside<'_, F, P> {
     fn write(&self, addr: u64, from: &[u8]) -> Result<(), Status> {
         let mut at = addr;
         for piece in from.chunks(Self::MOST) {
-            self.fast.fast(|board: &mut Board| {
-                let len = piece.len() as u64;
-                let mut span = board.span(self.ras, Caller::Worker, at, len, rights::WRITE)?;
-                board.touch(&mut span)?;
-                board.copy_in(self.pool, &span, piece);
-                Ok(())
-            })?;
+            self.fast
+                .fast(|board: &mut Board| {
+                    let len = piece.len() as u64;
+                    let mut span = board.span(self.ras, Caller::Worker, at, len, rights::WRITE)?;
+                    board.touch(&mut span)?;
+                    board.copy_in(self.pool, &span, piece);
+                    Ok(())
+                })
+                .map_err(Self::unreachable)?;
             at = Self::advance(at, piece.len())?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The overflow-free page table of section 4.4.2: one hash table for all address
-//! spaces, as large as the pool asks for, in which every lookup reads exactly one
+//! spaces, as large as the pool asks for (or what is promised of it), in which every lookup reads exactly one
 //! bucket.
 //!
 //! Nothing here ever looks for another place for an entry. That there is room in
@@ -13,7 +13,7 @@ use kernel::{prelude::*, siphash::Key};
 /// Slots of a bucket (`K` of the paper).
 pub const SLOTS: usize = 16;
 
-/// Slots for each page of the pool.
+/// Slots for each page that may be promised.
 pub const SLACK: usize = 2;
 
 /// A page of an address space, as this node knows it.
@@ -91,7 +91,7 @@ pub struct Hash {
 }
 
 impl Hash {
-    /// For a pool of so many pages. The key is random, so that nobody can choose
+    /// For so many pages. The key is random, so that nobody can choose
     /// addresses that meet in one bucket.
     pub fn new(key: Key, pages: usize) -> Self {
         let buckets = pages.saturating_mul(SLACK).div_ceil(SLOTS);

@@ -90,14 +90,12 @@ impl SlowSpace {
 }
 
 impl Slow {
-    /// Of an empty board of this configuration. `overcommit` is in percent of the
-    /// pool: 100 never promises a page that is not there.
-    pub fn new(config: &Config, overcommit: u32) -> Result<Self> {
-        let pages = u64::from(config.pages);
+    /// Of an empty board of this configuration.
+    pub fn new(config: &Config) -> Result<Self> {
         Ok(Self {
             page_shift: config.page_shift,
-            pages,
-            limit: pages * u64::from(overcommit.max(1)) / 100,
+            pages: config.pages.into(),
+            limit: config.limit(),
             shadow: Shadow::new(config.hash())?,
             spaces: RBTree::new(),
             promised: 0,

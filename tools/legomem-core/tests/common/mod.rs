@@ -31,6 +31,11 @@ pub const SECRET: Secret = Secret([11, 12]);
 pub const CLIENT: u32 = 100;
 pub const CLIENT_LIFE: u64 = 1000;
 
+thread_local! {
+    /// Of the client's next request, whichever node it goes to.
+    static IDS: Cell<u64> = const { Cell::new(1) };
+}
+
 /// Pages in vectors.
 pub struct VecPool(RefCell<Vec<Vec<u8>>>);
 
@@ -67,7 +72,6 @@ pub struct Inner {
     moves: RefCell<Vec<(u64, u32, u16)>>,
     /// Calls to this node are lost.
     pub deaf: Cell<bool>,
-    ids: Cell<u64>,
 }
 
 /// A memory node.
@@ -179,6 +183,7 @@ impl Node {
             pages: shape.pages,
             page_shift: 16,
             clean: false,
+            overcommit: shape.overcommit,
             dedup: shape.dedup,
             spaces: 16,
             key: [u64::from(node), 77],
@@ -189,14 +194,13 @@ impl Node {
                 incarnation: u64::from(node) * 10,
             },
             board: RefCell::new(Board::new(&config).unwrap()),
-            slow: RefCell::new(Slow::new(&config, shape.overcommit).unwrap()),
+            slow: RefCell::new(Slow::new(&config).unwrap()),
             pool: VecPool::new(shape.pages),
             cluster: RefCell::default(),
             alive: RefCell::default(),
             random: Cell::new(u64::from(node)),
             moves: RefCell::default(),
             deaf: Cell::new(false),
-            ids: Cell::new(1),
         }));
         this.clean();
         this.publish(1, &[(CLIENT, CLIENT_LIFE)]);
@@ -252,8 +256,7 @@ impl Node {
 
     /// A request of the client, with an id of its own.
     pub fn request(&self, op: Op, ras: u64, addr: u64, len: u32) -> Header {
-        let id = self.0.ids.get();
-        self.0.ids.set(id + 1);
+        let id = IDS.with(|ids| ids.replace(ids.get() + 1));
         request(op, ras, id, addr, len)
     }
 
