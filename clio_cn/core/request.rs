@@ -94,7 +94,10 @@ impl Request {
     ) -> Self {
         let answer = match order.op {
             wire::Op::Read => order.len,
-            _ => order.send,
+            wire::Op::Write | wire::Op::FlushFetch => order.send,
+            // As long as nothing is known of it: the longest output.
+            wire::Op::Offload => order.operand as u32,
+            _ => 0,
         };
         Self {
             of,
@@ -109,12 +112,7 @@ impl Request {
             tries: 0,
             sent: 0,
             got: 0,
-            need: match order.op {
-                wire::Op::Read | wire::Op::Write | wire::Op::FlushFetch => {
-                    mask(answer.div_ceil(unit))
-                }
-                _ => 1,
-            },
+            need: mask(answer.div_ceil(unit).max(1)),
             sent_at: [0; MAX_FRAGMENTS as usize],
             timeout: u64::MAX,
             expected: 0,
@@ -175,13 +173,14 @@ impl Request {
         (left != 0 && !self.is_over()).then(|| left.trailing_zeros())
     }
 
-    /// Packets sent whose answers did not all come.
+    /// Answers that are to come, of those that were asked for in this try.
     pub(super) fn in_flight(&self) -> u64 {
-        if self.is_split() {
-            (self.sent & !self.got).count_ones().into()
-        } else {
-            (self.sent & u64::from(!self.is_over())).count_ones().into()
-        }
+        let asked = match self.is_split() {
+            true => self.sent,
+            false if self.sent != 0 => self.need,
+            false => 0,
+        };
+        (asked & !self.got).count_ones().into()
     }
 
     /// Whether all answers came.

@@ -21,8 +21,8 @@ pub struct Config {
 impl Config {
     /// For a network of data-centre size.
     pub const DEFAULT: Self = Self {
-        initial: 5_000_000,
-        timeout_min: 2_000_000,
+        initial: 10_000_000,
+        timeout_min: 8_000_000,
         timeout_max: 200_000_000,
         memory: 10_000_000_000,
     };

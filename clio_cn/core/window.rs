@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How much may be outstanding: towards a memory node ([`Cwnd`], section 4.4.4)
-//! and in answers towards us ([`Iwnd`]).
+//! How much may be outstanding: at a memory node, counted in packets that it will
+//! answer with ([`Cwnd`], section 4.4.4), and in bytes towards us ([`Iwnd`]).
 
 use super::rtt::Rtt;
 
@@ -28,7 +28,7 @@ impl Config {
     pub const DEFAULT: Self = Self {
         initial: 16,
         max: 256,
-        slack: 100_000,
+        slack: 2_000_000,
         incast: 2 << 20,
     };
 }
@@ -44,6 +44,8 @@ pub struct Cwnd {
     outstanding: u64,
     decreased: u64,
     next: u64,
+    /// Nothing came since the last loss.
+    silent: bool,
 }
 
 impl Cwnd {
@@ -55,6 +57,7 @@ impl Cwnd {
             outstanding: 0,
             decreased: 0,
             next: 0,
+            silent: false,
         };
         this.set(u64::from(config.initial).saturating_mul(ONE));
         this
@@ -89,17 +92,20 @@ impl Cwnd {
         (self.window < ONE && self.outstanding == 0).then_some(self.next)
     }
 
-    /// A packet went.
-    pub fn sent(&mut self, now: u64, rtt: &Rtt) {
-        self.outstanding = self.outstanding.saturating_add(1);
+    /// A packet went, to which so many will answer.
+    pub fn sent(&mut self, now: u64, answers: u64, rtt: &Rtt) {
+        self.outstanding = self.outstanding.saturating_add(answers);
         if self.window < ONE {
             let pace = rtt.smoothed().saturating_mul(ONE) / self.window.max(MIN);
             self.next = now.saturating_add(pace);
         }
     }
 
-    /// The answer to a packet came after `delay` ns.
+    /// An answer came after `delay` ns, of which `rtt` has heard.
     pub fn answered(&mut self, now: u64, delay: u64, rtt: &Rtt) {
+        self.silent = false;
+        // One that was late on its own says less than all of late.
+        let delay = delay.min(rtt.smoothed());
         let target = rtt
             .shortest()
             .saturating_mul(2)
@@ -126,8 +132,11 @@ impl Cwnd {
     /// No answer to `packets` packets came in time, or the node had no room.
     pub fn lost(&mut self, now: u64, packets: u64, rtt: &Rtt) {
         if now.saturating_sub(self.decreased) >= rtt.smoothed() {
-            self.set(self.window / 2);
+            // A packet that gets lost now and then is no reason for less than one.
+            let least = if self.silent { 0 } else { ONE };
+            self.set((self.window / 2).max(least.min(self.window)));
             self.decreased = now;
+            self.silent = true;
         }
         self.gone(packets);
     }

@@ -60,12 +60,12 @@ impl<D: Data> Engine<D> {
 
     fn take_part(&mut self, key: Key, now: u64, header: &Header, payload: &[u8]) -> Option<()> {
         let request = self.requests.get_mut(key)?;
+        let before = request.in_flight();
         let part = request.part(header, payload.len())?;
         let bit = 1 << part;
         if request.got & bit != 0 {
             return None;
         }
-        let before = request.in_flight();
         request.got |= bit;
         request.result = header.operand;
         let gone = before.saturating_sub(request.in_flight());
@@ -81,18 +81,24 @@ impl<D: Data> Engine<D> {
             if measured {
                 peer.rtt.sample(now, delay);
             }
-            match gone {
-                0 => {}
-                _ if measured => peer.cwnd.answered(now, delay, &peer.rtt),
-                _ => peer.cwnd.gone(gone),
-            }
+            // Of an offload's answers there may be fewer than were expected.
+            let fewer = if gone != 0 && measured {
+                peer.cwnd.answered(now, delay, &peer.rtt);
+                gone - 1
+            } else {
+                gone
+            };
+            peer.cwnd.gone(fewer);
             let timeout = now.saturating_add(peer.rtt.timeout(tries));
             if let Some(request) = self.requests.get_mut(key) {
                 request.timeout = request.timeout.max(timeout);
             }
         }
-        if !payload.is_empty() {
-            if let Some(op) = self.ops.get_mut(of) {
+        if let Some(op) = self.ops.get_mut(of) {
+            if header.op == wire::Op::Offload {
+                op.new.data.output(header.len as usize);
+            }
+            if !payload.is_empty() {
                 let offset = usize::try_from(header.offset).ok()?;
                 op.new.data.store(at.checked_add(offset)?, payload);
             }

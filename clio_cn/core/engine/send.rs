@@ -529,8 +529,10 @@ impl<D: Data> Engine<D> {
             }
             self.iwnd.expect(expected);
             request.expected = request.expected.saturating_add(expected);
+            let before = request.in_flight();
             request.sent(packet, now);
-            peer.cwnd.sent(now, &peer.rtt);
+            let answers = request.in_flight().saturating_sub(before);
+            peer.cwnd.sent(now, answers, &peer.rtt);
             let mut timeout = peer.rtt.timeout(request.tries);
             if request.order.op.path() != Path::Fast {
                 timeout = timeout.max(SLOW_TIMEOUT);
