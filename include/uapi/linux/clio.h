@@ -89,12 +89,13 @@ enum clio_opcode {
  * @opcode: enum clio_opcode
  * @flags: zero
  * @addr: address in the RAS; of a word, a multiple of 8
- * @len: bytes; 0 for words, releases and fences
+ * @len: bytes; 0 for words, releases and fences. Out, synchronous: of an
+ *	offload's output
  * @buf: user pointer
  * @arg: as the opcode says
  * @cookie: comes back with the completion
- * @value: out, synchronous: what a word was, the address of an allocation, the
- *	length of an offload's output
+ * @value: out, synchronous: what a word was, the address of an allocation,
+ *	the result of an offload
  * @error: out, synchronous: 0 or a negative errno
  *
  * EFAULT: outside of an allocation, or across its end. EACCES: no right.
@@ -346,7 +347,8 @@ struct clio_drain {
  * @to: node id; 0: the one with most room
  * @timeout_ms: 0 means the node's default
  *
- * EBUSY: the node that has it moves another one. EIO: the region is lost.
+ * EBUSY: the node that has it moves another one. EEXIST: it is there. EIO: the
+ * region is lost.
  */
 struct clio_move {
 	__u64 ras;
