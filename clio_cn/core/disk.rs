@@ -209,7 +209,7 @@ impl<T: ::core::marker::Copy> Disk<T> {
         if chunk == 0 || (1_u64 << found.head.region_shift) % chunk != 0 {
             return Err(EINVAL);
         }
-        let copies = Copies::new(&found.head.members);
+        let copies = Copies::new(&found.head.members, &found.places);
         if copies.in_sync() == 0 {
             return Err(EHOSTDOWN);
         }
@@ -263,7 +263,10 @@ impl<T: ::core::marker::Copy> Disk<T> {
         self.stirred = true;
         self.full = result == Err(EAGAIN);
         // What happens at a copy that was left out does not matter.
-        let counts = self.copies.get(op.slot).is_some_and(|copy| copy.id == op.copy);
+        let counts = self
+            .copies
+            .get(op.slot)
+            .is_some_and(|copy| copy.id == op.copy);
         if let (true, Err(error), false) = (counts, result, self.full) {
             self.lose(op.slot, error);
         }
@@ -332,7 +335,10 @@ impl<T: ::core::marker::Copy> Disk<T> {
         Status {
             in_sync: self.copies.in_sync().count_ones() as usize,
             filling: self.copies.filling().count_ones() as usize,
-            filled: self.copies.least_filled().map_or(self.head.size, |(_, at)| at),
+            filled: self
+                .copies
+                .least_filled()
+                .map_or(self.head.size, |(_, at)| at),
             unsynced: self.unsynced.count(),
             dirty: self.ledger.dirty().count(),
             requests: self.requests.iter().count(),
@@ -369,9 +375,17 @@ impl<T: ::core::marker::Copy> Disk<T> {
 
     fn next_end(&mut self) -> Option<Action<T>> {
         let idle = self.phase == Phase::Stopping && self.requests.is_empty();
-        let result = self.ledger.closed().filter(|_| idle && !self.copier.is_busy())?;
+        let result = self
+            .ledger
+            .closed()
+            .filter(|_| idle && !self.copier.is_busy())?;
         self.phase = Phase::Stopped;
         Some(Action::Stopped(result))
+    }
+
+    /// Whether all copies know which of them count.
+    pub fn is_told(&self) -> bool {
+        self.ledger.is_told()
     }
 
     /// Whether all operations that were begun are over.
