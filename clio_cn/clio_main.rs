@@ -11,6 +11,7 @@
 //! - [`job`]: what kernel users hand in and hear back;
 //! - [`device`]: /dev/clio by the ioctls of [`uapi`]; [`session`]: what belongs to an open;
 //!   [`operation`]: the operations of an open; [`mapping`]: ranges mapped through the local cache;
+//! - [`disk`]: block devices, by configfs;
 //! - [`admin`]: what operators ask of memory nodes.
 //!
 //! Locks, in the order in which they are taken: the registry of stations, `Session::attached`,
@@ -25,9 +26,11 @@ mod control;
 #[allow(dead_code, unreachable_pub, reason = "the host uses more of it than the module")]
 mod core;
 mod device;
+mod disk;
 mod job;
 #[cfg(CONFIG_KUNIT = "y")]
 mod kunit;
+mod mapping;
 mod operation;
 mod session;
 mod station;
@@ -53,6 +56,8 @@ module! {
 struct Clio {
     #[pin]
     device: MiscDeviceRegistration<session::Session>,
+    #[pin]
+    disks: kernel::configfs::Subsystem<disk::configfs::Root>,
     // Last: what the others leave to be done is done before it is gone.
     queue: station::Drained,
 }
@@ -60,10 +65,14 @@ struct Clio {
 impl kernel::InPlaceModule for Clio {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         // SAFETY: Called once, before anything else of the module runs.
-        unsafe { station::STATIONS.init() };
+        unsafe {
+            station::STATIONS.init();
+            disk::configfs::NUMBERS.init();
+        }
         try_pin_init!(Self {
             queue: station::Drained::new()?,
             device <- MiscDeviceRegistration::register(MiscDeviceOptions { name: c"clio" }),
+            disks <- disk::configfs::subsystem(),
         })
     }
 }

@@ -4,7 +4,11 @@
 
 use crate::{
     control::{self, Wish},
-    core::control::{Name, Secret, REGION_SHIFT, VA_BASE},
+    core::{
+        cache::Policy,
+        control::{Name, Secret, REGION_SHIFT, VA_BASE},
+    },
+    mapping::PAGE,
     operation::Operation,
     session::Session,
     uapi::{self, Completion, Info, Op, Poll, Ras, Submit},
@@ -14,6 +18,7 @@ use kernel::{
     bindings,
     fs::File,
     miscdevice::{MiscDevice, MiscDeviceRegistration},
+    mm::virt::VmaNew,
     prelude::*,
     sync::{poll::PollTable, Arc, ArcBorrow},
     ThisModule,
@@ -21,6 +26,8 @@ use kernel::{
 
 /// A region of a RAS whose creator did not say: 1 GiB.
 const REGION_SHIFT_DEFAULT: u8 = 30;
+/// Most lines of a local cache: 1 TiB.
+const MOST_LINES: usize = 1 << 28;
 
 #[vtable]
 impl MiscDevice for Session {
@@ -34,6 +41,10 @@ impl MiscDevice for Session {
 
     fn release(this: Arc<Self>, _file: &File) {
         Self::close(this);
+    }
+
+    fn mmap(this: ArcBorrow<'_, Self>, _file: &File, vma: &VmaNew) -> Result {
+        this.cache()?.map(vma)
     }
 
     fn poll(this: ArcBorrow<'_, Self>, file: &File, table: PollTable<'_>) -> u32 {
@@ -54,7 +65,10 @@ impl MiscDevice for Session {
             uapi::IOC_DESTROY => this.destroy(arg)?,
             uapi::IOC_SUBMIT => this.submit_all(arg)?,
             uapi::IOC_POLL => this.reap(arg)?,
-            _ => return Err(ENOTTY),
+            uapi::IOC_CACHE => this.set_cache(arg)?,
+            uapi::IOC_SYNC => this.sync(arg)?,
+            uapi::IOC_DROP => this.drop_range(arg)?,
+            _ => this.administer(cmd, arg)?,
         }
         Ok(0)
     }
@@ -199,6 +213,12 @@ impl Session {
                         Ok(()) => operation.deliver(),
                         Err(error) => Err(error),
                     };
+                    if op.opcode == uapi::opcode::OFFLOAD {
+                        op.len = operation.output_len();
+                    }
+                    if let (uapi::opcode::ALLOC, Ok(addr)) = (op.opcode, result) {
+                        self.note_fresh(addr, op.len);
+                    }
                     self.forget(operation);
                     result
                 }
@@ -234,6 +254,71 @@ impl Session {
         }
     }
 
+    /// Says what the cache is to be like, or tells what it did.
+    fn set_cache(&self, arg: usize) -> Result {
+        let mut cache: uapi::Cache = uapi::read(arg)?;
+        if cache.reserved0 != 0 || cache.reserved != [0; 4] {
+            return Err(EINVAL);
+        }
+        let cached = self.cached.lock().clone();
+        if (cache.size, cache.ways, cache.policy, cache.flags) != (0, 0, 0, 0) {
+            if cached.is_some() {
+                return Err(EBUSY);
+            }
+            let mut wish = self.wish.lock();
+            let mut config = wish.config;
+            if cache.size != 0 {
+                config.lines = usize::try_from(cache.size / PAGE)?;
+            }
+            if cache.ways != 0 {
+                config.ways = cache.ways as usize;
+            }
+            config.ways = config.ways.min(config.lines);
+            config.policy = match cache.policy {
+                uapi::LRU => Policy::Lru,
+                uapi::FIFO => Policy::Fifo,
+                _ => return Err(EINVAL),
+            };
+            if cache.flags & !uapi::CACHE_SHARED != 0
+                || config.lines == 0
+                || config.lines > MOST_LINES
+            {
+                return Err(EINVAL);
+            }
+            wish.config = config;
+            wish.is_shared = cache.flags & uapi::CACHE_SHARED != 0;
+        }
+        let stats = cached.map_or_else(Default::default, |cached| cached.stats());
+        cache.hits = stats.hits;
+        cache.fetches = stats.fetches;
+        cache.zeros = stats.zeros;
+        cache.evictions = stats.evictions;
+        cache.write_backs = stats.write_backs;
+        uapi::write(arg, &cache)
+    }
+
+    /// First and last page of a range that a user names.
+    fn pages(arg: usize) -> Result<(u64, u64)> {
+        let range: uapi::Range = uapi::read(arg)?;
+        let end = range.addr.checked_add(range.len).ok_or(EINVAL)?;
+        if range.len == 0 || range.addr % PAGE != 0 || end % PAGE != 0 {
+            return Err(EINVAL);
+        }
+        Ok((range.addr / PAGE, end / PAGE - 1))
+    }
+
+    fn sync(&self, arg: usize) -> Result {
+        let (first, last) = Self::pages(arg)?;
+        let cached = self.cached.lock().clone();
+        cached.map_or(Ok(()), |cached| cached.flush(first, last))
+    }
+
+    fn drop_range(&self, arg: usize) -> Result {
+        let (first, last) = Self::pages(arg)?;
+        let cached = self.cached.lock().clone();
+        cached.map_or(Ok(()), |cached| cached.drop_pages(first, last))
+    }
+
     /// Tells of asynchronous operations.
     fn reap(&self, arg: usize) -> Result {
         let mut poll: Poll = uapi::read(arg)?;
@@ -251,6 +336,9 @@ impl Session {
         while poll.nr < room {
             let Some(operation) = self.next_done() else { break };
             let result = operation.deliver();
+            if let (uapi::opcode::ALLOC, Ok(addr)) = (operation.request.opcode, result) {
+                self.note_fresh(addr, operation.request.len);
+            }
             let completion = Completion {
                 cookie: operation.request.cookie,
                 value: result.unwrap_or(0),

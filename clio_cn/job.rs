@@ -15,6 +15,9 @@ pub(crate) trait Job: Send + Sync {
     /// station's lock held.
     fn store(&self, offset: usize, bytes: &[u8]);
 
+    /// The output of an offload has so many bytes. As [`Self::store`].
+    fn output(&self, _len: usize) {}
+
     /// It is over. Called once, in any context that does not sleep, without locks; further
     /// operations are begun with [`Station::submit_more`](crate::station::Station::submit_more).
     fn done(&self, result: Result<u64>);
@@ -32,5 +35,9 @@ impl Data for Half {
 
     fn store(&mut self, offset: usize, bytes: &[u8]) {
         self.0.store(offset, bytes);
+    }
+
+    fn output(&mut self, len: usize) {
+        self.0.output(len);
     }
 }

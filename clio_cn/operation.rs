@@ -21,6 +21,7 @@ use kernel::{
 /// What comes back.
 struct Back {
     read: KVVec<u8>,
+    output: usize,
     result: Option<Result<u64>>,
 }
 
@@ -121,7 +122,7 @@ impl Operation {
                 request,
                 is_async,
                 sent,
-                back <- new_spinlock_bh!(Back { read: room, result: None }, "clio_operation"),
+                back <- new_spinlock_bh!(Back { read: room, output: 0, result: None }, "clio_operation"),
             }),
             GFP_KERNEL,
         )?;
@@ -138,21 +139,26 @@ impl Operation {
         self.sent.len() + self.back.lock().read.len()
     }
 
+    /// Bytes of the output of an offload.
+    pub(crate) fn output_len(&self) -> u64 {
+        self.back.lock().output as u64
+    }
+
     /// Gives the user what was read, once it is over. The result, or why that could not be given.
     pub(crate) fn deliver(&self) -> Result<u64> {
-        let (result, read) = {
+        let (result, read, output) = {
             let mut back = self.back.lock();
-            (back.result, ::core::mem::take(&mut back.read))
+            (back.result, ::core::mem::take(&mut back.read), back.output)
         };
         let value = result.unwrap_or(Err(EIO))?;
         let (to, len) = match self.kind {
             Kind::Read => (self.request.buf, read.len()),
-            Kind::Offload { .. } => (self.request.arg[2], read.len()),
+            Kind::Offload { .. } => (self.request.arg[2], output.min(read.len())),
             _ => return Ok(value),
         };
         if len != 0 {
             let to = UserPtr::from_addr(usize::try_from(to)?);
-            UserSlice::new(to, len).writer().write_slice(&read)?;
+            UserSlice::new(to, len).writer().write_slice(read.get(..len).unwrap_or(&[]))?;
         }
         Ok(match self.kind {
             Kind::Read => 0,
@@ -172,6 +178,10 @@ impl Job for Operation {
         if let Some(to) = back.read.get_mut(offset..end) {
             to.copy_from_slice(bytes);
         }
+    }
+
+    fn output(&self, len: usize) {
+        self.back.lock().output = len;
     }
 
     fn done(&self, result: Result<u64>) {

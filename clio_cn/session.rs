@@ -5,13 +5,15 @@
 
 use crate::{
     core::{
+        cache::{Config, Policy},
         control::{Name, RasInfo, Secret},
-        op::{Kind, NewOp},
+        op::{Kind, NewOp, PAGE_SHIFT},
         table::Key,
         wire::WORD,
     },
     job::{Half, Job},
     lite::Node,
+    mapping::Cached,
     operation::Operation,
     station::{now, Station, Use},
     uapi,
@@ -185,6 +187,38 @@ pub(crate) struct Session {
     pub(crate) attached: Mutex<Option<Attached>>,
     #[pin]
     operations: Mutex<KVec<Arc<Operation>>>,
+    /// The local cache of its mappings, once there is one.
+    #[pin]
+    pub(crate) cached: Mutex<Option<Arc<Cached>>>,
+    #[pin]
+    pub(crate) wish: Mutex<CacheWish>,
+}
+
+/// What the local cache is to be like, and what it is to know.
+pub(crate) struct CacheWish {
+    pub(crate) config: Config,
+    /// Others write what this open allocates.
+    pub(crate) is_shared: bool,
+    /// Pages that this open allocated and nobody wrote: first, and how many.
+    fresh: KVec<(u64, u64)>,
+}
+
+/// Bytes of a local cache, and lines of its sets, unless something else is asked for.
+const CACHE: usize = 64 << 20;
+const WAYS: usize = 64;
+
+impl CacheWish {
+    fn new() -> Self {
+        Self {
+            config: Config {
+                lines: CACHE >> PAGE_SHIFT,
+                ways: WAYS,
+                policy: Policy::Lru,
+            },
+            is_shared: false,
+            fresh: KVec::new(),
+        }
+    }
 }
 
 impl Session {
@@ -201,6 +235,8 @@ impl Session {
                 shared,
                 attached <- new_mutex!(None, "clio_attached"),
                 operations <- new_mutex!(KVec::new(), "clio_operations"),
+                cached <- new_mutex!(None, "clio_cached"),
+                wish <- new_mutex!(CacheWish::new(), "clio_wish"),
             }),
             GFP_KERNEL,
         );
@@ -235,12 +271,58 @@ impl Session {
         Ok(id)
     }
 
+    /// The local cache, which is made if there is none yet.
+    pub(crate) fn cache(&self) -> Result<Arc<Cached>> {
+        let space = self.attached.lock().as_ref().ok_or(ENOTCONN)?.space;
+        let mut cached = self.cached.lock();
+        if let Some(cached) = cached.as_ref() {
+            return Ok(cached.clone());
+        }
+        let wish = self.wish.lock();
+        let fresh = if wish.is_shared { &[][..] } else { &wish.fresh[..] };
+        let made = Cached::new((*self.station).clone(), space, wish.config, fresh)?;
+        *cached = Some(made.clone());
+        Ok(made)
+    }
+
+    /// This open allocated a range: its first touch is zeros.
+    pub(crate) fn note_fresh(&self, addr: u64, len: u64) {
+        let (first, count) = (addr >> PAGE_SHIFT, len >> PAGE_SHIFT);
+        let cached = self.cached.lock().clone();
+        let mut wish = self.wish.lock();
+        if count == 0 || wish.is_shared {
+            return;
+        }
+        match cached {
+            Some(cached) => cached.add_fresh(first, count),
+            // Without memory for it, it is fetched.
+            None => drop(wish.fresh.push((first, count), GFP_KERNEL)),
+        }
+    }
+
+    /// A range may be written otherwise than through the cache.
+    fn note_written(&self, addr: u64, len: u64) {
+        let first = addr >> PAGE_SHIFT;
+        let end = (addr.saturating_add(len.max(1) - 1) >> PAGE_SHIFT).saturating_add(1);
+        if let Some(cached) = self.cached.lock().as_ref() {
+            cached.forget_fresh(first, end - first);
+        }
+        let mut wish = self.wish.lock();
+        wish.fresh
+            .retain(|known| known.0 >= end || known.0.saturating_add(known.1) <= first);
+    }
+
     /// Detaches, once what is outstanding there is over.
     pub(crate) fn detach(&self, until: u64) -> Result {
         let mut slot = self.attached.lock();
         let Some(attached) = slot.as_ref() else {
             return Err(ENOTCONN);
         };
+        if self.cached.lock().as_ref().is_some_and(|cached| cached.is_mapped()) {
+            return Err(EBUSY);
+        }
+        *self.cached.lock() = None;
+        *self.wish.lock() = CacheWish::new();
         let idle = || !self.station.with(|inner| inner.engine.is_busy(self.stream));
         self.shared.wait(until, idle)?;
         self.give_locks_back(attached.space);
@@ -290,6 +372,12 @@ impl Session {
         until: u64,
     ) -> Result<Arc<Operation>> {
         let (operation, len) = Operation::new(self.shared.clone(), request, who, is_async)?;
+        match operation.kind {
+            Kind::Read | Kind::Alloc { .. } | Kind::Release | Kind::Fence => {}
+            // What an offload writes nobody here knows.
+            Kind::Offload { .. } => self.note_written(0, u64::MAX),
+            _ => self.note_written(request.addr, len),
+        }
         let mut operations = self.operations.lock();
         let weight: usize = operations.iter().map(|known| known.weight()).sum();
         if weight.saturating_add(operation.weight()) > MOST_BYTES
@@ -373,6 +461,8 @@ impl Session {
         self.station.with(|inner| inner.engine.close_stream(self.stream));
         let idle = || !self.station.with(|inner| inner.engine.is_busy(self.stream));
         self.shared.settle(u64::MAX, idle);
+        let cached = self.cached.lock().take();
+        drop(cached);
         if let Some(attached) = self.attached.lock().take() {
             self.give_locks_back(attached.space);
             self.station.with(|inner| inner.engine.remove_space(attached.space));
@@ -392,8 +482,28 @@ impl Session {
 }
 
 impl Shared {
+    /// Waits for `done`, of an operation that has a deadline; `EINTR` when a fatal signal comes.
+    pub(crate) fn wait_killable(&self, mut done: impl FnMut() -> bool) -> Result {
+        loop {
+            let seen = *self.count.lock();
+            if done() {
+                return Ok(());
+            }
+            let mut count = self.count.lock();
+            if *count != seen {
+                continue;
+            }
+            let tick = msecs_to_jiffies(1000);
+            if let CondVarTimeoutResult::Signal { .. } =
+                self.changed.wait_killable_timeout(&mut count, tick)
+            {
+                return Err(EINTR);
+            }
+        }
+    }
+
     /// Waits for `done` whatever happens. Each operation has its deadline, so this ends.
-    fn settle(&self, until: u64, mut done: impl FnMut() -> bool) {
+    pub(crate) fn settle(&self, until: u64, mut done: impl FnMut() -> bool) {
         while !done() && now() < until {
             let mut count = self.count.lock();
             // Not only on word of an end: it may have come before we slept.

@@ -113,6 +113,39 @@ pub(crate) struct Poll {
     pub(crate) reserved: [u64; 2],
 }
 
+/// `CLIO_LRU`, `CLIO_FIFO`.
+pub(crate) const LRU: u32 = 0;
+pub(crate) const FIFO: u32 = 1;
+/// `CLIO_CACHE_SHARED`.
+pub(crate) const CACHE_SHARED: u32 = 1;
+
+/// `struct clio_cache`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Cache {
+    pub(crate) size: u64,
+    pub(crate) ways: u32,
+    pub(crate) policy: u32,
+    pub(crate) flags: u32,
+    pub(crate) reserved0: u32,
+    pub(crate) hits: u64,
+    pub(crate) fetches: u64,
+    pub(crate) zeros: u64,
+    pub(crate) evictions: u64,
+    pub(crate) write_backs: u64,
+    pub(crate) reserved: [u64; 4],
+}
+
+/// `struct clio_range`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Range {
+    pub(crate) addr: u64,
+    pub(crate) len: u64,
+}
+
+static_assert!(size_of::<Cache>() == 96);
+static_assert!(size_of::<Range>() == 16);
 static_assert!(size_of::<Info>() == 88);
 static_assert!(size_of::<Ras>() == 144);
 static_assert!(size_of::<Op>() == 80);
@@ -128,7 +161,7 @@ macro_rules! plain {
         unsafe impl FromBytes for $t {}
     )*};
 }
-plain!(Info, Ras, Op, Submit, Completion, Poll);
+plain!(Info, Ras, Op, Submit, Completion, Poll, Cache, Range);
 
 const MAGIC: u32 = 0xb9;
 pub(crate) const IOC_INFO: u32 = _IOR::<Info>(MAGIC, 0);
@@ -138,6 +171,10 @@ pub(crate) const IOC_DETACH: u32 = _IO(MAGIC, 3);
 pub(crate) const IOC_DESTROY: u32 = _IOW::<Ras>(MAGIC, 4);
 pub(crate) const IOC_SUBMIT: u32 = _IOWR::<Submit>(MAGIC, 5);
 pub(crate) const IOC_POLL: u32 = _IOWR::<Poll>(MAGIC, 6);
+
+pub(crate) const IOC_CACHE: u32 = _IOWR::<Cache>(MAGIC, 7);
+pub(crate) const IOC_SYNC: u32 = _IOW::<Range>(MAGIC, 8);
+pub(crate) const IOC_DROP: u32 = _IOW::<Range>(MAGIC, 9);
 
 /// Reads one of the structs above.
 pub(crate) fn read<T: FromBytes>(from: usize) -> Result<T> {

@@ -393,6 +393,14 @@ impl Cache {
         all
     }
 
+    /// Pages among `first ..= last` that are here.
+    pub fn pages_in(&self, first: u64, last: u64) -> impl Iterator<Item = u64> + '_ {
+        self.lines
+            .iter()
+            .filter(move |line| line.state == State::Idle && (first..=last).contains(&line.page))
+            .map(|line| line.page)
+    }
+
     /// Lines whose pages have to be written back.
     pub fn dirty(&self) -> usize {
         self.lines

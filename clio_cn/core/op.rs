@@ -74,7 +74,8 @@ pub enum Kind {
         write: u64,
     },
     /// Calls an offload at the memory node that has `addr`. What a write would
-    /// send is its input, `len` bytes; what a read would bring is its output.
+    /// send is its input, `len` bytes; what a read would bring is its output. The
+    /// result is the offload's.
     Offload {
         /// Which.
         id: u16,
@@ -132,6 +133,9 @@ pub trait Data {
 
     /// A part of what was read came; never beyond what was asked for.
     fn store(&mut self, offset: usize, bytes: &[u8]);
+
+    /// The output of an offload has so many bytes.
+    fn output(&mut self, _len: usize) {}
 }
 
 impl<D> NewOp<D> {
