@@ -246,6 +246,11 @@ impl Station {
         now().saturating_add(u64::from(ms) * MS)
     }
 
+    /// Lets sending use the reserves of memory: pages are going to be written out through it.
+    pub(crate) fn use_reserves(&self) {
+        self.socket.use_reserves();
+    }
+
     pub(crate) fn queue(&self) -> &Arc<OwnedQueue> {
         &self.queue
     }

@@ -33,7 +33,8 @@ pub enum Operation {
 /// `D`, and its private part is an initialised `D::Data`.
 pub struct Request<D: Driver> {
     rq: NonNull<bindings::request>,
-    _driver: PhantomData<D>,
+    // It has no driver in it: where it is does not matter.
+    _driver: PhantomData<fn() -> D>,
 }
 
 // SAFETY: A request may be ended by any task; its data are `Send` and `Sync`.
