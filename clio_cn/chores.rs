@@ -89,7 +89,9 @@ impl Question {
             reply.regions = table(station, self.ras, 0)?;
         }
         station.with(|inner| {
-            inner.engine.learn(now(), self.space, &reply.regions, false)?;
+            inner
+                .engine
+                .learn(now(), self.space, &reply.regions, false)?;
             inner.engine.grown(allocation.op, Ok(first));
             Ok(())
         })

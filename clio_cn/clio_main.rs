@@ -6,7 +6,7 @@
 //! Every decision of the protocol is made in [`core`], which knows nothing of the kernel. Around it:
 //!
 //! - [`station`]: the engine of one rdma_lite node, its socket, its timer, its map; [`chores`]: what
-//!   it asks of homes;
+//!   it asks of homes; [`statistics`]: debugfs;
 //! - [`control`]: calls of memory nodes, and what is attached to;
 //! - [`job`]: what kernel users hand in and hear back;
 //! - [`device`]: /dev/clio by the ioctls of [`uapi`]; [`session`]: what belongs to an open;
@@ -34,6 +34,7 @@ mod mapping;
 mod operation;
 mod session;
 mod station;
+mod statistics;
 mod uapi;
 
 #[path = "../rdma_lite/face.rs"]

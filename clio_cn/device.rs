@@ -334,7 +334,9 @@ impl Session {
         let room = poll.nr;
         poll.nr = 0;
         while poll.nr < room {
-            let Some(operation) = self.next_done() else { break };
+            let Some(operation) = self.next_done() else {
+                break;
+            };
             let result = operation.deliver();
             if let (uapi::opcode::ALLOC, Ok(addr)) = (operation.request.opcode, result) {
                 self.note_fresh(addr, operation.request.len);

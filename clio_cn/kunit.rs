@@ -27,7 +27,10 @@ mod tests {
         packet.extend_from_slice(b"word", GFP_KERNEL)?;
         assert!(matches!(Header::parse(&packet), Ok((parsed, b"word")) if parsed == header));
         assert_eq!(Header::verify(&packet, &Key::new([1, 2])), Ok(()));
-        assert_eq!(Header::verify(&packet, &Key::new([1, 3])), Err(WireError::Tag));
+        assert_eq!(
+            Header::verify(&packet, &Key::new([1, 3])),
+            Err(WireError::Tag)
+        );
         Ok(())
     }
 
@@ -63,7 +66,9 @@ mod tests {
         let Touch::Fill(fill) = cache.touch(3, false) else {
             return Err(EINVAL);
         };
-        assert!(fill.victim.is_some_and(|victim| victim.page == 1 && victim.dirty));
+        assert!(fill
+            .victim
+            .is_some_and(|victim| victim.page == 1 && victim.dirty));
         Ok(())
     }
 }

@@ -114,7 +114,11 @@ impl Cached {
     /// There is one area more, or less.
     fn mapped(&self, more: bool) {
         let mut state = self.state.lock();
-        state.areas = if more { state.areas + 1 } else { state.areas.saturating_sub(1) };
+        state.areas = if more {
+            state.areas + 1
+        } else {
+            state.areas.saturating_sub(1)
+        };
     }
 
     /// Whether anybody maps it.
@@ -148,7 +152,10 @@ impl Cached {
     /// Waits until bytes were moved. `EINTR` when a fatal signal is pending.
     fn wait(&self, state: &mut kernel::sync::MutexGuard<'_, State>) -> Result {
         // Every move has a deadline; this one only makes sure that word of its end is not missed.
-        match self.moved.wait_killable_timeout(state, msecs_to_jiffies(1000)) {
+        match self
+            .moved
+            .wait_killable_timeout(state, msecs_to_jiffies(1000))
+        {
             CondVarTimeoutResult::Signal { .. } => Err(EINTR),
             _ => Ok(()),
         }
@@ -162,7 +169,9 @@ impl Cached {
             match state.cache.touch(page, store) {
                 Touch::Hit(line) => {
                     let frame = state.frames.get(line).and_then(Option::as_ref);
-                    return Ok(frame.map_or(Placed::Again, |frame| Placed::Installed(install(frame))));
+                    return Ok(
+                        frame.map_or(Placed::Again, |frame| Placed::Installed(install(frame)))
+                    );
                 }
                 Touch::Busy => self.wait(&mut state)?,
                 Touch::Fill(fill) => {
@@ -301,6 +310,7 @@ impl PinnedDrop for Cached {
         let busy = || self.station.with(|inner| inner.engine.is_busy(stream));
         // Each operation has its deadline, so this ends.
         self.shared.settle(u64::MAX, || !busy());
-        self.station.with(|inner| inner.engine.remove_stream(stream));
+        self.station
+            .with(|inner| inner.engine.remove_stream(stream));
     }
 }

@@ -108,7 +108,9 @@ impl Operation {
             _ if send != 0 => {
                 sent.resize(send as usize, 0u8, GFP_KERNEL)?;
                 let from = UserPtr::from_addr(usize::try_from(request.buf)?);
-                UserSlice::new(from, sent.len()).reader().read_slice(&mut sent)?;
+                UserSlice::new(from, sent.len())
+                    .reader()
+                    .read_slice(&mut sent)?;
             }
             _ => {}
         }
@@ -158,7 +160,9 @@ impl Operation {
         };
         if len != 0 {
             let to = UserPtr::from_addr(usize::try_from(to)?);
-            UserSlice::new(to, len).writer().write_slice(read.get(..len).unwrap_or(&[]))?;
+            UserSlice::new(to, len)
+                .writer()
+                .write_slice(read.get(..len).unwrap_or(&[]))?;
         }
         Ok(match self.kind {
             Kind::Read => 0,

@@ -23,7 +23,11 @@ use kernel::{
     new_mutex, new_poll_condvar, new_spinlock_bh,
     prelude::*,
     sync::{
-        poll::PollCondVar, Arc, CondVarTimeoutResult, Mutex, SpinLockBh, //
+        poll::PollCondVar,
+        Arc,
+        CondVarTimeoutResult,
+        Mutex,
+        SpinLockBh, //
     },
     time::msecs_to_jiffies,
 };
@@ -81,7 +85,10 @@ impl Locks {
             who,
             ours: false,
         };
-        self.held.lock().push_within_capacity(new).map_err(|_| EAGAIN)
+        self.held
+            .lock()
+            .push_within_capacity(new)
+            .map_err(|_| EAGAIN)
     }
 
     /// By whom the lock at an address was taken. `EPERM`: it was not.
@@ -279,7 +286,11 @@ impl Session {
             return Ok(cached.clone());
         }
         let wish = self.wish.lock();
-        let fresh = if wish.is_shared { &[][..] } else { &wish.fresh[..] };
+        let fresh = if wish.is_shared {
+            &[][..]
+        } else {
+            &wish.fresh[..]
+        };
         let made = Cached::new((*self.station).clone(), space, wish.config, fresh)?;
         *cached = Some(made.clone());
         Ok(made)
@@ -318,7 +329,12 @@ impl Session {
         let Some(attached) = slot.as_ref() else {
             return Err(ENOTCONN);
         };
-        if self.cached.lock().as_ref().is_some_and(|cached| cached.is_mapped()) {
+        if self
+            .cached
+            .lock()
+            .as_ref()
+            .is_some_and(|cached| cached.is_mapped())
+        {
             return Err(EBUSY);
         }
         *self.cached.lock() = None;
@@ -327,7 +343,8 @@ impl Session {
         self.shared.wait(until, idle)?;
         self.give_locks_back(attached.space);
         let id = attached.info.id;
-        self.station.with(|inner| inner.engine.remove_space(attached.space));
+        self.station
+            .with(|inner| inner.engine.remove_space(attached.space));
         *slot = None;
         self.station.detach(id);
         Ok(())
@@ -453,22 +470,26 @@ impl Session {
         }
         let idle = || !self.station.with(|inner| inner.engine.is_busy(stream));
         self.shared.settle(until, idle);
-        self.station.with(|inner| inner.engine.remove_stream(stream));
+        self.station
+            .with(|inner| inner.engine.remove_stream(stream));
     }
 
     /// Ends what belongs to the open. May take as long as operations may.
     fn end(&self) {
-        self.station.with(|inner| inner.engine.close_stream(self.stream));
+        self.station
+            .with(|inner| inner.engine.close_stream(self.stream));
         let idle = || !self.station.with(|inner| inner.engine.is_busy(self.stream));
         self.shared.settle(u64::MAX, idle);
         let cached = self.cached.lock().take();
         drop(cached);
         if let Some(attached) = self.attached.lock().take() {
             self.give_locks_back(attached.space);
-            self.station.with(|inner| inner.engine.remove_space(attached.space));
+            self.station
+                .with(|inner| inner.engine.remove_space(attached.space));
             self.station.detach(attached.info.id);
         }
-        self.station.with(|inner| inner.engine.remove_stream(self.stream));
+        self.station
+            .with(|inner| inner.engine.remove_stream(self.stream));
     }
 
     /// The file is closed: nobody waits for what is left to do.

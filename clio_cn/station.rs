@@ -17,11 +17,12 @@ use crate::{
     },
     job::{Half, Job},
     lite::{self, Node},
+    statistics::{self, Statistics},
     THIS_MODULE,
 };
 use ::core::net::{IpAddr, SocketAddr};
 use kernel::{
-    impl_has_delayed_work, impl_has_work,
+    debugfs, impl_has_delayed_work, impl_has_work,
     net::{
         udp::{self, Reception, Socket},
         Net,
@@ -54,6 +55,7 @@ kernel::sync::global_lock! {
     pub(crate) unsafe(uninit) static STATIONS: Mutex<Stations> = Stations {
         list: KVec::new(),
         queue: None,
+        statistics: None,
     };
 }
 
@@ -61,6 +63,7 @@ kernel::sync::global_lock! {
 pub(crate) struct Stations {
     list: KVec<Live>,
     queue: Option<Arc<OwnedQueue>>,
+    statistics: Option<debugfs::Dir>,
 }
 
 /// The module's work queue, which is drained when this is dropped.
@@ -70,14 +73,21 @@ impl Drained {
     pub(crate) fn new() -> Result<Self> {
         let flags = QueueFlags::UNBOUND | QueueFlags::MEM_RECLAIM;
         let queue = OwnedQueue::new(c"clio", flags, 0)?;
-        STATIONS.lock().queue = Some(Arc::new(queue, GFP_KERNEL)?);
+        let mut stations = STATIONS.lock();
+        stations.queue = Some(Arc::new(queue, GFP_KERNEL)?);
+        stations.statistics = Some(debugfs::Dir::new(c"clio_cn"));
+        drop(stations);
         Ok(Self(()))
     }
 }
 
 impl Drop for Drained {
     fn drop(&mut self) {
-        let queue = STATIONS.lock().queue.take();
+        let mut stations = STATIONS.lock();
+        let queue = stations.queue.take();
+        let directory = stations.statistics.take();
+        drop(stations);
+        drop(directory);
         if let Some(queue) = queue {
             queue.flush();
         }
@@ -90,6 +100,7 @@ struct Live {
     users: usize,
     _reception: Reception<Ear>,
     _map: lite::MapNotifyRegistration<Ear>,
+    _statistics: Pin<KBox<Statistics>>,
 }
 
 /// Hears packets and maps for a station.
@@ -125,6 +136,18 @@ impl Drop for Use {
         drop(live);
         self.0.stop();
     }
+}
+
+/// How the engine sees a node.
+pub(crate) struct PeerFigures {
+    pub(crate) id: u32,
+    pub(crate) up: bool,
+    /// Round trip, smoothed and shortest, ns.
+    pub(crate) rtt: u64,
+    pub(crate) shortest: u64,
+    /// Window, in 1/1000 packets.
+    pub(crate) window: u64,
+    pub(crate) outstanding: u64,
 }
 
 pub(crate) struct Inner {
@@ -173,15 +196,15 @@ impl Station {
         let node = Node::get_net(net, &THIS_MODULE)?;
         let incarnation = node.incarnation();
         let mut stations = STATIONS.lock();
-        let known = stations
-            .list
-            .iter_mut()
-            .find(|live| live.station.incarnation == incarnation && *live.station.node.net() == *net);
+        let known = stations.list.iter_mut().find(|live| {
+            live.station.incarnation == incarnation && *live.station.node.net() == *net
+        });
         if let Some(live) = known {
             live.users += 1;
             return Ok(Use(live.station.clone()));
         }
         let queue = stations.queue.clone().ok_or(ENODEV)?;
+        let directory = stations.statistics.as_ref().ok_or(ENODEV)?;
         let station = Self::new(node, queue)?;
         let ear = Arc::new(Ear(station.clone()), GFP_KERNEL)?;
         let map = lite::MapNotifyRegistration::new(station.node.clone(), ear.clone())?;
@@ -192,6 +215,7 @@ impl Station {
             users: 1,
             _reception: reception,
             _map: map,
+            _statistics: statistics::publish(directory, &station)?,
         };
         stations.list.push(live, GFP_KERNEL)?;
         Ok(Use(station))
@@ -289,7 +313,10 @@ impl Station {
         let _ = attached.remove(at);
         if let Err(error) = control::detach(&self.node, ras) {
             // The home drops us when the map does.
-            pr_warn!("node {}: detaching from RAS {ras:x}: {error:?}\n", self.node.id());
+            pr_warn!(
+                "node {}: detaching from RAS {ras:x}: {error:?}\n",
+                self.node.id()
+            );
         }
     }
 
@@ -312,8 +339,28 @@ impl Station {
         result
     }
 
-    pub(crate) fn stats(&self) -> Stats {
-        self.inner.lock().engine.stats()
+    /// What the engine did, its operations that are not over, and packets that went nowhere.
+    pub(crate) fn figures(&self) -> (Stats, usize, u64) {
+        let inner = self.inner.lock();
+        (
+            inner.engine.stats(),
+            inner.engine.outstanding(),
+            inner.dropped,
+        )
+    }
+
+    /// How the engine sees a node, by its place in the map.
+    pub(crate) fn peer_figures(&self, at: usize) -> Option<PeerFigures> {
+        let inner = self.inner.lock();
+        let peer = inner.engine.peers().get(at)?;
+        Some(PeerFigures {
+            id: peer.node().id,
+            up: peer.node().up,
+            rtt: peer.rtt().smoothed(),
+            shortest: peer.rtt().shortest(),
+            window: peer.cwnd().milli(),
+            outstanding: peer.cwnd().outstanding(),
+        })
     }
 
     /// Begins an operation; `EAGAIN` when too many are outstanding. Does not allocate or sleep.
@@ -358,7 +405,9 @@ impl Station {
                     not,
                     until,
                 }) => {
-                    inner.ask(crate::chores::Question::grow(space, ras, op, len, not, until));
+                    inner.ask(crate::chores::Question::grow(
+                        space, ras, op, len, not, until,
+                    ));
                     drop(inner);
                     let _ = self.queue.enqueue::<_, 1>(self.clone());
                 }
@@ -366,7 +415,10 @@ impl Station {
                     let next = inner.engine.next_tick();
                     if next < inner.armed && !inner.stopped {
                         inner.armed = next;
-                        let delay = next.saturating_sub(now()).div_ceil(MS).min(u64::from(u32::MAX));
+                        let delay = next
+                            .saturating_sub(now())
+                            .div_ceil(MS)
+                            .min(u64::from(u32::MAX));
                         let delay = kernel::time::msecs_to_jiffies(delay as u32);
                         self.queue.enqueue_or_move::<_, 0>(self.clone(), delay);
                     }

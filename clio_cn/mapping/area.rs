@@ -88,9 +88,12 @@ static TABLE: bindings::vm_operations_struct = bindings::vm_operations_struct {
 /// # Safety
 ///
 /// `vma` must be an area that has our operations, for `'a`.
-unsafe fn owner<'a>(vma: *mut bindings::vm_area_struct) -> Option<(ArcBorrow<'a, Session>, Arc<Cached>)> {
+unsafe fn owner<'a>(
+    vma: *mut bindings::vm_area_struct,
+) -> Option<(ArcBorrow<'a, Session>, Arc<Cached>)> {
     // SAFETY: Such an area keeps its file, whose private data is a session.
-    let session = unsafe { <Arc<Session> as ForeignOwnable>::borrow((*(*vma).vm_file).private_data) };
+    let session =
+        unsafe { <Arc<Session> as ForeignOwnable>::borrow((*(*vma).vm_file).private_data) };
     let cached = session.cached.lock().clone()?;
     Some((session, cached))
 }
@@ -152,7 +155,12 @@ unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t
         // and is unmapped before it is anything else. Called with the cache's mutex held, so it
         // is not being unmapped just now.
         unsafe {
-            bindings::vmf_insert_pfn_prot(vma, address, frame.number, bindings::vm_get_page_prot(allowed))
+            bindings::vmf_insert_pfn_prot(
+                vma,
+                address,
+                frame.number,
+                bindings::vm_get_page_prot(allowed),
+            )
         }
     });
     match placed {
