@@ -68,9 +68,13 @@ impl Pages {
 
     fn dram(name: &CStr, page_shift: u8, count: u32) -> Result<KVVec<ContiguousPages>> {
         let order = u32::from(page_shift).saturating_sub(PAGE_SHIFT as u32);
-        let mut pages = KVVec::with_capacity(count as usize, GFP_KERNEL)?;
+        let quietly = GFP_KERNEL | __GFP_NOWARN;
+        // The pages are large enough for the allocator to fail rather than to end processes.
+        let mut pages = KVVec::with_capacity(count as usize, quietly).inspect_err(|_| {
+            pr_err!("{name}: no memory for a pool of {count} pages\n");
+        })?;
         for had in 0..count {
-            let page = ContiguousPages::zeroed(order, GFP_KERNEL | __GFP_NOWARN);
+            let page = ContiguousPages::zeroed(order, quietly);
             let page = page.inspect_err(|_| {
                 pr_err!(
                     "{name}: no memory beyond {had} of {count} pages of {} KiB: make the pool or \
