@@ -35,6 +35,7 @@ pub fn switch_on<'a>(
         })?;
         for (name, value) in attributes {
             if let Err(error) = fs::write(dir.join(&name), &value) {
+                // What else is wrong with it, the error says.
                 let _ = fs::remove_dir(&dir);
                 return Err(error).with_context(|| {
                     format!("{name} = {value} was refused; the kernel log may say why")
@@ -46,18 +47,29 @@ pub fn switch_on<'a>(
 }
 
 /// Switches off and removes what a directory stands for. rmdir of what is on is
-/// refused; so is power off while it is in use.
+/// refused.
 pub fn switch_off(dir: &Path, deadline: Duration) -> Result<()> {
-    let shown = dir.display().to_string();
-    let dir = dir.to_path_buf();
+    power_off(dir, deadline)?;
+    let path = dir.to_path_buf();
     netns::within(None, deadline, move || {
-        if attribute(&dir, "power").is_some_and(|power| power != "0") {
-            fs::write(dir.join("power"), "0")
-                .context("power = 0 was refused (EBUSY: it is mounted, or open)")?;
-        }
-        fs::remove_dir(&dir).context("rmdir")
+        fs::remove_dir(&path).context("rmdir was refused")
     })
-    .context(shown)
+    .with_context(|| dir.display().to_string())
+}
+
+/// Switches it off if it is on.
+pub fn power_off(dir: &Path, deadline: Duration) -> Result<()> {
+    match attribute(dir, "power").as_deref() {
+        None | Some("0") => Ok(()),
+        Some(_) => set(dir, "power", "0", deadline).context("EBUSY: it is mounted, or open"),
+    }
+}
+
+/// Writes an attribute.
+pub fn set(dir: &Path, name: &'static str, value: &'static str, deadline: Duration) -> Result<()> {
+    let path = dir.join(name);
+    netns::within(None, deadline, move || Ok(fs::write(path, value)?))
+        .with_context(|| format!("{}: {name} = {value} was refused", dir.display()))
 }
 
 /// The value of an attribute, without white space around it.

@@ -119,7 +119,11 @@ impl Node {
                 .read(true)
                 .write(true)
                 .open(device)
-                .with_context(|| format!("cannot open {device}"))?;
+                .with_context(|| {
+                    format!(
+                        "cannot open {device} (is its module loaded, and the node switched on?)"
+                    )
+                })?;
             work(&file)
         })
         .with_context(|| format!("node {}", self.name))

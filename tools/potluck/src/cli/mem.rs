@@ -94,9 +94,17 @@ pub struct Create {
 
 #[derive(Debug, Subcommand)]
 pub enum Disk {
-    /// Make a disk and switch it on
-    Create(DiskCreate),
-    /// List the disks of the nodes here
+    /// Make a new disk and switch it on
+    Create {
+        #[command(flatten)]
+        disk: DiskArgs,
+        /// Its size
+        #[arg(long, value_parser = size::parse)]
+        size: u64,
+    },
+    /// Switch a disk on that was made before, by its newest copies
+    Attach(DiskArgs),
+    /// List the disks that are attached here
     List {
         /// JSON instead of a table
         #[arg(long)]
@@ -110,26 +118,31 @@ pub enum Disk {
         #[arg(long)]
         json: bool,
     },
-    /// Switch a disk off and remove it
+    /// Switch a disk off; its copies stay, and it can be attached again
     Remove {
+        /// Its name
+        name: String,
+    },
+    /// Switch a disk off and free its copies: what it holds is lost
+    Destroy {
         /// Its name
         name: String,
     },
 }
 
 #[derive(Args, Debug)]
-pub struct DiskCreate {
-    /// Its name: the device is /dev/clio-NAME or as `list` says
+pub struct DiskArgs {
+    /// Its name, at most 56 bytes
     pub name: String,
-    /// Its size
-    #[arg(long, value_parser = size::parse)]
-    pub size: u64,
     /// Copies, each in the memory of another memory node
-    #[arg(long, value_name = "R", default_value_t = 1)]
+    #[arg(long, value_name = "R", default_value_t = 2)]
     pub replicas: u32,
     /// Node that uses it; the first one here if not given
     #[arg(long)]
     pub node: Option<String>,
+    /// File with its key, 32 hex digits; if there is none, it is written with a new key
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
     /// Another attribute of its configfs directory; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = crate::launch::key_value)]
     pub set: Vec<(String, String)>,

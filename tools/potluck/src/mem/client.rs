@@ -65,10 +65,12 @@ impl Client {
     /// The address space of a name or an id.
     pub fn space(&self, wanted: &str) -> Result<clio::Space> {
         let (spaces, silent) = self.spaces()?;
-        find_space(&spaces, wanted).with_context(|| match silent {
-            0 => "potluck mem spaces lists them".to_string(),
-            n => format!("{n} memory nodes did not answer"),
-        })
+        match find_space(&spaces, wanted) {
+            Err(error) if silent != 0 => {
+                Err(error.context(format!("{silent} memory nodes did not answer")))
+            }
+            found => found,
+        }
     }
 
     pub fn create(&self, wish: Wish) -> Result<u64> {
@@ -184,7 +186,6 @@ impl Client {
     {
         self.node
             .with_file(DEVICE, move |file: &File| work(file.as_raw_fd()))
-            .context("is clio_cn loaded, and the node switched on?")
     }
 
     fn list<T>(&self, lister: Lister, ras: u64) -> Result<(Vec<T>, u32)>
@@ -227,7 +228,7 @@ fn find_space(spaces: &[clio::Space], wanted: &str) -> Result<clio::Space> {
     match (found.next(), found.next()) {
         (Some(space), None) => Ok(*space),
         (Some(_), Some(_)) => bail!("several address spaces are called {wanted}: give the id"),
-        _ => bail!("no address space {wanted}"),
+        _ => bail!("no address space {wanted}; potluck mem spaces lists them"),
     }
 }
 

@@ -2,9 +2,10 @@
 
 //! Disks in remote memory: directories of configfs.
 
+use super::key;
 use crate::{
-    cli::{self, DiskCreate},
-    configfs,
+    cli::{self, DiskArgs},
+    configfs, map,
     node::Node,
     size,
 };
@@ -24,7 +25,10 @@ pub const CONFIGFS: &str = "/sys/kernel/config/clio";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Attributes that the list has, in this order.
-const LISTED: [&str; 6] = ["node", "size", "replicas", "power", "state", "device"];
+const LISTED: [&str; 6] = ["device", "node", "size", "replicas", "state", "copies"];
+
+/// Attributes that are only for writing.
+const HIDDEN: [&str; 1] = ["destroy"];
 
 /// As JSON has it.
 #[derive(Debug, Serialize)]
@@ -40,8 +44,9 @@ impl Shown {
         let entries = fs::read_dir(dir).with_context(|| format!("no disk {name} here"))?;
         let attributes = entries
             .flatten()
-            .filter_map(|entry| {
-                let attribute = entry.file_name().to_string_lossy().into_owned();
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|attribute| !HIDDEN.contains(&attribute.as_str()))
+            .filter_map(|attribute| {
                 let value = configfs::attribute(dir, &attribute)?;
                 Some((attribute, value))
             })
@@ -64,10 +69,12 @@ impl Shown {
 
 pub fn run(command: &cli::Disk) -> Result<()> {
     match command {
-        cli::Disk::Create(args) => create(args),
+        cli::Disk::Create { disk, size } => switch_on(disk, Some(*size)),
+        cli::Disk::Attach(disk) => switch_on(disk, None),
         cli::Disk::List { json } => list(*json),
         cli::Disk::Show { name, json } => show(name, *json),
         cli::Disk::Remove { name } => configfs::switch_off(&directory(name)?, PATIENCE),
+        cli::Disk::Destroy { name } => destroy(name),
     }
 }
 
@@ -78,17 +85,20 @@ fn directory(name: &str) -> Result<PathBuf> {
     Ok(Path::new(CONFIGFS).join(name))
 }
 
-fn create(args: &DiskCreate) -> Result<()> {
+/// With a size it is a new one.
+fn switch_on(args: &DiskArgs, size: Option<u64>) -> Result<()> {
     let wanted: Vec<_> = args.node.iter().cloned().collect();
     let node = Node::select_compute(&wanted)?
         .into_iter()
         .next()
         .context("there are only memory nodes here")?;
     let dir = directory(&args.name)?;
+    let key = args.key_file.as_deref().map(key::of_file).transpose()?;
     let fixed = [
         ("node", Some(node.name.clone())),
-        ("size", Some(args.size.to_string())),
+        ("size", size.map(|n| n.to_string())),
         ("replicas", Some(args.replicas.to_string())),
+        ("key", key.map(key::text)),
     ];
     let set = args.set.iter();
     let set = set.map(|(name, value)| (name.as_str(), Some(value.clone())));
@@ -97,6 +107,38 @@ fn create(args: &DiskCreate) -> Result<()> {
         .with_context(|| format!("disk {}", args.name))?;
     println!("{}: {}", args.name, Shown::read(&dir)?.text("device"));
     Ok(())
+}
+
+fn destroy(name: &str) -> Result<()> {
+    let dir = directory(name)?;
+    configfs::power_off(&dir, PATIENCE)?;
+    configfs::set(&dir, "destroy", "1", PATIENCE)?;
+    configfs::switch_off(&dir, PATIENCE)
+}
+
+/// A disk that is here, with the names of the nodes that have its copies.
+fn read(dir: &Path, nodes: &[map::Node]) -> Result<Shown> {
+    let mut disk = Shown::read(dir)?;
+    if let Some(copies) = disk.attributes.get_mut("copies") {
+        *copies = with_names(copies, nodes);
+    }
+    Ok(disk)
+}
+
+/// The nodes of the newest map here; none when nobody tells.
+fn map_nodes() -> Vec<map::Node> {
+    let map = Node::all().and_then(|nodes| map::newest(&nodes));
+    map.map_or_else(|_| Vec::new(), |map| map.nodes)
+}
+
+/// Puts names for the ids of nodes, with which the lines begin.
+fn with_names(copies: &str, nodes: &[map::Node]) -> String {
+    let line = |line: &str| {
+        let (id, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let known = nodes.iter().find(|n| n.id.to_string() == id);
+        format!("{} {rest}", known.map_or(id, |n| n.name.as_str()))
+    };
+    copies.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn list(json: bool) -> Result<()> {
@@ -137,7 +179,7 @@ fn table(disks: &[Shown]) -> String {
 }
 
 fn show(name: &str, json: bool) -> Result<()> {
-    let disk = Shown::read(&directory(name)?)?;
+    let disk = read(&directory(name)?, &map_nodes())?;
     if json {
         println!("{}", serde_json::to_string_pretty(&disk)?);
         return Ok(());
@@ -170,9 +212,19 @@ mod tests {
             (&"67108864".into(), &"x".into())
         );
         let text = table(&[disk]);
-        assert!(text.contains("64 MiB") && !text.contains("power"), "{text}");
+        assert!(text.contains("64 MiB") && !text.contains("state"), "{text}");
         fs::remove_dir_all(&dir).unwrap();
         assert!(Shown::read(&dir).is_err());
+    }
+
+    #[test]
+    fn copies_are_told_by_the_names_of_their_nodes() {
+        let text = r#"{"nodes": [{"id": 4, "name": "m1", "address": "10.77.0.4", "port": 1,
+            "state": "up", "roles": ["memory"]}]}"#;
+        let nodes = map::Map::parse(text).unwrap().nodes;
+        let told = with_names("4 in sync\n7 filling 30 %", &nodes);
+        assert_eq!(told, "m1 in sync\n7 filling 30 %");
+        assert_eq!(with_names("", &nodes), "");
     }
 
     #[test]
