@@ -20,6 +20,7 @@ fn chaos(seed: u64) -> Chaos {
         time: 150 * MS,
         fault_every: 8 * MS,
         crashes: seed % 2 == 0,
+        legomem: false,
         bug: None,
     }
 }
@@ -31,6 +32,23 @@ fn words_locks_and_ranges_keep_their_promises_when_everything_fails() {
         "--test clio words_locks_and_ranges_keep_their_promises_when_everything_fails",
         3_000,
         |seed| *total.lock().unwrap() += World::new(seed, chaos(seed)).run(),
+    );
+    println!("{:?}", total.into_inner().unwrap());
+}
+
+#[test]
+fn legomem_keeps_its_promises_when_everything_fails() {
+    let total = Mutex::new(Summary::default());
+    for_each_seed(
+        "--test clio legomem_keeps_its_promises_when_everything_fails",
+        1_000,
+        |seed| {
+            let chaos = Chaos {
+                legomem: true,
+                ..chaos(seed)
+            };
+            *total.lock().unwrap() += World::new(seed, chaos).run();
+        },
     );
     println!("{:?}", total.into_inner().unwrap());
 }

@@ -77,7 +77,7 @@ impl Event {
 }
 
 /// Beyond this the search is given up: too many operations of which nobody knows.
-const MOST_STATES: usize = 500_000;
+const MOST_STATES: usize = 100_000;
 
 /// Whether the operations, given in the order of their submission, can have
 /// happened one after the other on a word that was 0.

@@ -4,6 +4,7 @@
 //! clio_cn drives memory nodes while packets are lost, repeated, reordered and
 //! delayed, nodes are cut off, crash and come back empty, and regions move.
 
+mod board;
 mod history;
 mod memory;
 mod world;

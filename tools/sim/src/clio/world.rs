@@ -3,6 +3,7 @@
 //! The world: nodes, network, control plane, workload and chaos, from one seed.
 
 use super::{
+    board::Cluster,
     history::{check, Call, Event as Deed, Outcome},
     memory::Memory,
 };
@@ -23,7 +24,8 @@ use clio_cn_core::core::{
 use kernel::{error::code::*, error::Error, siphash};
 use std::{collections::BTreeMap, rc::Rc};
 
-const KEY: siphash::Key = siphash::Key::new([0x0123_4567_89ab_cdef, 0x0f1e_2d3c_4b5a_6978]);
+const SECRET: [u64; 2] = [0x0123_4567_89ab_cdef, 0x0f1e_2d3c_4b5a_6978];
+const KEY: siphash::Key = siphash::Key::new(SECRET);
 const RAS: u64 = 1 << 48 | 1;
 const SHIFT: u8 = 24;
 /// Ids of memory nodes are above this.
@@ -63,6 +65,8 @@ pub struct Chaos {
     pub fault_every: Time,
     /// Whether nodes crash.
     pub crashes: bool,
+    /// Memory nodes are legomem's own; else a model of what they should be.
+    pub legomem: bool,
     /// What is wrong on purpose.
     pub bug: Option<Bug>,
 }
@@ -212,6 +216,8 @@ enum Event {
         from: (u16, u64),
         to: (u16, u64),
     },
+    /// Migrations go on.
+    Step,
     Resume {
         index: u32,
         at: (u16, u64),
@@ -227,6 +233,8 @@ pub struct World {
     payload: u32,
     computes: BTreeMap<u16, Compute>,
     memories: BTreeMap<u16, (u64, Memory)>,
+    real: Option<Cluster>,
+    ras: u64,
     lives: u64,
     /// Life of each node, and whether it is up.
     maps: Vec<Vec<(u16, u64, bool)>>,
@@ -286,6 +294,8 @@ impl World {
             schedule: Schedule::new(),
             computes: BTreeMap::new(),
             memories: BTreeMap::new(),
+            real: None,
+            ras: RAS,
             lives: 1,
             maps: Vec::new(),
             current: BTreeMap::new(),
@@ -303,6 +313,13 @@ impl World {
             rng,
             chaos,
         };
+        if chaos.legomem {
+            // The home, which has no regions and does not crash.
+            let cluster = Cluster::new(MEMORY, 1, SECRET, SHIFT);
+            this.ras = cluster.ras;
+            this.real = Some(cluster);
+            this.current.insert(MEMORY, (1, true));
+        }
         for at in 0..chaos.nodes.1 {
             this.start_memory(MEMORY + 1 + at);
         }
@@ -335,14 +352,38 @@ impl World {
 
     fn start_memory(&mut self, node: u16) {
         self.lives += 1;
+        if let Some(real) = &mut self.real {
+            real.start(node, self.lives);
+            self.current.insert(node, (self.lives, true));
+            self.know_all();
+            return;
+        }
         let mut memory = Memory::new(KEY, RAS, SHIFT, self.chaos.bug);
         memory.forgetful = self.chaos.bug == Some(Bug::ServesZeros);
         self.memories.insert(node, (self.lives, memory));
         self.current.insert(node, (self.lives, true));
     }
 
+    /// At the beginning: all memory nodes know each other.
+    fn know_all(&self) {
+        if let (Some(real), true) = (&self.real, self.maps.is_empty()) {
+            let up: Vec<_> = self
+                .current
+                .iter()
+                .map(|(id, (life, _))| (*id, *life))
+                .collect();
+            up.iter().for_each(|(id, _)| real.know(*id, 1, &up));
+        }
+    }
+
     fn add_region(&mut self, node: u16) -> u32 {
         let index = self.table.len() as u32;
+        if let Some(real) = &mut self.real {
+            real.prepare(index, SHIFT, PREPARED);
+            self.table.push(None);
+            self.lost_at.push(Time::MAX);
+            return index;
+        }
         let (life, memory) = self.memories.get_mut(&node).expect("it is there");
         let mut region = super::memory::Region::default();
         let start = start_of(index);
@@ -381,7 +422,9 @@ impl World {
             pause: 100 * US..5 * MS,
         })
         .expect("a sound configuration");
-        let space = engine.add_space(RAS, KEY, SHIFT).expect("there is room");
+        let space = engine
+            .add_space(self.ras, KEY, SHIFT)
+            .expect("there is room");
         self.current.insert(node, (life, true));
         self.computes.insert(
             node,
@@ -455,9 +498,16 @@ impl World {
                 .collect();
             compute
                 .engine
-                .set_map(now, map as u64, &peers)
+                .set_map(now, map as u64 + 2, &peers)
                 .expect("no allocation fails");
             self.work(node);
+        } else if let Some(real) = &self.real {
+            let up: Vec<_> = nodes
+                .iter()
+                .filter(|(.., up)| *up)
+                .map(|(id, life, _)| (*id, *life))
+                .collect();
+            real.know(node, map as u32 + 2, &up);
         } else if let Some((_, memory)) = self.memories.get_mut(&node) {
             memory.know(map, lives, self.lock);
         }
@@ -482,13 +532,11 @@ impl World {
                     self.schedule
                         .after(delay, Event::Told { node, life, table });
                 }
-                Action::Grow { op, .. } => {
-                    let up: Vec<_> = self.memories.keys().copied().collect();
-                    let room = self.table.len() < 6 && !up.is_empty();
-                    let first = room.then(|| {
-                        let node = *self.rng.pick(&up);
-                        self.add_region(node)
-                    });
+                Action::Grow { op, len, not, .. } => {
+                    let first = match &self.real {
+                        Some(real) => real.grow(len, not).ok(),
+                        None => self.grow(),
+                    };
                     let delay = self.rng.range(20 * US..2 * MS);
                     let life = self.computes[&node].life;
                     self.schedule.after(
@@ -513,7 +561,26 @@ impl World {
         }
     }
 
+    fn grow(&mut self) -> Option<u32> {
+        let up: Vec<_> = self.memories.keys().copied().collect();
+        let room = self.table.len() < 6 && !up.is_empty();
+        room.then(|| {
+            let node = *self.rng.pick(&up);
+            self.add_region(node)
+        })
+    }
+
     fn rows(&self) -> Vec<Region> {
+        if let Some(real) = &self.real {
+            let row = |region: &legomem_core::core::control::Region| Region {
+                index: region.index,
+                node: region.node,
+                port: region.port,
+                allowance: region.allowance,
+                incarnation: region.incarnation,
+            };
+            return real.rows().iter().map(row).collect();
+        }
         self.table
             .iter()
             .enumerate()
@@ -972,6 +1039,13 @@ impl World {
     /// A region begins to move.
     fn migrate(&mut self) {
         let index = self.rng.index(self.table.len());
+        if let Some(real) = &mut self.real {
+            let to = MEMORY + 1 + self.rng.range(0..self.chaos.nodes.1.into()) as u16;
+            trace!(self, "region {index} shall move to {to}");
+            real.migrate(index as u32, to);
+            self.schedule.after(0, Event::Step);
+            return;
+        }
         let up: Vec<_> = self
             .memories
             .iter()
@@ -1042,6 +1116,17 @@ impl World {
                     }
                 }
             }
+        } else if let Some(real) = self.real.as_mut().filter(|real| real.has(node)) {
+            if node == MEMORY {
+                return;
+            }
+            self.summary.lost += 1;
+            for region in real.rows().iter().filter(|region| region.node == node) {
+                if let Some(lost) = self.lost_at.get_mut(region.index as usize) {
+                    *lost = now;
+                }
+            }
+            real.crash(node);
         } else if let Some((life, memory)) = self.memories.remove(&node) {
             self.summary.repeated += memory.repeated;
             self.summary.lost += 1;
@@ -1106,6 +1191,10 @@ impl World {
                 compute.engine.answer(now, &header, payload);
             }
             self.work(to);
+        } else if let Some(real) = &self.real {
+            for answer in real.packet(to, bytes) {
+                self.transmit(to, from, answer);
+            }
         } else if let Some((_, memory)) = self.memories.get_mut(&to) {
             for answer in memory.packet(self.maps.len() as u32, bytes) {
                 self.transmit(to, from, answer);
@@ -1164,6 +1253,12 @@ impl World {
             Event::Fault => self.fault(),
             Event::Publish { node, map } => self.publish(node, map),
             Event::Start(node) => self.start(node),
+            Event::Step => {
+                if self.real.as_mut().is_some_and(Cluster::step) {
+                    let delay = self.rng.range(10 * US..2 * MS);
+                    self.schedule.after(delay, Event::Step);
+                }
+            }
             Event::Swing { index, from, to } => self.swing(index, from, to),
             Event::Resume { index, at } => {
                 if let Some((life, memory)) = self.memories.get_mut(&at.0) {
