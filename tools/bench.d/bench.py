@@ -223,7 +223,7 @@ def kernel_kib():
 
 
 def lab_up(memories=0):
-    run("potluck", "lab", "up", "3", "--memory", memories, "--pmem-format", "yes", timeout=600)
+    run("potluck", "lab", "up", "3", "--memory", memories, "--memory-page-size", "64K", "--pmem-format", "yes", timeout=600)
 
 
 def lab_down():

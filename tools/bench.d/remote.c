@@ -60,6 +60,12 @@ static uint64_t allocated(int fd, uint64_t len)
 	return addr;
 }
 
+static void freed(int fd, uint64_t addr, uint64_t len)
+{
+	if (rfree(fd, addr, len))
+		die("rfree");
+}
+
 static uint64_t timed(int fd, int writes, uint64_t addr, void *buf, uint64_t len)
 {
 	uint64_t begin = now_ns();
@@ -82,7 +88,7 @@ static void copies(int writes, uint64_t len, uint64_t *ns, long count)
 		if (i >= 0)
 			ns[i] = took;
 	}
-	rfree(fd, addr, 0);
+	freed(fd, addr, len);
 }
 
 static void touch(uint64_t len, uint64_t *ns, long count)
@@ -94,7 +100,7 @@ static void touch(uint64_t len, uint64_t *ns, long count)
 	timed(fd, 1, addr + count * PAGE, buf, len);
 	for (long i = 0; i < count; i++)
 		ns[i] = timed(fd, 1, addr + i * PAGE, buf, len);
-	rfree(fd, addr, 0);
+	freed(fd, addr, (count + 1) * PAGE);
 }
 
 /* Each process in turn says by a pipe how long its read took. */
@@ -139,7 +145,7 @@ static void clients(long n, uint64_t len, uint64_t *ns, long count)
 			die("a client");
 	while (wait(NULL) > 0)
 		;
-	rfree(fd, addr, 0);
+	freed(fd, addr, PAGE);
 }
 
 /* A list of depth + 1 nodes; the first word of each is the address of the next. */
@@ -171,7 +177,7 @@ static void walk(long depth, uint64_t *ns, long count)
 		if (node != addr + depth * NODE)
 			die("the list is another one");
 	}
-	rfree(fd, addr, 0);
+	freed(fd, addr, (depth + 1) * NODE);
 }
 
 static void chase(long depth, uint64_t *ns, long count)
@@ -194,7 +200,7 @@ static void chase(long depth, uint64_t *ns, long count)
 		if (node != addr + depth * NODE)
 			die("the list is another one");
 	}
-	rfree(fd, addr, 0);
+	freed(fd, addr, (depth + 1) * NODE);
 }
 
 static void cache(uint64_t len, uint64_t size, uint64_t *ns, long count)

@@ -236,7 +236,8 @@ impl<D: Data> Engine<D> {
                     return self.finish(key, Ok(base));
                 }
             }
-            Some(Status::NoSpace) if op.base == 0 => {
+            // The quota of one region: its home knows that of all.
+            Some(Status::NoSpace | Status::Quota) if op.base == 0 => {
                 let index = space.index(order.addr).unwrap_or(0);
                 space.set_room(index, |room| room.min(len.saturating_sub(1)));
                 op.cursor = u64::from(index) + 1;
