@@ -17,9 +17,10 @@ use crate::{
 };
 use ::core::{fmt, future::Future};
 use kernel::{
+    new_mutex,
     prelude::*,
     random::get_random_u64,
-    sync::{atomic::Relaxed, Arc},
+    sync::{atomic::Relaxed, Arc, Mutex},
     time::{delay::fsleep, Delta},
 };
 
@@ -61,17 +62,49 @@ impl rdma_lite::MapNotify for Peers {
     }
 }
 
-/// Hands the present map of our node to the core.
-fn take_map(node: &Arc<MemoryNode>) -> Result {
+/// What was last known of the nodes of the map.
+#[pin_data]
+pub(crate) struct Known {
+    /// Held while a map is taken over, so that none is by an older one.
+    #[pin]
+    taking: Mutex<()>,
+    #[pin]
+    last: Mutex<(u64, KVec<rdma_lite::Peer>)>,
+}
+
+impl Known {
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            taking <- new_mutex!((), "legomem_taking"),
+            last <- new_mutex!((0, KVec::new()), "legomem_known"),
+        })
+    }
+}
+
+fn is_same(one: &rdma_lite::Peer, two: &rdma_lite::Peer) -> bool {
+    (one.id, one.state, one.incarnation) == (two.id, two.state, two.incarnation)
+}
+
+/// Hands the present map of our node to the core, if anything changed: a map, or what rdma_lite
+/// has found out since about the life of a node.
+pub(crate) fn take_map(node: &Arc<MemoryNode>) -> Result {
+    let _taking = node.known.taking.lock();
     let (epoch, peers) = node.lite.peers()?;
     let mut members = KVec::with_capacity(peers.len(), GFP_KERNEL)?;
     for peer in peers.iter().filter(|peer| peer.state == rdma_lite::NODE_UP) {
-        members.push(
-            Member::new(peer.id.into(), peer.incarnation),
-            GFP_KERNEL,
-        )?;
+        members.push(Member::new(peer.id.into(), peer.incarnation), GFP_KERNEL)?;
     }
     members.sort_unstable_by_key(|member| member.node);
+    let before = {
+        let mut last = node.known.last.lock();
+        let same = last.1.len() == peers.len()
+            && last.1.iter().zip(&peers).all(|(one, two)| is_same(one, two));
+        if same && last.0 == epoch {
+            return Ok(());
+        }
+        ::core::mem::replace(&mut *last, (epoch, peers))
+    };
+    drop(before);
     handler::new_map(node, Members::new(epoch as u32, members));
     Ok(())
 }
@@ -156,11 +189,8 @@ impl Host for Arc<MemoryNode> {
     }
 
     fn is_alive(&self, life: Life) -> bool {
-        // Without memory to look, nobody is declared dead.
-        let Ok((_, peers)) = self.lite.peers() else {
-            return true;
-        };
-        peers.iter().any(|peer| {
+        let last = self.known.last.lock();
+        last.1.iter().any(|peer| {
             let same = peer.incarnation == life.incarnation || peer.incarnation == 0;
             peer.id == life.node && peer.state != rdma_lite::NODE_OUT && same
         })

@@ -4,7 +4,7 @@
 
 use crate::{
     answer::Buffers,
-    cluster::Service,
+    cluster::{Known, Service},
     core::{
         board::{Board, Config},
         home::Life,
@@ -49,6 +49,8 @@ pub(crate) struct MemoryNode {
     pub(crate) board: SpinLockBh<Board>,
     #[pin]
     pub(crate) slow: Mutex<Slow>,
+    #[pin]
+    pub(crate) known: Known,
     /// Requests for the slow path.
     #[pin]
     pub(crate) allocations: SpinLockBh<Waiting>,
@@ -67,6 +69,8 @@ pub(crate) struct MemoryNode {
     pub(crate) migrating: Work<MemoryNode, 3>,
     #[pin]
     pub(crate) second: DelayedWork<MemoryNode, 4>,
+    #[pin]
+    pub(crate) looking: Work<MemoryNode, 5>,
     /// Requests of the last second.
     pub(crate) load: Atomic<u64>,
     /// Nothing new is begun.
@@ -127,6 +131,7 @@ impl MemoryNode {
                 buffers,
                 board <- new_spinlock_bh!(board, "legomem_board"),
                 slow <- new_mutex!(slow, "legomem_slow"),
+                known <- Known::new(),
                 allocations <- new_spinlock_bh!(allocations, "legomem_allocations"),
                 calls <- new_spinlock_bh!(calls, "legomem_calls"),
                 chores <- Chores::new(),
@@ -135,6 +140,7 @@ impl MemoryNode {
                 cleaning <- new_work!("legomem::cleaning"),
                 migrating <- new_work!("legomem::migrating"),
                 second <- new_delayed_work!("legomem::second"),
+                looking <- new_work!("legomem::looking"),
                 load: Atomic::new(0),
                 stopping: Atomic::new(false),
                 running <- new_mutex!(None, "legomem_running"),

@@ -79,6 +79,9 @@ impl MemoryNode {
                 Outcome::Answer(answer) => {
                     let bytes = reply.get(..answer.len).unwrap_or_default();
                     self.send(from, key, &answer.header, bytes);
+                    if answer.header.status == Status::Stale {
+                        self.meet_nodes();
+                    }
                     match answer.next {
                         Some(next) => part = next,
                         None => return,

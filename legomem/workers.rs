@@ -168,6 +168,7 @@ impl_has_work! {
     impl HasWork<Self, 1> for MemoryNode { self.calling }
     impl HasWork<Self, 2> for MemoryNode { self.cleaning }
     impl HasWork<Self, 3> for MemoryNode { self.migrating }
+    impl HasWork<Self, 5> for MemoryNode { self.looking }
 }
 impl_has_delayed_work! {
     impl HasDelayedWork<Self, 4> for MemoryNode { self.second }
@@ -213,6 +214,14 @@ impl workqueue::WorkItem<4> for MemoryNode {
     }
 }
 
+impl workqueue::WorkItem<5> for MemoryNode {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.look_at_map();
+    }
+}
+
 impl MemoryNode {
     /// Has a worker see what waits for it.
     pub(crate) fn wake(self: &Arc<Self>, path: Path) {
@@ -230,6 +239,19 @@ impl MemoryNode {
         }
     }
 
+    /// Has a worker look whether more is known of the nodes of the map: somebody was refused whom
+    /// rdma_lite may have met since.
+    pub(crate) fn meet_nodes(self: &Arc<Self>) {
+        if !self.is_stopping() {
+            let _ = self.queues.short.enqueue::<_, 5>(self.clone());
+        }
+    }
+
+    fn look_at_map(self: &Arc<Self>) {
+        // Without memory it is looked at again in a second.
+        let _ = cluster::take_map(self);
+    }
+
     pub(crate) fn start_chores(self: &Arc<Self>) {
         self.clean_pages();
         self.again_in_a_second();
@@ -241,6 +263,7 @@ impl MemoryNode {
         cancel_work_sync::<_, 3>(self);
         cancel_work_sync::<_, 1>(self);
         cancel_work_sync::<_, 0>(self);
+        cancel_work_sync::<_, 5>(self);
         cancel_work_sync::<_, 2>(self);
     }
 
@@ -388,6 +411,7 @@ impl MemoryNode {
         });
         let before = self.chores.seen.xchg(requests, Relaxed);
         self.load.store(requests.wrapping_sub(before), Relaxed);
+        self.look_at_map();
         self.consider_migration();
         self.clean_pages();
         self.again_in_a_second();
