@@ -56,14 +56,20 @@ kernel::sync::global_lock! {
         list: KVec::new(),
         queue: None,
         statistics: None,
+        sequence: 0,
     };
 }
+
+/// What a station that stops may still number of requests.
+const LAST_REQUESTS: u64 = 1 << 20;
 
 /// The stations that are in use.
 pub(crate) struct Stations {
     list: KVec<Live>,
     queue: Option<Arc<OwnedQueue>>,
     statistics: Option<debugfs::Dir>,
+    /// No request was numbered higher, by whichever station.
+    sequence: u64,
 }
 
 /// The module's work queue, which is drained when this is dropped.
@@ -132,6 +138,12 @@ impl Drop for Use {
             }
         }
         let live = stations.list.remove(at);
+        let used = self.0.inner.lock().engine.sequence();
+        stations.sequence = stations.sequence.max(used + LAST_REQUESTS);
+        if stations.list.is_empty() {
+            // Nothing drops a static: the last one gives the memory back.
+            stations.list = KVec::new();
+        }
         drop(stations);
         drop(live);
         self.0.stop();
@@ -206,6 +218,10 @@ impl Station {
         let queue = stations.queue.clone().ok_or(ENODEV)?;
         let directory = stations.statistics.as_ref().ok_or(ENODEV)?;
         let station = Self::new(node, queue)?;
+        // Also above all that were numbered before the module was loaded: that were fewer
+        // than one in a microsecond.
+        let sequence = stations.sequence.max(now() / 1000);
+        station.inner.lock().engine.begin_at(sequence);
         let ear = Arc::new(Ear(station.clone()), GFP_KERNEL)?;
         let map = lite::MapNotifyRegistration::new(station.node.clone(), ear.clone())?;
         let reception = Reception::new(station.socket.clone(), ear)?;

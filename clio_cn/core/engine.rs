@@ -179,6 +179,18 @@ impl<D: Data> Engine<D> {
         })
     }
 
+    /// Numbers requests from there on. A memory node takes a number that it has seen from
+    /// this node in its present life for a repetition (T4): the edge keeps them apart
+    /// when it makes one engine after the other.
+    pub fn begin_at(&mut self, sequence: u64) {
+        self.sequence = self.sequence.max(sequence);
+    }
+
+    /// Requests were numbered up to this.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// How often what happened.
     pub fn stats(&self) -> Stats {
         self.stats

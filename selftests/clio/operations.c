@@ -50,6 +50,29 @@ TEST_F(operations, of_any_size_read_what_was_written)
 	free(read);
 }
 
+TEST_F(operations, of_a_later_open_are_not_taken_for_repetitions)
+{
+	uint64_t addr = ralloc(self->one, MIB), got;
+
+	ASSERT_NE(0, addr);
+	/* The last open of the node, again and again: its requests are new ones. */
+	for (uint64_t i = 1; i <= 5; i++) {
+		close(self->one);
+		self->one = clio_attached(3, "operations");
+		ASSERT_GE(self->one, 0);
+		for (uint64_t k = 0; k < 20; k++) {
+			uint64_t value = i << 32 | k;
+
+			ASSERT_EQ(0, rwrite(self->one, addr + 8 * k, &value, 8));
+		}
+		for (uint64_t k = 0; k < 20; k++) {
+			ASSERT_EQ(0, rread(self->two, addr + 8 * k, &got, 8));
+			EXPECT_EQ(i << 32 | k, got);
+		}
+	}
+	EXPECT_EQ(0, rfree(self->one, addr, MIB));
+}
+
 TEST_F(operations, read_zeros_where_nothing_was_written)
 {
 	uint64_t addr = ralloc(self->one, MIB);
