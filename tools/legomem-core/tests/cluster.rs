@@ -164,14 +164,10 @@ fn no_room_anywhere_is_said_when_it_is_asked_for() {
 fn when_one_grant_fails_none_is_left() {
     let nodes = three();
     let ras = create(&nodes[0], "big", 1 << 30);
-    nodes[2].0.deaf.set(true);
-    // The deaf node is not even asked; make it deaf only for the grant.
-    nodes[2].0.deaf.set(false);
     let before: Vec<_> = nodes
         .iter()
         .map(|n| n.control(&Stat {}).unwrap().regions)
         .collect();
-    nodes[1].slow(|slow| slow.draining = false);
     // The third node knows the id with another key: it refuses.
     let mut other = descriptor(ras.id);
     other.key = legomem_core::core::control::Secret([9, 9]);
@@ -287,10 +283,14 @@ fn strangers_do_not_dispose_of_regions() {
     }
 }
 
-/// A region with contents, its home, and where it is.
+/// A region with contents, and where it is; the home is the first node.
 fn filled(nodes: &[Node]) -> (RasInfo, Region, u64, Vec<u8>) {
-    let ras = create(&nodes[0], "words", 1 << 30);
-    let region = grow(&nodes[0], &ras, PAGE)[0];
+    filled_by(&nodes[0], nodes)
+}
+
+fn filled_by(home: &Node, nodes: &[Node]) -> (RasInfo, Region, u64, Vec<u8>) {
+    let ras = create(home, "words", 1 << 30);
+    let region = grow(home, &ras, PAGE)[0];
     let node = owner(nodes, &region);
     let addr = node
         .alloc_at(ras.id, start(&region), 4 * PAGE, rights::ALL)
@@ -512,21 +512,16 @@ fn a_node_that_over_committed_and_runs_short_gives_its_coldest_region_away() {
 #[test]
 fn what_a_node_lost_with_its_life_is_lost_and_not_zero() {
     let nodes = three();
-    let (ras, region, _, _) = filled(&nodes);
+    let home = &nodes[2];
+    let (ras, region, _, _) = filled_by(home, &nodes);
     let lost = owner(&nodes, &region).0.life;
-    let up: Vec<(u32, u64)> = nodes
-        .iter()
-        .map(|node| node.0.life)
-        .map(|life| {
-            let again = u64::from(life == lost) * 1_000_000;
-            (life.node.into(), life.incarnation + again)
-        })
+    assert_ne!(lost, home.0.life);
+    let lives = nodes.iter().map(|node| node.0.life);
+    // It is back, in another life.
+    let up: Vec<(u32, u64)> = lives
+        .map(|life| (life.node.into(), life.incarnation + u64::from(life == lost)))
         .chain([(CLIENT, CLIENT_LIFE)])
         .collect();
-    let home = &nodes[0];
-    if home.0.life == lost {
-        return;
-    }
     home.publish(2, &up);
     let now = table(home, ras.id)[0];
     assert_eq!(now.node, 0, "EIO for those who ask");
@@ -551,18 +546,11 @@ fn a_grant_for_an_older_life_is_refused() {
 #[test]
 fn memory_of_address_spaces_whose_home_is_gone_is_free() {
     let nodes = three();
-    let (ras, region, _, _) = filled(&nodes);
+    let (ras, region, _, _) = filled_by(&nodes[2], &nodes);
     let node = owner(&nodes, &region);
-    if node.0.life.node == 1 {
-        return;
-    }
-    node.publish(
-        2,
-        &[
-            (node.0.life.node.into(), node.0.life.incarnation),
-            (CLIENT, CLIENT_LIFE),
-        ],
-    );
+    let own = (node.0.life.node.into(), node.0.life.incarnation);
+    assert_ne!(node.0.life, nodes[2].0.life);
+    node.publish(2, &[own, (CLIENT, CLIENT_LIFE)]);
     assert!(node.fast(|board| board.key(ras.id)).is_none());
     let stat = node.control(&Stat {}).unwrap();
     assert_eq!((stat.free, stat.promised), (stat.pages, 0));
