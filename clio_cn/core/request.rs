@@ -123,7 +123,7 @@ impl Request {
     }
 
     /// Lets a flush-and-fetch only write. What the node remembers of it counts on.
-    pub(super) fn into_write(&mut self) {
+    pub(super) fn only_write(&mut self) {
         self.order = Order {
             op: wire::Op::Write,
             addr: self.order.operand,

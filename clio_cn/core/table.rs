@@ -48,7 +48,7 @@ impl Key {
 
     /// As one number, which is never 0.
     pub fn to_u64(self) -> u64 {
-        u64::from(self.generation) << 32 | (u64::from(self.index) + 1)
+        (u64::from(self.generation) << 32) | (u64::from(self.index) + 1)
     }
 
     /// From the number.

@@ -372,7 +372,7 @@ impl<D: Data> Engine<D> {
     /// Queues a request for a (new) try.
     fn start(&mut self, key: Key) {
         self.sequence += 1;
-        let id = self.sequence << SLOT_BITS | key.index() as u64;
+        let id = (self.sequence << SLOT_BITS) | key.index() as u64;
         let Some(request) = self.requests.get_mut(key) else {
             return;
         };
@@ -461,7 +461,7 @@ impl<D: Data> Engine<D> {
                 // One node has not both any more: write first, read then.
                 route = flush;
                 if let Some(request) = self.requests.get_mut(key) {
-                    request.into_write();
+                    request.only_write();
                 }
                 if let Some(op) = self.ops.get_mut(of) {
                     op.fallback = true;

@@ -30,7 +30,7 @@ fn words_locks_and_ranges_keep_their_promises_when_everything_fails() {
     let total = Mutex::new(Summary::default());
     for_each_seed(
         "--test clio words_locks_and_ranges_keep_their_promises_when_everything_fails",
-        3_000,
+        1_500,
         |seed| *total.lock().unwrap() += World::new(seed, chaos(seed)).run(),
     );
     println!("{:?}", total.into_inner().unwrap());
@@ -41,7 +41,7 @@ fn legomem_keeps_its_promises_when_everything_fails() {
     let total = Mutex::new(Summary::default());
     for_each_seed(
         "--test clio legomem_keeps_its_promises_when_everything_fails",
-        1_000,
+        600,
         |seed| {
             let chaos = Chaos {
                 legomem: true,

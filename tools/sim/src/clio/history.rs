@@ -101,7 +101,7 @@ pub fn check(events: &[Event]) -> Result<(), String> {
         .iter()
         .enumerate()
         .filter(|(_, event)| event.outcome != Outcome::Unknown)
-        .fold(0u128, |set, (at, _)| set | 1 << at);
+        .fold(0u128, |set, (at, _)| set | (1 << at));
     let mut seen = HashSet::new();
     let mut stack = vec![(0u128, 0u64)];
     let mut furthest = 0u128;
@@ -122,13 +122,13 @@ pub fn check(events: &[Event]) -> Result<(), String> {
         for certain in [false, true] {
             for (at, event) in events.iter().enumerate().rev() {
                 if (event.outcome != Outcome::Unknown) != certain
-                    || done & 1 << at != 0
+                    || done & (1 << at) != 0
                     || before[at] & !done != 0
                 {
                     continue;
                 }
                 if let Some(value) = event.apply(value) {
-                    stack.push((done | 1 << at, value));
+                    stack.push((done | (1 << at), value));
                 }
             }
         }
@@ -136,7 +136,7 @@ pub fn check(events: &[Event]) -> Result<(), String> {
     let stuck: Vec<_> = events
         .iter()
         .enumerate()
-        .filter(|(at, _)| furthest & 1 << at == 0)
+        .filter(|(at, _)| furthest & (1 << at) == 0)
         .map(|(_, event)| event)
         .take(4)
         .collect();

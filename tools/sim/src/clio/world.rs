@@ -26,7 +26,7 @@ use std::{collections::BTreeMap, rc::Rc};
 
 const SECRET: [u64; 2] = [0x0123_4567_89ab_cdef, 0x0f1e_2d3c_4b5a_6978];
 const KEY: siphash::Key = siphash::Key::new(SECRET);
-const RAS: u64 = 1 << 48 | 1;
+const RAS: u64 = (1 << 48) | 1;
 const SHIFT: u8 = 24;
 /// Ids of memory nodes are above this.
 const MEMORY: u16 = 100;
@@ -853,7 +853,7 @@ impl World {
 
     /// The name by which a client has the lock, unlike any other of its node.
     fn who(&self, client: usize) -> u32 {
-        (client as u32) << 16 | self.clients[client].who
+        ((client as u32) << 16) | self.clients[client].who
     }
 
     /// A critical section goes on.
