@@ -12,6 +12,7 @@ use crate::{
 };
 use kernel::{
     bindings,
+    net::{Net, SockAddr},
     prelude::*,
     sync::{Arc, ArcBorrow},
 };
@@ -49,10 +50,34 @@ pub(crate) unsafe extern "C" fn lite_node_get(
 ) -> c_int {
     // SAFETY: A string, as the caller promises.
     let name = unsafe { CStr::from_char_ptr(name) };
-    let found = Node::named(name.to_bytes()).and_then(|node| node.host().map(|_| node));
-    match found {
+    // SAFETY: Writable, as the caller promises.
+    unsafe { hand_out(Node::named(name.to_bytes()), out) }
+}
+
+/// # Safety
+///
+/// `net` must be a namespace, `out` writable.
+#[no_mangle]
+pub(crate) unsafe extern "C" fn lite_node_get_net(
+    net: *mut bindings::net,
+    _owner: *mut bindings::module,
+    out: *mut *const Node,
+) -> c_int {
+    // SAFETY: A namespace, as the caller promises.
+    let net = unsafe { Net::from_raw(net) };
+    // SAFETY: Writable, as the caller promises.
+    unsafe { hand_out(Node::of(net), out) }
+}
+
+/// A node that is on goes to the caller, with a reference.
+///
+/// # Safety
+///
+/// `out` must be writable.
+unsafe fn hand_out(found: Result<Arc<Node>>, out: *mut *const Node) -> c_int {
+    match found.and_then(|node| node.host().map(|_| node)) {
         Ok(node) => {
-            // SAFETY: Writable, as the caller promises.
+            // SAFETY: By this function's requirement.
             unsafe { out.write(Arc::into_raw(node)) };
             0
         }
@@ -67,6 +92,15 @@ pub(crate) unsafe extern "C" fn lite_node_get(
 pub(crate) unsafe extern "C" fn lite_node_put(node: *const Node) {
     // SAFETY: The reference that `lite_node_get()` gave.
     drop(unsafe { Arc::from_raw(node) });
+}
+
+/// # Safety
+///
+/// `this` must be a node that the caller has.
+#[no_mangle]
+pub(crate) unsafe extern "C" fn lite_node_net(this: *const Node) -> *mut bindings::net {
+    // SAFETY: As the caller promises.
+    unsafe { node(this) }.net().as_raw()
 }
 
 /// # Safety
@@ -162,6 +196,23 @@ pub(crate) unsafe extern "C" fn lite_node_peers(
     }
     let count = map.nodes().len();
     count as c_long
+}
+
+/// # Safety
+///
+/// `this` must be a node that the caller has, `addr` writable.
+#[no_mangle]
+pub(crate) unsafe extern "C" fn lite_peer_address(
+    this: *const Node,
+    id: u32,
+    addr: *mut SockAddr,
+) -> c_int {
+    // SAFETY: As the caller promises.
+    let host = unsafe { node(this) }.host();
+    let id = u16::try_from(id).map_err(|_| EHOSTDOWN);
+    let found = host.and_then(|host| host.address_of(id?).ok_or(EHOSTDOWN));
+    // SAFETY: As the caller promises; a `SockAddr` is laid out as the storage.
+    code(found.map(|found| unsafe { addr.write(found) }))
 }
 
 /// # Safety

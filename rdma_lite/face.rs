@@ -13,7 +13,9 @@
 #![allow(dead_code, reason = "each module uses another part of it")]
 
 use kernel::{
+    bindings,
     error::to_result,
+    net::{Net, SockAddr},
     prelude::*,
     sync::Arc,
     ThisModule, //
@@ -86,7 +88,13 @@ mod abi {
             owner: *mut c_void,
             node: *mut *mut lite_node,
         ) -> c_int;
+        pub(super) fn lite_node_get_net(
+            net: *mut c_void,
+            owner: *mut c_void,
+            node: *mut *mut lite_node,
+        ) -> c_int;
         pub(super) fn lite_node_put(node: *mut lite_node);
+        pub(super) fn lite_node_net(node: *const lite_node) -> *mut c_void;
         pub(super) fn lite_node_id(node: *const lite_node) -> u32;
         pub(super) fn lite_node_incarnation(node: *const lite_node) -> u64;
         pub(super) fn lite_node_epoch(node: *const lite_node) -> u64;
@@ -99,6 +107,11 @@ mod abi {
             cap: usize,
             epoch: *mut u64,
         ) -> c_long;
+        pub(super) fn lite_peer_address(
+            node: *const lite_node,
+            id: u32,
+            addr: *mut c_void,
+        ) -> c_int;
         pub(super) fn lite_port_register(
             node: *mut lite_node,
             port: u16,
@@ -127,6 +140,10 @@ mod abi {
 pub(crate) const PORT_ECHO: u16 = 1;
 /// Hotpot's port.
 pub(crate) const PORT_HOTPOT: u16 = 2;
+/// Control of memory nodes.
+pub(crate) const PORT_LEGOMEM: u16 = 3;
+/// Control of compute nodes.
+pub(crate) const PORT_CLIO: u16 = 4;
 
 /// `RDMA_LITE_NODE_UP`: member, expected to answer.
 pub(crate) const NODE_UP: u32 = 1;
@@ -139,6 +156,8 @@ pub(crate) const NODE_OUT: u32 = 3;
 pub(crate) const ROLE_HOTPOT: u32 = 1 << 0;
 /// `RDMA_LITE_ROLE_HOTPOT_CD`: hotpot's central dispatcher.
 pub(crate) const ROLE_HOTPOT_CD: u32 = 1 << 1;
+/// `RDMA_LITE_ROLE_MEMORY`: a memory node (legomem).
+pub(crate) const ROLE_MEMORY: u32 = 1 << 2;
 
 /// A reference to a node of this host.
 ///
@@ -185,6 +204,41 @@ impl Node {
             ptr: NonNull::new(node).ok_or(ENODEV)?,
             module,
         })
+    }
+
+    /// The node of this network namespace.
+    ///
+    /// `ENXIO` if it has none, `ESHUTDOWN` if that is switched off.
+    pub(crate) fn get_net(net: &Net, module: &'static ThisModule) -> Result<Self> {
+        let mut node = ptr::null_mut();
+        // SAFETY: `net` is a namespace, `node` a valid place for a pointer.
+        to_result(unsafe {
+            abi::lite_node_get_net(net.as_raw().cast(), module.as_ptr().cast(), &mut node)
+        })?;
+        // INVARIANT: On success the reference is ours.
+        Ok(Self {
+            ptr: NonNull::new(node).ok_or(ENXIO)?,
+            module,
+        })
+    }
+
+    /// Its network namespace.
+    pub(crate) fn net(&self) -> &Net {
+        // SAFETY: By the invariant of `Node` we hold a reference, and the namespace of a node
+        // lives as long as that.
+        unsafe { Net::from_raw(abi::lite_node_net(self.ptr.as_ptr()).cast()) }
+    }
+
+    /// Address of a node of the map, ourselves included, with the port of rdma_cm.
+    ///
+    /// `EHOSTDOWN` if the map does not know it.
+    pub(crate) fn peer_address(&self, id: u16) -> Result<SockAddr> {
+        let mut storage: bindings::__kernel_sockaddr_storage = pin_init::zeroed();
+        // SAFETY: By the invariant of `Node` we hold a reference; `storage` is writable.
+        to_result(unsafe {
+            abi::lite_peer_address(self.ptr.as_ptr(), id.into(), (&raw mut storage).cast())
+        })?;
+        SockAddr::from_storage(&storage)
     }
 
     /// Its id in the cluster.

@@ -133,7 +133,11 @@ impl Node {
 
     /// The node of the current namespace.
     pub(crate) fn here() -> Result<Arc<Self>> {
-        let net = Net::current();
+        Self::of(&Net::current())
+    }
+
+    /// The node of this namespace.
+    pub(crate) fn of(net: &Net) -> Result<Arc<Self>> {
         let registry = REGISTRY.lock();
         let node = registry.iter().find(|node| *node.net == *net);
         node.cloned().ok_or(ENXIO)

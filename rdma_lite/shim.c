@@ -7,7 +7,9 @@
 #include <linux/rdma_lite.h>
 
 EXPORT_SYMBOL_GPL(lite_node_get);
+EXPORT_SYMBOL_GPL(lite_node_get_net);
 EXPORT_SYMBOL_GPL(lite_node_put);
+EXPORT_SYMBOL_GPL(lite_node_net);
 EXPORT_SYMBOL_GPL(lite_node_id);
 EXPORT_SYMBOL_GPL(lite_node_incarnation);
 EXPORT_SYMBOL_GPL(lite_node_epoch);
@@ -15,6 +17,7 @@ EXPORT_SYMBOL_GPL(lite_node_cluster);
 EXPORT_SYMBOL_GPL(lite_node_max_msg);
 EXPORT_SYMBOL_GPL(lite_node_timeout_ms);
 EXPORT_SYMBOL_GPL(lite_node_peers);
+EXPORT_SYMBOL_GPL(lite_peer_address);
 EXPORT_SYMBOL_GPL(lite_port_register);
 EXPORT_SYMBOL_GPL(lite_port_unregister);
 EXPORT_SYMBOL_GPL(lite_map_notify_register);

@@ -25,6 +25,8 @@
 
 struct lite_node;
 struct module;
+struct net;
+struct __kernel_sockaddr_storage;
 
 struct lite_buf {
 	const void *ptr;
@@ -101,8 +103,12 @@ typedef void (*lite_map_notify_t)(void *ctx, u64 epoch);
 
 /* By configfs name, in any namespace; -ENODEV if none, -ESHUTDOWN if off. */
 int lite_node_get(const char *name, struct module *owner, struct lite_node **node);
+/* By network namespace; -ENXIO if it has none, -ESHUTDOWN if it is off. */
+int lite_node_get_net(struct net *net, struct module *owner, struct lite_node **node);
 void lite_node_put(struct lite_node *node);
 
+/* Its network namespace, which lives as long as the caller has the node. */
+struct net *lite_node_net(const struct lite_node *node);
 u32 lite_node_id(const struct lite_node *node);
 u64 lite_node_incarnation(const struct lite_node *node);
 u64 lite_node_epoch(const struct lite_node *node);
@@ -115,6 +121,13 @@ u32 lite_node_timeout_ms(const struct lite_node *node);
 /* Fills up to @cap peers; returns how many there are, and their epoch. */
 long lite_node_peers(const struct lite_node *node, struct lite_peer *peers,
 		     size_t cap, u64 *epoch);
+
+/*
+ * Address of a node of the map (ourselves included), with the port that
+ * rdma_cm listens on; -EHOSTDOWN if the map does not know it.
+ */
+int lite_peer_address(const struct lite_node *node, u32 id,
+		      struct __kernel_sockaddr_storage *addr);
 
 /* One owner for a port at a time (-EBUSY). Unregister waits for handlers. */
 int lite_port_register(struct lite_node *node, u16 port, lite_handler_t handler,
@@ -133,5 +146,7 @@ long lite_multicast(struct lite_node *node, struct lite_call *calls, size_t nr);
 /* Ports below 64 are for the modules of this tree. */
 #define LITE_PORT_ECHO		1	/* answers what it gets (ping) */
 #define LITE_PORT_HOTPOT	2
+#define LITE_PORT_LEGOMEM	3	/* control of memory nodes */
+#define LITE_PORT_CLIO		4	/* control of compute nodes */
 
 #endif /* _LINUX_RDMA_LITE_H */

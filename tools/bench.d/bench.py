@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import plot
+import remote
 
 HERE = Path(__file__).resolve().parent
 NODES = ["n1", "n2", "n3"]
@@ -221,8 +222,8 @@ def kernel_kib():
     return g("MemTotal") - g("MemFree") - g("Buffers") - g("Cached") - g("AnonPages") - g("SReclaimable")
 
 
-def lab_up():
-    run("potluck", "lab", "up", "3", "--pmem-format", "yes", timeout=600)
+def lab_up(memories=0):
+    run("potluck", "lab", "up", "3", "--memory", memories, "--memory-page-size", "64K", "--pmem-format", "yes", timeout=600)
 
 
 def lab_down():
@@ -305,6 +306,7 @@ def cases(lab):
                        }, {"NFS 4.2 TCP write+fsync": 1.0, "NFS 4.2 RDMA write+fsync": 1.0} if replicas == 3 else None)
     yield Case("read of 8 MiB, mapped and clean", lambda: lab.sweep("/mnt/n1"),
                {"ext4-dax": ("ext4-dax", lab.sweep)}, 1.1)
+    yield from remote.cases(lab, Case, Sample, within)
 
 
 def table(result):
@@ -355,11 +357,11 @@ def main():
             memory(result)
         except Skip as e:
             result["memory"] = {"skipped": str(e)}
-    if not os.path.ismount("/mnt/n1"):
-        try:
-            lab_up()
-        except Skip as e:
-            sys.exit(f"bench: the lab does not come up: {e}")
+    lab_down()
+    try:
+        lab_up(memories=3)
+    except Skip as e:
+        sys.exit(f"bench: the lab does not come up: {e}")
     addresses()
     lab = Lab(args.out / "probe", args.quick)
     there = start_peers()

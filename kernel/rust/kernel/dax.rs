@@ -6,7 +6,7 @@
 
 use crate::{
     bindings,
-    error::to_result,
+    error::{from_err_ptr, to_result},
     fs::{File, FileSystem, NewSuperBlock},
     iov::{IovIterDest, IovIterSource},
     mm::fault::Pfn,
@@ -14,7 +14,11 @@ use crate::{
     prelude::*,
     sync::aref::ARef,
 };
-use core::{ops::Range, ptr::NonNull};
+use core::{
+    mem::ManuallyDrop,
+    ops::Range,
+    ptr::NonNull, //
+};
 
 /// The memory of a whole block device that is persistent memory (pmem).
 ///
@@ -53,8 +57,30 @@ pub struct PmemRegion {
     len: usize,
     pfn: usize,
     dax: DaxRef,
+    /// Makes it ours, where nobody else did so.
+    _claim: Option<Claim>,
     /// Keeps the device open.
     _bdev: ARef<File>,
+}
+
+/// A block device that we opened for nobody but us.
+///
+/// # Invariants
+///
+/// `file` is a block device, claimed for the address of `_holder`, with a reference of ours.
+struct Claim {
+    file: ManuallyDrop<ARef<File>>,
+    _holder: KBox<u8>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // The claim ends at once; the last reference to a file goes later, from a worker.
+        //
+        // SAFETY: By the type invariant this is a block device's file and a reference of ours,
+        // which is not used any more.
+        unsafe { bindings::bdev_fput(self.file.as_ptr()) };
+    }
 }
 
 // SAFETY: The memory is accessible to all threads, and what is unsynchronised about accesses to it
@@ -75,6 +101,40 @@ impl PmemRegion {
         let bdev = unsafe { File::from_raw_file(sb.bdev_file().as_ptr()) };
         // SAFETY: The file is that of a block device.
         unsafe { Self::from_bdev(bdev.into()) }
+    }
+
+    /// Opens the block device at `path`, for nobody but us, and takes it.
+    ///
+    /// Errors as for [`new`](Self::new), and those of opening a device: `ENOENT`, `ENOTBLK`, and
+    /// `EBUSY` if it is in use, as by a file system. May sleep.
+    pub fn open(path: &CStr) -> Result<Self> {
+        /// As `BLK_OPEN_READ | BLK_OPEN_WRITE`.
+        const MODE: bindings::blk_mode_t = 1 << 0 | 1 << 1;
+
+        // Its address tells us from all other users, for as long as the device is open.
+        let holder = KBox::new(0u8, GFP_KERNEL)?;
+        let holder_ptr: *const u8 = &*holder;
+        // SAFETY: `path` is NUL-terminated. The holder is only compared with others.
+        let file = from_err_ptr(unsafe {
+            bindings::bdev_file_open_by_path(
+                path.as_char_ptr(),
+                MODE,
+                holder_ptr.cast_mut().cast(),
+                core::ptr::null(),
+            )
+        })?;
+        let file = NonNull::new(file).ok_or(ENODEV)?;
+        // SAFETY: The file was opened with a reference for us. Nobody uses its position.
+        let file = unsafe { ARef::<File>::from_raw(file.cast()) };
+        // INVARIANT: Just claimed.
+        let claim = Claim {
+            file: ManuallyDrop::new(file.clone()),
+            _holder: holder,
+        };
+        // SAFETY: It is the file of a block device.
+        let mut this = unsafe { Self::from_bdev(file) }?;
+        this._claim = Some(claim);
+        Ok(this)
     }
 
     /// # Safety
@@ -110,6 +170,7 @@ impl PmemRegion {
             pfn,
             dax,
             _bdev: file,
+            _claim: None,
         })
     }
 

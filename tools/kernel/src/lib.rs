@@ -16,6 +16,7 @@ pub mod error;
 pub mod prelude;
 pub mod print;
 pub mod rbtree;
+pub mod siphash;
 
 pub use std::fmt;
 

@@ -3,6 +3,10 @@
 //! The command line. Documentation/man/potluck.1 says the same at length; a
 //! test compares the two.
 
+mod mem;
+
+pub use self::mem::{Create, Disk, DiskArgs, Mem};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::Ipv4Addr, path::PathBuf};
 use uuid::Uuid;
@@ -34,6 +38,9 @@ pub enum Command {
     /// Create, set up and look at datasets
     #[command(subcommand)]
     Dataset(Dataset),
+    /// Memory nodes, remote address spaces, disks in remote memory
+    #[command(subcommand)]
+    Mem(Mem),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -97,7 +104,16 @@ pub struct LabUp {
     /// Epoch of the first map
     #[arg(long, default_value_t = 1)]
     pub epoch: u64,
-    /// Stop when all nodes reach each other: no devices, no mounts
+    /// How many memory nodes m1 to mM beside these; they get the next ids
+    #[arg(long, value_name = "M", default_value_t = 0)]
+    pub memory: u32,
+    /// Memory that each of them serves
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = crate::size::parse)]
+    pub memory_size: u64,
+    /// Bytes of its pages: a power of two, 64K to 4M
+    #[arg(long, value_name = "SIZE", value_parser = crate::size::parse)]
+    pub memory_page_size: Option<u64>,
+    /// No hotpot: no devices, no mounts
     #[arg(long)]
     pub no_mount: bool,
     /// Longest time for any one step
@@ -114,7 +130,7 @@ pub struct LabDown {
 
 #[derive(Args, Debug)]
 pub struct Run {
-    /// Nodes, comma-separated; all by default
+    /// Nodes, comma-separated; all but memory nodes by default
     #[arg(short, long, value_delimiter = ',')]
     pub nodes: Vec<String>,
     /// Kill what still runs after this long; the status is then 124

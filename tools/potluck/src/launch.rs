@@ -112,7 +112,7 @@ fn spawn(args: &cli::Run, node: &Node, rank: usize, size: usize) -> Result<Child
 }
 
 pub fn run(args: &cli::Run) -> Result<ExitCode> {
-    let nodes = Node::select(&args.nodes)?;
+    let nodes = Node::select_compute(&args.nodes)?;
     run_on(args, &nodes)
 }
 
@@ -268,6 +268,7 @@ mod tests {
             .map(|i| Node {
                 name: format!("n{i}"),
                 namespace: None,
+                memory: false,
                 mount: None,
             })
             .collect()

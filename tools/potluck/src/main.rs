@@ -5,12 +5,14 @@
 
 mod cli;
 mod command;
+mod configfs;
 mod dataset;
 mod events;
 mod kernel_log;
 mod lab;
 mod launch;
 mod map;
+mod mem;
 mod netns;
 mod node;
 mod size;
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         Command::Events(args) => events::run(&args),
         Command::Barrier(args) => dataset::barrier(&args).map(|()| ExitCode::SUCCESS),
         Command::Dataset(command) => dataset::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Mem(command) => mem::run(&command),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -23,6 +23,8 @@ pub struct Node {
     /// None: the namespace that we are in.
     pub namespace: Option<String>,
     pub mount: Option<PathBuf>,
+    /// A memory node of the lab: programs do not run there.
+    pub memory: bool,
 }
 
 /// A namespace operation that hangs for longer than this is a fault.
@@ -40,6 +42,7 @@ impl Node {
                     name: n.name.clone(),
                     namespace: Some(n.namespace.clone()),
                     mount: hotpot_mount(&n.name),
+                    memory: n.memory,
                 })
                 .collect());
         }
@@ -49,6 +52,7 @@ impl Node {
                 mount: hotpot_mount(&name),
                 name,
                 namespace: None,
+                memory: false,
             })
             .collect();
         match nodes.len() {
@@ -86,8 +90,26 @@ impl Node {
             .collect()
     }
 
+    /// Those that programs run on: all but memory nodes, or those named.
+    pub fn select_compute(names: &[String]) -> Result<Vec<Node>> {
+        let mut nodes = Node::select(names)?;
+        if names.is_empty() {
+            nodes.retain(|n| !n.memory);
+        }
+        Ok(nodes)
+    }
+
     /// Opens /dev/rdma_lite as this node.
     pub fn with_device<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&File) -> Result<T> + Send + 'static,
+    {
+        self.with_file(DEVICE, work)
+    }
+
+    /// Opens a device that acts for the node of the opener's namespace.
+    pub fn with_file<T, F>(&self, device: &'static str, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&File) -> Result<T> + Send + 'static,
@@ -96,8 +118,12 @@ impl Node {
             let file = File::options()
                 .read(true)
                 .write(true)
-                .open(DEVICE)
-                .with_context(|| format!("cannot open {DEVICE}"))?;
+                .open(device)
+                .with_context(|| {
+                    format!(
+                        "cannot open {device} (is its module loaded, and the node switched on?)"
+                    )
+                })?;
             work(&file)
         })
         .with_context(|| format!("node {}", self.name))

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The user ABI of include/uapi/linux/{rdma_lite,hotpot}.h, field by field.
+//! The user ABI of include/uapi/linux/{rdma_lite,hotpot,clio}.h, field by field.
 //! The tests compare sizes and ioctl numbers with what a C compiler makes of
 //! these headers.
 
 #![allow(missing_docs)]
+
+pub mod clio;
 
 /// State of a node in the map (`enum rdma_lite_node_state`).
 pub mod node_state {
@@ -225,6 +227,7 @@ mod tests {
             &source,
             r#"
             #include <stdio.h>
+            #include <linux/clio.h>
             #include <linux/hotpot.h>
             #include <linux/rdma_lite.h>
             #define S(x) printf("%s %zu\n", #x, sizeof(struct x))
@@ -234,9 +237,14 @@ mod tests {
                 S(rdma_lite_map_node); S(rdma_lite_map); S(rdma_lite_event);
                 S(rdma_lite_info); S(rdma_lite_ping); S(hotpot_setup);
                 S(hotpot_chunk); S(hotpot_info); S(hotpot_barrier);
+                S(clio_ras); S(clio_memory_node); S(clio_space); S(clio_region);
+                S(clio_list); S(clio_drain); S(clio_move); S(clio_remove); S(clio_quota);
                 N(RDMA_LITE_IOC_INFO); N(RDMA_LITE_IOC_SET_MAP);
                 N(RDMA_LITE_IOC_GET_MAP); N(RDMA_LITE_IOC_PING);
                 N(HOTPOT_IOC_SETUP); N(HOTPOT_IOC_INFO); N(HOTPOT_IOC_BARRIER);
+                N(CLIO_IOC_CREATE); N(CLIO_IOC_NODES); N(CLIO_IOC_SPACES);
+                N(CLIO_IOC_REGIONS); N(CLIO_IOC_DRAIN); N(CLIO_IOC_MOVE);
+                N(CLIO_IOC_REMOVE); N(CLIO_IOC_QUOTA);
                 return 0;
             }"#,
         )
@@ -281,6 +289,15 @@ mod tests {
             ("hotpot_chunk", size_of::<Chunk>()),
             ("hotpot_info", size_of::<DatasetInfo>()),
             ("hotpot_barrier", size_of::<Barrier>()),
+            ("clio_ras", size_of::<clio::Ras>()),
+            ("clio_memory_node", size_of::<clio::MemoryNode>()),
+            ("clio_space", size_of::<clio::Space>()),
+            ("clio_region", size_of::<clio::Region>()),
+            ("clio_list", size_of::<clio::List>()),
+            ("clio_drain", size_of::<clio::Drain>()),
+            ("clio_move", size_of::<clio::Move>()),
+            ("clio_remove", size_of::<clio::Remove>()),
+            ("clio_quota", size_of::<clio::Quota>()),
             (
                 "RDMA_LITE_IOC_INFO",
                 nix::request_code_read!(0xB6, 0, size_of::<NodeInfo>()) as usize,
@@ -308,6 +325,38 @@ mod tests {
             (
                 "HOTPOT_IOC_BARRIER",
                 nix::request_code_write!(0xB7, 3, size_of::<Barrier>()) as usize,
+            ),
+            (
+                "CLIO_IOC_CREATE",
+                nix::request_code_readwrite!(0xB9, 1, size_of::<clio::Ras>()) as usize,
+            ),
+            (
+                "CLIO_IOC_NODES",
+                nix::request_code_readwrite!(0xB9, 10, size_of::<clio::List>()) as usize,
+            ),
+            (
+                "CLIO_IOC_SPACES",
+                nix::request_code_readwrite!(0xB9, 11, size_of::<clio::List>()) as usize,
+            ),
+            (
+                "CLIO_IOC_REGIONS",
+                nix::request_code_readwrite!(0xB9, 12, size_of::<clio::List>()) as usize,
+            ),
+            (
+                "CLIO_IOC_DRAIN",
+                nix::request_code_write!(0xB9, 13, size_of::<clio::Drain>()) as usize,
+            ),
+            (
+                "CLIO_IOC_MOVE",
+                nix::request_code_write!(0xB9, 14, size_of::<clio::Move>()) as usize,
+            ),
+            (
+                "CLIO_IOC_REMOVE",
+                nix::request_code_write!(0xB9, 15, size_of::<clio::Remove>()) as usize,
+            ),
+            (
+                "CLIO_IOC_QUOTA",
+                nix::request_code_write!(0xB9, 16, size_of::<clio::Quota>()) as usize,
             ),
         ];
         let ours: Vec<_> = ours.iter().map(|(n, v)| (n.to_string(), *v)).collect();

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod clio;
 pub mod hotpot;
 pub mod net;
 pub mod pm;

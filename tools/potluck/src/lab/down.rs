@@ -3,10 +3,11 @@
 //! `potluck lab down`: by what the state file says and by what is found under
 //! a lab's names, so that half-made labs and lost state files do not matter.
 
-use super::{loaded_modules, names, need_root, step, State};
+use super::{loaded_modules, memory, names, need_root, step, State};
 use crate::{
     cli::LabDown,
     command::Tool,
+    configfs,
     kernel_log::KernelLog,
     netns,
     node::{self, CONFIGFS},
@@ -20,7 +21,7 @@ use std::{
 };
 
 /// Modules that are ours whoever loaded them.
-const OURS: [&str; 2] = ["hotpot", "rdma_lite"];
+const OURS: [&str; 4] = ["clio_cn", "legomem", "hotpot", "rdma_lite"];
 
 pub fn run(args: &LabDown) -> Result<()> {
     need_root()?;
@@ -41,6 +42,13 @@ pub fn run(args: &LabDown) -> Result<()> {
     attempt("unmounted", &mut || {
         each(mounts(), |m| unmount(m, deadline))
     });
+    if !(memory::disks().is_empty() && memory::servers().is_empty()) {
+        attempt("disks and memory nodes removed", &mut || {
+            // A disk flushes to its memory nodes when it goes.
+            each(memory::disks(), |dir| configfs::switch_off(dir, deadline))?;
+            each(memory::servers(), |dir| configfs::switch_off(dir, deadline))
+        });
+    }
     attempt("nodes switched off and removed", &mut || {
         each(nodes(), |name| remove_node(name, deadline))
     });
@@ -108,6 +116,8 @@ fn each<T>(things: Vec<T>, work: impl Fn(&T) -> Result<()>) -> Result<()> {
 pub fn leftovers() -> Vec<String> {
     let mut left = Vec::new();
     left.extend(mounts().iter().map(|m| format!("mount {}", m.display())));
+    let directories = memory::disks().into_iter().chain(memory::servers());
+    left.extend(directories.map(|dir| dir.display().to_string()));
     left.extend(nodes().iter().map(|n| format!("node {n}")));
     left.extend(rxe_devices().iter().map(|d| format!("RDMA device {d}")));
     left.extend(namespaces().iter().map(|n| format!("namespace {n}")));
@@ -122,13 +132,13 @@ fn ours_loaded() -> bool {
 /// Nodes that are none of the lab's: the modules are theirs, too.
 fn others() -> Vec<String> {
     let mut names = node::names();
-    names.retain(|n| names::id(n, "n").is_none());
+    names.retain(|n| !names::is_node(n));
     names
 }
 
 fn nodes() -> Vec<String> {
     let mut names = node::names();
-    names.retain(|n| names::id(n, "n").is_some());
+    names.retain(|n| names::is_node(n));
     names
 }
 
@@ -166,7 +176,7 @@ fn rxe_devices() -> Vec<String> {
 
 fn namespaces() -> Vec<String> {
     let mut found = entries("/run/netns");
-    found.retain(|n| names::id(n, "n").is_some());
+    found.retain(|n| names::is_node(n));
     found
 }
 
@@ -185,17 +195,8 @@ fn unmount(target: &Path, deadline: Duration) -> Result<()> {
     .with_context(|| format!("{shown} (EBUSY: a process still uses it)"))
 }
 
-/// rmdir of a node that is on is refused; so is power off while it is mounted.
 fn remove_node(name: &str, deadline: Duration) -> Result<()> {
-    let dir = Path::new(CONFIGFS).join(name);
-    netns::within(None, deadline, move || {
-        let power = dir.join("power");
-        if fs::read_to_string(&power).is_ok_and(|p| p.trim() != "0") {
-            fs::write(&power, "0").context("power = 0 was refused")?;
-        }
-        fs::remove_dir(&dir).with_context(|| format!("rmdir {}", dir.display()))
-    })
-    .with_context(|| format!("node {name}"))
+    configfs::switch_off(&Path::new(CONFIGFS).join(name), deadline)
 }
 
 fn unload(state: Option<&State>, deadline: Duration) -> Result<()> {

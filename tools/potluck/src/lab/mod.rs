@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The lab: a whole cluster in one kernel, each node a network namespace with
-//! an rxe device over a veth pair, and one persistent-memory device.
+//! an rxe device over a veth pair, and one persistent-memory device or a pool of
+//! memory that it serves.
 
 pub mod down;
+mod memory;
 mod names;
 mod pmem;
 pub mod up;
@@ -39,6 +41,9 @@ pub struct LabNode {
     pub node_end: String,
     pub pmem: Option<PathBuf>,
     pub mount: Option<PathBuf>,
+    /// It serves memory, and does nothing else.
+    #[serde(default)]
+    pub memory: bool,
 }
 
 /// What `lab up` made or was about to make; written before the first step, so

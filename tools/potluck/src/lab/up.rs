@@ -3,13 +3,14 @@
 //! `potluck lab up`.
 
 use super::{
-    loaded_modules, names, need_root,
+    loaded_modules, memory, names, need_root,
     pmem::{self, Contents},
     step, LabNode, State,
 };
 use crate::{
     cli::{LabUp, PmemFormat},
     command::Tool,
+    configfs,
     kernel_log::KernelLog,
     map, netns,
     node::{self, Node, CONFIGFS},
@@ -65,7 +66,7 @@ fn bring_up(args: &LabUp) -> Result<u32> {
     made?;
     state.complete = true;
     state.save()?;
-    Ok(args.nodes)
+    Ok(args.nodes + args.memory)
 }
 
 /// Nothing of an earlier lab may be there.
@@ -86,6 +87,9 @@ fn check(args: &LabUp) -> Result<()> {
     }
     if args.epoch == 0 {
         bail!("epochs begin at 1");
+    }
+    if args.nodes + args.memory > names::MOST {
+        bail!("a lab has room for {} nodes", names::MOST);
     }
     if args.replicas.is_some_and(|r| r == 0 || r > args.nodes) {
         bail!(
@@ -115,6 +119,10 @@ fn plan(args: &LabUp) -> Result<State> {
             node.pmem = Some(device);
             node.mount = Some(names::mount(node.id));
         }
+    }
+    for number in 1..=args.memory {
+        let id = args.nodes + number;
+        nodes.push(names::memory_node(number, id, args.network, args.port));
     }
     Ok(State {
         cluster: args.cluster,
@@ -165,6 +173,11 @@ fn make(args: &LabUp, state: &mut State, deadline: Duration) -> Result<()> {
         publish(args, state)
     })?;
     step("all nodes reach each other", || reach(state, deadline))?;
+    if args.memory != 0 {
+        step(&format!("{} memory nodes serve", args.memory), || {
+            memory::switch_on(args, state, deadline)
+        })?;
+    }
     if args.no_mount {
         return Ok(());
     }
@@ -232,6 +245,9 @@ fn load_modules(args: &LabUp, state: &mut State, deadline: Duration) -> Result<(
     if !args.no_mount {
         ours.push("hotpot");
     }
+    if args.memory != 0 {
+        ours.extend(memory::MODULES);
+    }
     let before = loaded_modules();
     let loaded = (|| {
         modprobe("rdma_rxe", deadline)?;
@@ -255,6 +271,7 @@ fn load_modules(args: &LabUp, state: &mut State, deadline: Duration) -> Result<(
     loaded
 }
 
+/// Loads a module by its name.
 fn modprobe(name: &str, deadline: Duration) -> Result<()> {
     Tool::new(["modprobe", name]).run(deadline).map(drop)
 }
@@ -300,37 +317,19 @@ fn find_module(name: &str) -> Result<Option<PathBuf>> {
 /// the node, and switches it on.
 fn configure(args: &LabUp, state: &State, node: &LabNode, deadline: Duration) -> Result<()> {
     let dir = Path::new(CONFIGFS).join(&node.name);
-    let mut attributes = vec![
-        ("id", node.id.to_string()),
-        ("addr", node.address.to_string()),
-        ("port", node.port.to_string()),
-        ("device", node.device.clone()),
-        ("cluster", state.cluster.to_string()),
+    let number = |value: Option<u64>| value.map(|n| n.to_string());
+    let attributes = [
+        ("id", Some(node.id.to_string())),
+        ("addr", Some(node.address.to_string())),
+        ("port", Some(node.port.to_string())),
+        ("device", Some(node.device.clone())),
+        ("cluster", Some(state.cluster.to_string())),
+        ("ring_size", number(args.ring_size)),
+        ("heartbeat_ms", number(args.heartbeat_ms.map(u64::from))),
+        ("timeout_ms", number(args.timeout_ms.map(u64::from))),
     ];
-    for (name, value) in [
-        ("ring_size", args.ring_size),
-        ("heartbeat_ms", args.heartbeat_ms.map(u64::from)),
-        ("timeout_ms", args.timeout_ms.map(u64::from)),
-    ] {
-        if let Some(value) = value {
-            attributes.push((name, value.to_string()));
-        }
-    }
-    attributes.push(("power", "1".to_string()));
-    netns::within(Some(&node.namespace), deadline, move || {
-        fs::create_dir(&dir).with_context(|| {
-            format!(
-                "mkdir {} (is configfs mounted and rdma_lite loaded?)",
-                dir.display()
-            )
-        })?;
-        for (name, value) in attributes {
-            fs::write(dir.join(name), &value)
-                .with_context(|| format!("{name} = {value} was refused"))?;
-        }
-        Ok(())
-    })
-    .with_context(|| format!("node {}", node.name))
+    configfs::switch_on(&dir, Some(&node.namespace), attributes, deadline)
+        .with_context(|| format!("node {}", node.name))
 }
 
 fn local(node: &LabNode) -> Node {
@@ -338,6 +337,7 @@ fn local(node: &LabNode) -> Node {
         name: node.name.clone(),
         namespace: Some(node.namespace.clone()),
         mount: node.mount.clone(),
+        memory: node.memory,
     }
 }
 
@@ -357,7 +357,7 @@ fn publish(args: &LabUp, state: &State) -> Result<()> {
         .try_for_each(|node| local(node).publish(&map))
 }
 
-/// All up, all with hotpot; node 1 is the central dispatcher.
+/// All up, with hotpot or with memory; node 1 is the central dispatcher.
 fn first_map(epoch: u64, nodes: &[LabNode]) -> map::Map {
     let nodes = nodes
         .iter()
@@ -367,10 +367,10 @@ fn first_map(epoch: u64, nodes: &[LabNode]) -> map::Map {
             address: IpAddr::V4(node.address),
             port: node.port,
             state: map::State::Up,
-            roles: if node.id == 1 {
-                vec![map::Role::Hotpot, map::Role::HotpotCd]
-            } else {
-                vec![map::Role::Hotpot]
+            roles: match node.id {
+                _ if node.memory => vec![map::Role::Memory],
+                1 => vec![map::Role::Hotpot, map::Role::HotpotCd],
+                _ => vec![map::Role::Hotpot],
             },
             incarnation: 0,
         })
@@ -518,6 +518,22 @@ mod tests {
             .map(|n| n.id)
             .collect();
         assert_eq!(dispatchers, [1]);
+    }
+
+    #[test]
+    fn memory_nodes_come_after_the_others_and_have_no_part_in_hotpot() {
+        let args = args(&["2", "--memory", "2", "--no-mount"]);
+        let nodes = plan(&args).unwrap().nodes;
+        let names: Vec<_> = nodes.iter().map(|n| n.name.as_str()).collect();
+        assert_eq!(names, ["n1", "n2", "m1", "m2"]);
+        let map = first_map(args.epoch, &nodes);
+        let serving: Vec<_> = map
+            .nodes
+            .iter()
+            .filter(|n| n.roles == [map::Role::Memory])
+            .map(|n| n.id)
+            .collect();
+        assert_eq!(serving, [3, 4]);
     }
 
     #[test]

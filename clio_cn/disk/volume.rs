@@ -1,0 +1,609 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A disk that is on.
+
+use super::{
+    buffers::{Buffer, Pool},
+    copies::{self, Place},
+    part::{reserves, Bytes, Io, Part},
+    Settings,
+};
+use crate::{
+    core::{
+        disk::{
+            assemble::{assemble, Assembly},
+            record::{DATA, MAX_COPIES, RECORD_LEN},
+            Action, Config, Disk as Core, Io as Wish, Key, Status, What,
+        },
+        op::{Kind, NewOp},
+    },
+    station::{now, Station, Use},
+    THIS_MODULE,
+};
+use kernel::{
+    block::disk::{Driver, Operation, Request},
+    impl_has_delayed_work, impl_has_work, new_delayed_work, new_spinlock_bh, new_work,
+    page::PAGE_SHIFT,
+    prelude::*,
+    random::{get_random_u64, uuid},
+    sync::{Arc, ArcBorrow, Completion, SpinLockBh},
+    time::msecs_to_jiffies,
+    workqueue::{self, DelayedWork, Work, WorkItem},
+};
+
+/// Requests of a queue; queues.
+pub(super) const DEPTH: u32 = 64;
+pub(super) const QUEUES: u32 = 2;
+/// Most bytes of a request, and of what is copied at once.
+pub(super) const MAX_BYTES: u32 = 64 << 10;
+const BYTES_ORDER: u32 = MAX_BYTES.trailing_zeros() - PAGE_SHIFT as u32;
+const RECORD_ORDER: u32 = (RECORD_LEN as u32).trailing_zeros() - PAGE_SHIFT as u32;
+/// Buffers that packets still have when their request is over.
+const SPARE: usize = 16;
+const MS: u64 = 1_000_000;
+const TICK_MS: u32 = 200;
+
+struct State {
+    core: Core<u32>,
+    /// Where the copies are.
+    places: [Option<Place>; MAX_COPIES],
+    /// Where those that were left out are, until nothing is under way there.
+    left: KVec<Place>,
+    /// Requests, by their tags.
+    requests: KVec<Option<Arc<Io>>>,
+    /// What is being copied.
+    chunk: Option<Arc<Buffer>>,
+    stopping: bool,
+    result: Result,
+}
+
+/// A disk that is on.
+#[pin_data]
+pub(super) struct Volume {
+    station: Use,
+    settings: Settings,
+    size: u64,
+    #[pin]
+    state: SpinLockBh<State>,
+    data: Arc<Pool>,
+    chunks: Arc<Pool>,
+    records: Arc<Pool>,
+    #[pin]
+    tick: DelayedWork<Volume, 0>,
+    #[pin]
+    repair: Work<Volume, 1>,
+    #[pin]
+    stopped: Completion,
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Volume, 0> for Volume { self.tick }
+}
+impl_has_work! {
+    impl HasWork<Volume, 1> for Volume { self.repair }
+}
+
+impl Volume {
+    /// Finds the copies of a disk, or makes them when there are none and `settings` has a size.
+    pub(super) fn start(station: Use, settings: &Settings) -> Result<Arc<Self>> {
+        let nodes = copies::memory_nodes(&station, settings.timeout_ms)?;
+        if nodes.is_empty() {
+            return Err(EHOSTDOWN);
+        }
+        let (mut there, found) = copies::Place::find_all(&station, settings, &nodes)?;
+        let assembly = match assemble(&found, settings.force) {
+            Err(ENODEV) if settings.size != 0 => {
+                let (made, assembly) = Self::create(&station, settings)?;
+                there = made;
+                assembly
+            }
+            Err(e) => {
+                if e == EHOSTDOWN {
+                    settings.warn(fmt!("a copy that may have newer data is not there"));
+                }
+                copies::give_up(&station, there, settings.timeout_ms);
+                return Err(e);
+            }
+            Ok(assembly) if !matches!(settings.size, 0) && settings.size != assembly.head.size => {
+                settings.warn(fmt!("it is there, with {} bytes", assembly.head.size));
+                copies::give_up(&station, there, settings.timeout_ms);
+                return Err(EEXIST);
+            }
+            Ok(assembly) => assembly,
+        };
+        let mut places = [const { None }; MAX_COPIES];
+        let mut error = None;
+        for mut place in there {
+            let slot = assembly
+                .head
+                .members
+                .iter()
+                .position(|member| member.id != 0 && member.node == u32::from(place.node));
+            match slot.and_then(|slot| places.get_mut(slot)) {
+                Some(slot) => {
+                    error = error.or(place.lock(&station, settings.timeout_ms).err());
+                    *slot = Some(place);
+                }
+                // Not a part of the disk any more.
+                None => place.leave(&station, settings.timeout_ms),
+            }
+        }
+        let made = match error {
+            None => Self::new(&station, settings, &assembly),
+            Some(e) => Err(e),
+        };
+        match made {
+            Ok(this) => {
+                this.state.lock().places = places;
+                this.begin()?;
+                Ok(this)
+            }
+            Err(e) => {
+                for place in places.into_iter().flatten() {
+                    place.leave(&station, settings.timeout_ms);
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// Makes the copies of a new disk, at the nodes with most room.
+    fn create(station: &Use, settings: &Settings) -> Result<(KVec<Place>, Assembly)> {
+        let mut nodes = copies::memory_nodes(station, settings.timeout_ms)?;
+        nodes.retain(|stat| !stat.draining && copies::room(stat) >= settings.size + DATA);
+        if nodes.len() < settings.replicas {
+            settings.warn(fmt!(
+                "only {} memory nodes have room for a copy",
+                nodes.len()
+            ));
+            return Err(ENOSPC);
+        }
+        nodes.sort_unstable_by_key(|stat| ::core::cmp::Reverse(copies::room(stat)));
+        nodes.truncate(settings.replicas);
+        let mut made = KVec::with_capacity(nodes.len(), GFP_KERNEL)?;
+        let mut ids = KVec::with_capacity(nodes.len(), GFP_KERNEL)?;
+        for stat in &nodes {
+            match Place::make(station, settings, stat.node, settings.size, false) {
+                Ok(place) => {
+                    made.push_within_capacity(place)?;
+                    let id = get_random_u64().max(1);
+                    ids.push_within_capacity((id, u32::from(stat.node)))?;
+                }
+                Err(e) => {
+                    settings.warn(fmt!("no copy at node {}: {e:?}", stat.node));
+                    copies::give_up(station, made, settings.timeout_ms);
+                    let _ = copies::destroy(station, settings);
+                    return Err(e);
+                }
+            }
+        }
+        Ok((made, Assembly::create(uuid(), settings.size, &ids)?))
+    }
+
+    fn new(station: &Use, settings: &Settings, found: &Assembly) -> Result<Arc<Self>> {
+        let depth = (DEPTH * QUEUES) as usize;
+        let core = Core::new(
+            Config {
+                depth,
+                chunk: MAX_BYTES,
+                settle: 5_000 * MS,
+                again: 1_000 * MS,
+            },
+            found,
+        )?;
+        let mut requests = KVec::with_capacity(depth, GFP_KERNEL)?;
+        for _ in 0..depth {
+            requests.push(None, GFP_KERNEL)?;
+        }
+        let left = KVec::with_capacity(4 * MAX_COPIES, GFP_KERNEL)?;
+        let data = Pool::new(depth + SPARE, BYTES_ORDER)?;
+        let chunks = Pool::new(2 + SPARE / 4, BYTES_ORDER)?;
+        let records = Pool::new(2 * MAX_COPIES, RECORD_ORDER)?;
+        station.use_reserves();
+        Arc::pin_init(
+            try_pin_init!(Self {
+                station: Station::of(station.node.net())?,
+                settings: settings.clone(),
+                size: found.head.size,
+                state <- new_spinlock_bh!(State {
+                    core,
+                    places: [const { None }; MAX_COPIES],
+                    left,
+                    requests,
+                    chunk: None,
+                    stopping: false,
+                    result: Ok(()),
+                }, "clio_volume"),
+                data,
+                chunks,
+                records,
+                tick <- new_delayed_work!("Volume::tick"),
+                repair <- new_work!("Volume::repair"),
+                stopped <- Completion::new(),
+            }? Error),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Tells the copies that the disk is in use, before anybody uses it.
+    fn begin(self: &Arc<Self>) -> Result {
+        self.drive();
+        self.station.go_on();
+        self.tick_later();
+        for _ in 0..self.settings.timeout_ms.div_ceil(5) * 2 {
+            if self.state.lock().core.is_told() {
+                return Ok(());
+            }
+            kernel::time::delay::fsleep(kernel::time::Delta::from_millis(5));
+        }
+        self.settings.warn(fmt!("its copies cannot be written"));
+        let _ = self.stop();
+        Err(ETIMEDOUT)
+    }
+
+    /// Bytes of the disk.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.state.lock().core.status()
+    }
+
+    /// Nodes of the copies, and whether each may be read.
+    pub(super) fn copies(&self) -> [(u32, bool); MAX_COPIES] {
+        let mut all = [(0, false); MAX_COPIES];
+        for (slot, copy) in self.state.lock().core.copies() {
+            if let Some(entry) = all.get_mut(slot) {
+                *entry = (copy.node, copy.is_in_sync());
+            }
+        }
+        all
+    }
+
+    /// Ends the use of the disk, whose requests are over.
+    pub(super) fn stop(self: &Arc<Self>) -> Result {
+        self.state.lock().core.stop();
+        self.drive();
+        self.station.go_on();
+        let patience = self
+            .settings
+            .timeout_ms
+            .saturating_mul(4)
+            .saturating_add(10_000);
+        let waited = self
+            .stopped
+            .wait_for_completion_timeout(msecs_to_jiffies(patience));
+        self.state.lock().stopping = true;
+        workqueue::cancel_delayed_work_sync::<Self, 0>(self);
+        workqueue::cancel_work_sync::<Self, 1>(self);
+        let result = self.state.lock().result;
+        self.leave_copies(true);
+        waited.and(result)
+    }
+
+    fn tick_later(self: &Arc<Self>) {
+        let queue = self.station.queue();
+        queue.enqueue_or_move::<_, 0>(self.clone(), msecs_to_jiffies(TICK_MS));
+    }
+
+    /// An operation is over.
+    pub(super) fn part_done(self: &Arc<Self>, op: Key, fetched: Option<Buffer>, result: Result) {
+        let mut result = match result {
+            Err(ENOMEM) => Err(EAGAIN),
+            result => result,
+        };
+        let mut chunk = None;
+        if let (Some(buffer), Ok(())) = (fetched, result) {
+            match Arc::new(buffer, reserves()) {
+                Ok(buffer) => chunk = Some(buffer),
+                Err(_) => result = Err(EAGAIN),
+            }
+        }
+        {
+            let mut state = self.state.lock();
+            if chunk.is_some() {
+                // The one before is not used any more.
+                ::core::mem::swap(&mut state.chunk, &mut chunk);
+            }
+            state.core.done(now(), op, result);
+        }
+        drop(chunk);
+        self.drive();
+    }
+
+    /// Does what the core says.
+    fn drive(self: &Arc<Self>) {
+        loop {
+            let mut state = self.state.lock();
+            let Some(action) = state.core.poll(now()) else {
+                return;
+            };
+            match action {
+                Action::Start {
+                    op,
+                    slot,
+                    what,
+                    at,
+                    len,
+                } => {
+                    let begun = self.begin_part(&state, op, slot, what, at, len);
+                    drop(state);
+                    let begun = begun.and_then(|new| self.station.submit_more(new));
+                    if let Err(e) = begun {
+                        let e = if e == ENOMEM { EAGAIN } else { e };
+                        self.state.lock().core.done(now(), op, Err(e));
+                    }
+                }
+                Action::Complete { token, result } => {
+                    let io = state
+                        .requests
+                        .get_mut(token as usize)
+                        .and_then(Option::take);
+                    drop(state);
+                    if let Some(io) = io {
+                        io.end(result);
+                    }
+                }
+                Action::Lost { slot, copy, error } => {
+                    let place = state.places.get_mut(slot).and_then(Option::take);
+                    if let Some(place) = place {
+                        // Without room for it, it stays attached to until the module goes.
+                        let _ = state.left.push_within_capacity(place);
+                    }
+                    drop(state);
+                    self.settings.warn(fmt!(
+                        "the copy at node {} is left out: {error:?}",
+                        copy.node
+                    ));
+                    self.repair_later();
+                }
+                Action::Filled { slot } => {
+                    let node = state
+                        .core
+                        .copies()
+                        .find(|(at, _)| *at == slot)
+                        .map(|(_, copy)| copy.node);
+                    drop(state);
+                    self.settings
+                        .warn(fmt!("the copy at node {} is in sync", node.unwrap_or(0)));
+                }
+                Action::Stopped(result) => {
+                    state.result = result;
+                    drop(state);
+                    self.stopped.complete_all();
+                }
+            }
+        }
+    }
+
+    /// What an operation of the core is to the engine.
+    fn begin_part(
+        self: &Arc<Self>,
+        state: &State,
+        op: Key,
+        slot: usize,
+        what: What<u32>,
+        at: u64,
+        len: u64,
+    ) -> Result<NewOp<crate::job::Half>> {
+        let place = state.places.get(slot).and_then(Option::as_ref).ok_or(EIO)?;
+        let io = |token: u32| {
+            let io = state.requests.get(token as usize).and_then(Option::as_ref);
+            io.cloned().ok_or(EIO)
+        };
+        let mut fetched = None;
+        let (kind, bytes) = match what {
+            What::Read(token) => (Kind::Read, Bytes::Request(io(token)?)),
+            What::Write(token) => (Kind::Write, Bytes::Request(io(token)?)),
+            What::Zero => (Kind::Zero, Bytes::None),
+            What::Fence => (Kind::Fence, Bytes::None),
+            What::Fetch => {
+                fetched = Some(self.chunks.take().ok_or(EAGAIN)?);
+                (Kind::Read, Bytes::None)
+            }
+            What::Store => (Kind::Write, Bytes::Out(state.chunk.clone().ok_or(EIO)?)),
+            What::Record => {
+                let mut buffer = self.records.take().ok_or(EAGAIN)?;
+                state.core.encode(slot, &mut buffer)?;
+                (Kind::Write, Bytes::Out(Arc::new(buffer, reserves())?))
+            }
+        };
+        Ok(NewOp {
+            stream: place.stream,
+            space: place.space,
+            kind,
+            addr: place.base + at,
+            len,
+            until: self.station.deadline(self.settings.timeout_ms),
+            data: Part::new(self.clone(), op, bytes, len as usize, fetched)?,
+        })
+    }
+
+    fn repair_later(self: &Arc<Self>) {
+        let _ = self.station.queue().enqueue::<_, 1>(self.clone());
+    }
+
+    /// Leaves the copies alone that were left out, once nothing is under way there; or all.
+    fn leave_copies(&self, all: bool) {
+        // They are as many as there were at the beginning, whoever comes while we look.
+        for _ in 0..4 * MAX_COPIES {
+            let Some(place) = self.state.lock().left.pop() else {
+                break;
+            };
+            let busy = self
+                .station
+                .with(|inner| inner.engine.is_busy(place.stream));
+            if busy && !all {
+                let _ = self.state.lock().left.push_within_capacity(place);
+                // The others can wait until the next tick, too.
+                break;
+            }
+            place.leave(&self.station, self.settings.timeout_ms);
+        }
+        for slot in (0..MAX_COPIES).filter(|_| all) {
+            let place = self
+                .state
+                .lock()
+                .places
+                .get_mut(slot)
+                .and_then(Option::take);
+            if let Some(place) = place {
+                place.leave(&self.station, self.settings.timeout_ms);
+            }
+        }
+    }
+
+    /// Puts a new copy in the place of one that was lost.
+    fn replace_copy(self: &Arc<Self>) -> Result {
+        let (slot, taken) = {
+            let state = self.state.lock();
+            let Some(slot) = state.core.vacancy().filter(|_| !state.stopping) else {
+                return Ok(());
+            };
+            let mut taken = [0u16; 2 * MAX_COPIES];
+            let places = Iterator::chain(state.places.iter().flatten(), &state.left);
+            for (entry, place) in taken.iter_mut().zip(places) {
+                *entry = place.node;
+            }
+            (slot, taken)
+        };
+        let nodes = copies::memory_nodes(&self.station, self.settings.timeout_ms)?;
+        let fits = |stat: &&crate::core::control::NodeStat| {
+            !stat.draining && !taken.contains(&stat.node) && copies::room(stat) >= self.size + DATA
+        };
+        let Some(stat) = nodes
+            .iter()
+            .filter(fits)
+            .max_by_key(|stat| copies::room(stat))
+        else {
+            return Err(ENOSPC);
+        };
+        let (station, settings) = (&*self.station, &self.settings);
+        let mut place = Place::make(station, settings, stat.node, self.size, true)?;
+        if let Err(e) = place.lock(station, settings.timeout_ms) {
+            place.leave(station, settings.timeout_ms);
+            return Err(e);
+        }
+        let id = get_random_u64().max(1);
+        let refused = {
+            let mut state = self.state.lock();
+            let added = state.core.add(slot, id, stat.node.into());
+            match (added, state.places.get_mut(slot)) {
+                (Ok(()), Some(there)) => {
+                    *there = Some(place);
+                    None
+                }
+                (Ok(()), None) => None,
+                (Err(e), _) => Some((e, place)),
+            }
+        };
+        if let Some((e, place)) = refused {
+            place.leave(station, settings.timeout_ms);
+            return Err(e);
+        }
+        self.settings
+            .warn(fmt!("a new copy at node {} is being filled", stat.node));
+        self.drive();
+        self.station.go_on();
+        Ok(())
+    }
+}
+
+impl WorkItem<0> for Volume {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        let (stopping, repair) = {
+            let mut state = this.state.lock();
+            state.core.tick(now());
+            let lacks =
+                !state.left.is_empty() || state.core.vacancy().is_some() && this.settings.repair;
+            (state.stopping, lacks)
+        };
+        this.drive();
+        this.station.go_on();
+        if repair && !stopping {
+            this.repair_later();
+        }
+        if !stopping {
+            this.tick_later();
+        }
+    }
+}
+
+impl WorkItem<1> for Volume {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.leave_copies(false);
+        if this.settings.repair {
+            // It is tried again with the next tick.
+            let _ = this.replace_copy();
+        }
+    }
+}
+
+impl Driver for Volume {
+    type Data = ();
+
+    const OWNER: Option<&'static ThisModule> = Some(&THIS_MODULE);
+
+    fn new_data(&self) -> impl PinInit<(), Error> {
+        Ok::<(), Error>(())
+    }
+
+    fn queue(this: ArcBorrow<'_, Self>, request: Request<Self>, _last: bool) {
+        let volume: Arc<Self> = this.into();
+        let (wish, offset, len) = match request.operation() {
+            Operation::Read => (Wish::Read, request.offset(), request.len() as u64),
+            Operation::Write => (Wish::Write, request.offset(), request.len() as u64),
+            Operation::Flush => (Wish::Flush, 0, 0),
+            Operation::Discard | Operation::WriteZeroes => {
+                (Wish::Zero, request.offset(), request.len() as u64)
+            }
+        };
+        let bytes = if wish == Wish::Write {
+            let Some(mut buffer) = volume.data.take() else {
+                return request.requeue();
+            };
+            let copied = match buffer.get_mut(..request.len()) {
+                Some(to) => request.copy_to(0, to),
+                None => Err(EIO),
+            };
+            if let Err(e) = copied {
+                return request.end(Err(e));
+            }
+            Some(buffer)
+        } else {
+            None
+        };
+        let tag = request.tag();
+        let token = (tag >> 16) * DEPTH + (tag & 0xffff);
+        let Ok(room) = Io::room() else {
+            return request.requeue();
+        };
+        let io = Io::new(room, request, bytes);
+        let submitted = {
+            let mut state = volume.state.lock();
+            let submitted = state.core.submit(wish, offset, len, token);
+            if let (Ok(()), Some(place)) = (submitted, state.requests.get_mut(token as usize)) {
+                *place = Some(io.clone());
+            }
+            submitted
+        };
+        if let Err(e) = submitted {
+            return io.end(Err(e));
+        }
+        volume.drive();
+        volume.station.go_on();
+    }
+}
+
+/// For the operations of a disk, of the node's engine.
+impl Station {
+    /// Lets the engine go on, after [`Station::submit_more`].
+    pub(super) fn go_on(self: &Arc<Self>) {
+        self.with(|_| ());
+    }
+}
