@@ -262,20 +262,24 @@ impl<T: ::core::marker::Copy> Disk<T> {
         };
         self.stirred = true;
         self.full = result == Err(EAGAIN);
-        // What happens at a copy that was left out does not matter.
-        let counts = self
-            .copies
-            .get(op.slot)
-            .is_some_and(|copy| copy.id == op.copy);
-        if let (true, Err(error), false) = (counts, result, self.full) {
+        // What happens at a copy that was left out does not matter: from now on, or before.
+        if let (true, Err(error), false) = (self.counts(&op), result, self.full) {
             self.lose(op.slot, error);
         }
+        let counts = self.counts(&op);
         match op.purpose {
             Purpose::Request(key) => self.request_done(key, op.slot, counts.then_some(result)),
             Purpose::Record(seq) if counts => self.record_done(seq, op.slot, result),
             Purpose::Record(_) => {}
             Purpose::Copy(job) => self.copy_done(now, job, op.slot, counts.then_some(result)),
         }
+    }
+
+    /// Whether the copy of an operation is still one of the disk.
+    fn counts(&self, op: &Op) -> bool {
+        self.copies
+            .get(op.slot)
+            .is_some_and(|copy| copy.id == op.copy)
     }
 
     /// Time has passed. To be called a few times in each [`Config::settle`].

@@ -18,8 +18,8 @@ pub(super) struct Request<T> {
     todo: u32,
     out: u32,
     tried: u32,
-    /// Some copy that counts has done it.
-    succeeded: bool,
+    /// Copies that have done it.
+    did: u32,
     /// One that counts may not have done it, since it is the last.
     missed: bool,
     error: Option<Error>,
@@ -39,7 +39,7 @@ impl<T> Request<T> {
             todo: 0,
             out: 0,
             tried: 0,
-            succeeded: false,
+            did: 0,
             missed: false,
             error: None,
             failures: None,
@@ -72,6 +72,7 @@ impl<T> Request<T> {
     /// A copy was left out. What was begun there is still waited for.
     pub(super) fn forget(&mut self, slot: usize) {
         self.todo &= !(1 << slot);
+        self.did &= !(1 << slot);
     }
 
     /// Nothing is under way for it.
@@ -192,7 +193,7 @@ impl<T: ::core::marker::Copy> Disk<T> {
         };
         request.out &= !(1 << slot);
         match result {
-            Some(Ok(())) => request.succeeded |= in_sync,
+            Some(Ok(())) => request.did |= 1 << slot,
             Some(Err(EAGAIN)) => request.todo |= 1 << slot,
             Some(Err(error)) => {
                 request.error = Some(error);
@@ -210,7 +211,7 @@ impl<T: ::core::marker::Copy> Disk<T> {
     /// all copies know who missed it.
     fn conclude(&mut self, key: Key) -> Option<Action<T>> {
         let request = self.requests.get(key)?;
-        let result = if request.succeeded && !request.missed {
+        let result = if request.did & self.copies.in_sync() != 0 && !request.missed {
             Ok(())
         } else if request.io == Io::Read && self.copies.in_sync() & !request.tried != 0 {
             self.choose_reader(key);
@@ -226,7 +227,7 @@ impl<T: ::core::marker::Copy> Disk<T> {
                 return None;
             }
             // Nobody may rely on it.
-            request.succeeded = false;
+            request.did = 0;
             request.error = Some(EIO);
             return self.conclude(key);
         }

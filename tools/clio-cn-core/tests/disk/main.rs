@@ -17,6 +17,7 @@ const FAIR: Weather = Weather {
     crash: 0,
     restart: 0,
     refuses: 0,
+    mercy: false,
 };
 
 /// Runs of `steps` steps from so many seeds (`POTLUCK_SEEDS` times as many); what happened in all.
@@ -76,10 +77,12 @@ fn the_loss_of_all_copies_but_one_is_not_noticed() {
             replicas,
             nodes: replicas as u32 + 2,
             spurious: 150,
+            mercy: true,
             ..FAIR
         };
-        let [completed, _, lost, filled, ..] = campaign("spurious", weather, 60, 3000);
+        let [completed, failed, lost, filled, ..] = campaign("losses", weather, 60, 3000);
         assert!(completed > 10_000 && lost > 100 && filled > 50);
+        assert_eq!(failed, 0);
     }
 }
 

@@ -107,6 +107,8 @@ pub struct Weather {
     pub crash: u64,
     pub restart: u64,
     pub refuses: u64,
+    /// The last copy in sync does not fail.
+    pub mercy: bool,
 }
 
 pub struct World {
@@ -319,7 +321,14 @@ impl World {
             return;
         }
         let at = self.dice.below(self.flights.len() as u64) as usize;
-        let spurious = self.happens(self.weather.spurious);
+        let last = {
+            let disk = self.disk.as_ref().unwrap();
+            let mut copies = disk.copies();
+            let in_sync =
+                copies.any(|(_, copy)| copy.id == self.flights[at].copy && copy.is_in_sync());
+            in_sync && disk.status().in_sync == 1
+        };
+        let spurious = self.happens(self.weather.spurious) && !(last && self.weather.mercy);
         if self.flights[at].executed.is_none() {
             let (node, copy) = (self.flights[at].node, self.flights[at].copy);
             let node = &self.nodes[&node];
@@ -593,6 +602,7 @@ impl World {
             crash: 0,
             restart: 0,
             refuses: 0,
+            mercy: true,
             ..self.weather
         };
         for node in self.nodes.values_mut() {
