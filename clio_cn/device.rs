@@ -16,7 +16,7 @@ use crate::{
 };
 use kernel::{
     bindings,
-    fs::File,
+    fs::{File, Owner},
     miscdevice::{MiscDevice, MiscDeviceRegistration},
     mm::virt::VmaNew,
     prelude::*,
@@ -45,6 +45,14 @@ impl MiscDevice for Session {
 
     fn mmap(this: ArcBorrow<'_, Self>, _file: &File, vma: &VmaNew) -> Result {
         this.cache()?.map(vma)
+    }
+
+    fn fsync(
+        this: ArcBorrow<'_, Self>,
+        _file: &File,
+        range: ::core::ops::RangeInclusive<u64>,
+    ) -> Result {
+        this.write_back(range.start() / PAGE, range.end() / PAGE)
     }
 
     fn poll(this: ArcBorrow<'_, Self>, file: &File, table: PollTable<'_>) -> u32 {
@@ -128,7 +136,7 @@ impl Session {
             key,
             region_shift,
             home: u16::try_from(ras.home).map_err(|_| EINVAL)?,
-            owner: 0,
+            owner: Owner::current().uid,
             quota: match ras.quota {
                 0 => u64::MAX,
                 quota => quota,
@@ -309,6 +317,10 @@ impl Session {
 
     fn sync(&self, arg: usize) -> Result {
         let (first, last) = Self::pages(arg)?;
+        self.write_back(first, last)
+    }
+
+    fn write_back(&self, first: u64, last: u64) -> Result {
         let cached = self.cached.lock().clone();
         cached.map_or(Ok(()), |cached| cached.flush(first, last))
     }

@@ -94,6 +94,15 @@ TEST_F(mapping, is_written_back_on_demand_and_dropped_on_demand)
 	ASSERT_EQ(0, ioctl(self->one, CLIO_IOC_SYNC, &range));
 	ASSERT_EQ(0, rread(self->two, self->addr, &word, 8));
 	EXPECT_EQ(6, word);
+	/* As any file is. */
+	map[0] = 8;
+	ASSERT_EQ(0, msync(map, PAGE, MS_SYNC)) TH_LOG("%s", strerror(errno));
+	ASSERT_EQ(0, rread(self->two, self->addr, &word, 8));
+	EXPECT_EQ(8, word);
+	map[0] = 6;
+	ASSERT_EQ(0, fsync(self->one)) TH_LOG("%s", strerror(errno));
+	ASSERT_EQ(0, rread(self->two, self->addr, &word, 8));
+	EXPECT_EQ(6, word);
 	/* What another node wrote is seen once the copy here is dropped. */
 	word = 7;
 	ASSERT_EQ(0, rwrite(self->two, self->addr, &word, 8));
