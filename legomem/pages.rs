@@ -46,7 +46,7 @@ impl Pages {
             });
         }
         let path = CString::try_from_fmt(fmt!("{}", BStr::from_bytes(&settings.device)))?;
-        let region = open(&path).inspect_err(|error| {
+        let region = PmemRegion::open(&path).inspect_err(|error| {
             pr_err!("{name}: {} cannot be used as memory: {error:?}\n", &*path);
         })?;
         let there = region.len() as u64;
@@ -161,9 +161,4 @@ impl Pool for Pages {
             Memory::Pmem(region) => drop(region.zero(self.at(frame, offset), len).is_ok()),
         }
     }
-}
-
-/// TODO: needs the kernel crate's way to open a device by its path.
-fn open(_path: &CStr) -> Result<PmemRegion> {
-    Err(EOPNOTSUPP)
 }

@@ -104,6 +104,38 @@ not_changed_while_it_is_on() {
 	return $ok
 }
 
+a_pmem_device_is_a_pool() {
+	node_on 1 && mkdir "$configfs/p" && mkdir "$configfs/q" || return 1
+	local ok=0 i pages=0
+	mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
+	echo lt1 >"$configfs/p/node"
+	echo lt1 >"$configfs/q/node"
+	echo 65536 >"$configfs/p/page_size"
+	echo /dev/pmem0 >"$configfs/p/device"
+	echo /dev/pmem0 >"$configfs/q/device"
+	echo 1099511627776 >"$configfs/p/size"
+	refused "$configfs/p/power" 1 || ok=1 # larger than the device
+	echo 0 >"$configfs/p/size"
+	echo 1 >"$configfs/p/power" || ok=1
+	# Whatever it held, it is cleared, in the background.
+	for ((i = 0; i < 100; i++)); do
+		pages=$(awk '/^pages_prepared / { print $2 }' /sys/kernel/debug/legomem/p)
+		[ "$pages" != "$(awk '/^pages / { print $2 }' /sys/kernel/debug/legomem/p)" ] || break
+		sleep 0.1
+	done
+	[ "$i" -lt 100 ] || { echo "only $pages pages were prepared"; ok=1; }
+	refused "$configfs/q/power" 1 || ok=1 # it is in use
+	if mkfs.ext4 -q -F /dev/pmem0 2>/dev/null; then
+		echo "mkfs took the device of a memory node"
+		ok=1
+	fi
+	memory_off p && rmdir "$configfs/q" || ok=1
+	# And it is free again at once.
+	mkdir "$configfs/p" && echo lt1 >"$configfs/p/node" && echo /dev/pmem0 >"$configfs/p/device" && echo 1 >"$configfs/p/power" || ok=1
+	memory_off p && node_off 1 || ok=1
+	return $ok
+}
+
 refused_while_it_is_used() {
 	node_on 1 && memory_on a lt1 || return 1
 	local ok=0
@@ -145,7 +177,7 @@ rounds_leave_nothing_behind() {
 }
 
 ktap_print_header
-ktap_set_plan 7
+ktap_set_plan 8
 "$pair" need 1 || { ktap_skip_all "the namespace lt1 could not be made"; exit "$KSFT_SKIP"; }
 load rdma_lite
 rmmod clio_cn 2>/dev/null
@@ -154,6 +186,11 @@ test_that "values that cannot be are refused" sizes_that_cannot_be
 test_that "power is refused without node, size or device" power_without_what_it_takes
 test_that "a node has one pool" one_node_one_pool
 test_that "nothing is changed while it is on" not_changed_while_it_is_on
+if [ -b /dev/pmem0 ]; then
+	test_that "a pmem device is a pool, and nobody else's meanwhile" a_pmem_device_is_a_pool
+else
+	ktap_test_skip "a pmem device is a pool, and nobody else's meanwhile"
+fi
 test_that "rmmod is refused while a memory node is on" refused_while_it_is_used
 test_that "the node below may go first" the_node_below_goes_first
 test_that "$rounds rounds of load, on, off, unload leak nothing" rounds_leave_nothing_behind

@@ -155,16 +155,18 @@ int main(int argc, char **argv)
 	uint64_t size = mib(argc > 1 ? argv[1] : "16"), local = mib(argc > 2 ? argv[2] : "4");
 	uint64_t addr, state = 1, sum = 0, *numbers;
 	size_t n = size / sizeof(*numbers);
+	struct clio_range range;
 	int ras = clio_open();
 
 	if (ras < 0)
 		die("cannot open /dev/clio");
-	clio_destroy(ras, NAME, key);
 	if (clio_create(ras, NAME, key, 0, REGION) || clio_attach(ras, NAME, key))
-		die("cannot create the address space %s", NAME);
+		die("cannot create the address space " NAME
+		    " (potluck mem destroy ends one that is left)");
 	addr = ralloc(ras, size);
 	if (!addr)
 		die("no room for %llu bytes", (unsigned long long)size);
+	range = (struct clio_range){ .addr = addr, .len = size };
 	set_cache(ras, local);
 	numbers = rmap(ras, addr, size, PROT_READ | PROT_WRITE);
 	if (numbers == MAP_FAILED)
@@ -176,8 +178,8 @@ int main(int argc, char **argv)
 	}
 	quicksort(numbers, n);
 
-	if (msync(numbers, size, MS_SYNC))
-		die("msync");
+	if (ioctl(ras, CLIO_IOC_SYNC, &range))
+		die("what was stored could not be written back");
 	print_cache(ras);
 	check(addr, n, sum);
 	if (munmap(numbers, size) || clio_detach(ras) || clio_destroy(ras, NAME, key))

@@ -315,10 +315,10 @@ static struct store make_store(void)
 	if (size > REGION)
 		die("%llu records are %llu bytes: more than a region",
 		    (unsigned long long)option.records, (unsigned long long)size);
-	clio_destroy(s.ras, NAME, key_of_ras);
 	if (clio_create(s.ras, NAME, key_of_ras, 0, REGION) ||
 	    clio_attach(s.ras, NAME, key_of_ras))
-		die("cannot create the address space %s", NAME);
+		die("cannot create the address space " NAME
+		    " (potluck mem destroy ends one that is left)");
 	s.addr = ralloc(s.ras, size);
 	if (!s.addr)
 		die("no room for %llu bytes", (unsigned long long)size);

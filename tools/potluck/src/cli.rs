@@ -5,7 +5,7 @@
 
 mod mem;
 
-pub use self::mem::{Create, Disk, DiskArgs, Mem};
+pub use self::mem::{Create, Disk, DiskArgs, DiskOwner, Mem};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{net::Ipv4Addr, path::PathBuf};

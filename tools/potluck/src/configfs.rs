@@ -4,34 +4,34 @@
 
 use crate::netns;
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 /// Makes a directory from within a namespace (None: ours), to which that binds
-/// what it stands for, writes those of its attributes that have a value, and
-/// switches it on. What cannot be switched on is not left behind.
-pub fn switch_on<'a>(
+/// what it stands for, and writes those of its attributes that have a value. What
+/// refuses one is not left behind.
+pub fn make<'a>(
     dir: &Path,
     namespace: Option<&str>,
     attributes: impl IntoIterator<Item = (&'a str, Option<String>)>,
     deadline: Duration,
 ) -> Result<()> {
     let dir = dir.to_path_buf();
-    let power = ("power", Some("1".to_string()));
     let attributes: Vec<_> = attributes
         .into_iter()
-        .chain([power])
         .filter_map(|(name, value)| Some((name.to_string(), value?)))
         .collect();
     netns::within(namespace, deadline, move || {
-        fs::create_dir(&dir).with_context(|| {
-            format!(
+        fs::create_dir(&dir).with_context(|| match dir.exists() {
+            true => format!("{} is there already", dir.display()),
+            false => format!(
                 "mkdir {} (is configfs mounted and the module loaded?)",
                 dir.display()
-            )
+            ),
         })?;
         for (name, value) in attributes {
             if let Err(error) = fs::write(dir.join(&name), &value) {
@@ -44,6 +44,22 @@ pub fn switch_on<'a>(
         }
         Ok(())
     })
+}
+
+/// As [`make`], and switches it on.
+pub fn switch_on<'a>(
+    dir: &Path,
+    namespace: Option<&str>,
+    attributes: impl IntoIterator<Item = (&'a str, Option<String>)>,
+    deadline: Duration,
+) -> Result<()> {
+    let power = ("power", Some("1".to_string()));
+    make(
+        dir,
+        namespace,
+        attributes.into_iter().chain([power]),
+        deadline,
+    )
 }
 
 /// Switches off and removes what a directory stands for. rmdir of what is on is
@@ -59,10 +75,26 @@ pub fn switch_off(dir: &Path, deadline: Duration) -> Result<()> {
 
 /// Switches it off if it is on.
 pub fn power_off(dir: &Path, deadline: Duration) -> Result<()> {
-    match attribute(dir, "power").as_deref() {
-        None | Some("0") => Ok(()),
-        Some(_) => set(dir, "power", "0", deadline).context("EBUSY: it is mounted, or open"),
+    let is_on = || attribute(dir, "power").is_some_and(|power| power != "0");
+    if !is_on() {
+        return Ok(());
     }
+    match set(dir, "power", "0", deadline) {
+        Err(error) if is_on() => Err(error),
+        Err(error) => {
+            eprintln!("potluck: it is off, but: {error:#}");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Whether an error is of this errno.
+pub fn is(error: &anyhow::Error, errno: Errno) -> bool {
+    let found = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<io::Error>());
+    found.and_then(io::Error::raw_os_error) == Some(errno as i32)
 }
 
 /// Writes an attribute.
@@ -102,7 +134,9 @@ mod tests {
         fs::remove_dir(top.join("gone")).unwrap();
         let settings = [("none", None), ("a/b", Some("7".to_string()))];
         let error = switch_on(&top.join("x"), None, settings, Duration::from_secs(10));
-        let error = format!("{:#}", error.unwrap_err());
+        let error = error.unwrap_err();
+        assert!(is(&error, Errno::ENOENT) && !is(&error, Errno::EBUSY));
+        let error = format!("{error:#}");
         assert!(error.contains("a/b = 7 was refused"), "{error}");
         assert!(directories(&top).is_empty(), "it was left behind");
         fs::remove_dir(&top).unwrap();

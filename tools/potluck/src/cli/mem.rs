@@ -127,7 +127,19 @@ pub enum Disk {
     Destroy {
         /// Its name
         name: String,
+        #[command(flatten)]
+        owner: DiskOwner,
     },
+}
+
+#[derive(Args, Debug)]
+pub struct DiskOwner {
+    /// Node that uses it; the first one here if not given
+    #[arg(long)]
+    pub node: Option<String>,
+    /// File with its key, 32 hex digits; if there is none, it is written with a new key
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -137,12 +149,8 @@ pub struct DiskArgs {
     /// Copies, each in the memory of another memory node
     #[arg(long, value_name = "R", default_value_t = 2)]
     pub replicas: u32,
-    /// Node that uses it; the first one here if not given
-    #[arg(long)]
-    pub node: Option<String>,
-    /// File with its key, 32 hex digits; if there is none, it is written with a new key
-    #[arg(long, value_name = "FILE")]
-    pub key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub owner: DiskOwner,
     /// Another attribute of its configfs directory; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = crate::launch::key_value)]
     pub set: Vec<(String, String)>,

@@ -13,7 +13,10 @@ use crate::{
     node::{self, CONFIGFS},
 };
 use anyhow::{bail, Context, Result};
-use nix::mount::{umount2, MntFlags};
+use nix::{
+    errno::Errno,
+    mount::{umount2, MntFlags},
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -32,6 +35,7 @@ pub fn run(args: &LabDown) -> Result<()> {
         println!("lab: nothing is up");
         return Ok(());
     }
+    remove_disks(deadline)?;
     // Every step is tried, whatever became of the ones before.
     let mut failures = Vec::new();
     let mut attempt = |what: &str, work: &mut dyn FnMut() -> Result<()>| {
@@ -42,10 +46,8 @@ pub fn run(args: &LabDown) -> Result<()> {
     attempt("unmounted", &mut || {
         each(mounts(), |m| unmount(m, deadline))
     });
-    if !(memory::disks().is_empty() && memory::servers().is_empty()) {
-        attempt("disks and memory nodes removed", &mut || {
-            // A disk flushes to its memory nodes when it goes.
-            each(memory::disks(), |dir| configfs::switch_off(dir, deadline))?;
+    if !memory::servers().is_empty() {
+        attempt("memory nodes removed", &mut || {
             each(memory::servers(), |dir| configfs::switch_off(dir, deadline))
         });
     }
@@ -105,6 +107,28 @@ pub fn run(args: &LabDown) -> Result<()> {
     State::remove()?;
     println!("lab: down, nothing is left");
     Ok(())
+}
+
+/// Before anything that they need. One that is in use is its user's matter: the lab
+/// stays as it is.
+fn remove_disks(deadline: Duration) -> Result<()> {
+    let disks = memory::disks();
+    if disks.is_empty() {
+        return Ok(());
+    }
+    step("disks removed", || {
+        each(disks, |dir| match configfs::switch_off(dir, deadline) {
+            Err(error) if configfs::is(&error, Errno::EBUSY) => {
+                Err(error.context("a disk is mounted, or open: end that first"))
+            }
+            // It shows among what is left over.
+            Err(error) => {
+                eprintln!("potluck: {error:#}");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        })
+    })
 }
 
 /// All are tried; the first error is told.

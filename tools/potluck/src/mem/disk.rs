@@ -4,12 +4,13 @@
 
 use super::key;
 use crate::{
-    cli::{self, DiskArgs},
+    cli::{self, DiskArgs, DiskOwner},
     configfs, map,
     node::Node,
     size,
 };
 use anyhow::{bail, Context, Result};
+use nix::errno::Errno;
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -74,7 +75,7 @@ pub fn run(command: &cli::Disk) -> Result<()> {
         cli::Disk::List { json } => list(*json),
         cli::Disk::Show { name, json } => show(name, *json),
         cli::Disk::Remove { name } => configfs::switch_off(&directory(name)?, PATIENCE),
-        cli::Disk::Destroy { name } => destroy(name),
+        cli::Disk::Destroy { name, owner } => destroy(name, owner),
     }
 }
 
@@ -87,33 +88,87 @@ fn directory(name: &str) -> Result<PathBuf> {
 
 /// With a size it is a new one.
 fn switch_on(args: &DiskArgs, size: Option<u64>) -> Result<()> {
-    let wanted: Vec<_> = args.node.iter().cloned().collect();
+    let dir = directory(&args.name)?;
+    let (node, mut attributes) = identity(&args.owner)?;
+    attributes.extend([
+        ("size", size.map(|n| n.to_string())),
+        ("replicas", Some(args.replicas.to_string())),
+    ]);
+    for (name, value) in &args.set {
+        attributes.push((name, Some(value.clone())));
+    }
+    configfs::switch_on(&dir, node.namespace.as_deref(), attributes, PATIENCE)
+        .map_err(|error| explain(error, size.is_some()))
+        .with_context(|| format!("disk {}", args.name))?;
+    let disk = Shown::read(&dir)?;
+    let found = disk.attributes.get("size").and_then(|n| n.parse().ok());
+    println!("{}: {}", disk.name, disk.text("device"));
+    if size.is_some() && found != size {
+        bail!(
+            "there was a disk {} of {} already: it was attached, nothing was made",
+            disk.name,
+            disk.text("size")
+        );
+    }
+    Ok(())
+}
+
+/// Attributes, and what they are to be.
+type Attributes<'a> = Vec<(&'a str, Option<String>)>;
+
+/// Who acts for a disk, and what says so, and with which right.
+fn identity(owner: &DiskOwner) -> Result<(Node, Attributes<'_>)> {
+    let wanted: Vec<_> = owner.node.iter().cloned().collect();
     let node = Node::select_compute(&wanted)?
         .into_iter()
         .next()
         .context("there are only memory nodes here")?;
-    let dir = directory(&args.name)?;
-    let key = args.key_file.as_deref().map(key::of_file).transpose()?;
-    let fixed = [
+    let key = owner.key_file.as_deref().map(key::of_file).transpose()?;
+    let attributes = vec![
         ("node", Some(node.name.clone())),
-        ("size", size.map(|n| n.to_string())),
-        ("replicas", Some(args.replicas.to_string())),
         ("key", key.map(key::text)),
     ];
-    let set = args.set.iter();
-    let set = set.map(|(name, value)| (name.as_str(), Some(value.clone())));
-    let attributes = fixed.into_iter().chain(set);
-    configfs::switch_on(&dir, node.namespace.as_deref(), attributes, PATIENCE)
-        .with_context(|| format!("disk {}", args.name))?;
-    println!("{}: {}", args.name, Shown::read(&dir)?.text("device"));
-    Ok(())
+    Ok((node, attributes))
 }
 
-fn destroy(name: &str) -> Result<()> {
+/// What it means that a disk cannot be switched on.
+fn explain(error: anyhow::Error, new: bool) -> anyhow::Error {
+    const HINTS: [(Errno, &str); 5] = [
+        (
+            Errno::EACCES,
+            "there is such a disk, and it has another key (--key-file)",
+        ),
+        (Errno::ENODEV, "no memory node has a copy of such a disk"),
+        (Errno::ENOSPC, "too few memory nodes have room for a copy"),
+        (
+            Errno::EHOSTDOWN,
+            "a copy that may be newer than the others does not answer (--set force=1 goes without)",
+        ),
+        (Errno::EBUSY, "another node has attached it"),
+    ];
+    let fits = |(errno, _): &&(Errno, &str)| {
+        configfs::is(&error, *errno) && !(new && *errno == Errno::ENODEV)
+    };
+    match HINTS.iter().find(fits) {
+        Some((_, hint)) => error.context(*hint),
+        None => error,
+    }
+}
+
+/// Attached here or not.
+fn destroy(name: &str, owner: &DiskOwner) -> Result<()> {
     let dir = directory(name)?;
-    configfs::power_off(&dir, PATIENCE)?;
-    configfs::set(&dir, "destroy", "1", PATIENCE)?;
-    configfs::switch_off(&dir, PATIENCE)
+    if dir.exists() {
+        configfs::power_off(&dir, PATIENCE)?;
+    } else {
+        let (node, attributes) = identity(owner)?;
+        configfs::make(&dir, node.namespace.as_deref(), attributes, PATIENCE)?;
+    }
+    let destroyed = configfs::set(&dir, "destroy", "1", PATIENCE)
+        .map_err(|error| explain(error, false))
+        .with_context(|| format!("disk {name}"));
+    // What is not attached has no directory, whatever became of its copies.
+    destroyed.and(configfs::switch_off(&dir, PATIENCE))
 }
 
 /// A disk that is here, with the names of the nodes that have its copies.
@@ -142,11 +197,10 @@ fn with_names(copies: &str, nodes: &[map::Node]) -> String {
 }
 
 fn list(json: bool) -> Result<()> {
+    let nodes = map_nodes();
     let dirs = configfs::directories(Path::new(CONFIGFS));
-    let disks: Vec<_> = dirs
-        .iter()
-        .map(|dir| Shown::read(dir))
-        .collect::<Result<_>>()?;
+    let disks = dirs.iter().map(|dir| read(dir, &nodes));
+    let disks: Vec<_> = disks.collect::<Result<_>>()?;
     if json {
         println!("{}", serde_json::to_string_pretty(&disks)?);
     } else if disks.is_empty() {
