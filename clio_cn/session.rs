@@ -63,32 +63,28 @@ impl Locks {
     fn take(&self, addr: u64, who: u32) -> Result {
         // Room for it is made without the lock, which must not be held over an allocation that
         // sleeps.
-        let mut room = KVec::with_capacity(self.held.lock().len() + 1, GFP_KERNEL)?;
+        let mut room = KVec::new();
         loop {
-            let mut held = self.held.lock();
-            if held.len() < held.capacity() {
-                break;
-            }
-            if room.capacity() > held.len() {
-                for old in held.drain_all() {
-                    room.push_within_capacity(old)?;
+            let needed = {
+                let mut held = self.held.lock();
+                if held.len() == held.capacity() && room.capacity() > held.len() {
+                    for old in held.drain_all() {
+                        room.push_within_capacity(old)?;
+                    }
+                    ::core::mem::swap(&mut *held, &mut room);
                 }
-                ::core::mem::swap(&mut *held, &mut room);
-                break;
-            }
-            let len = held.len();
-            drop(held);
-            room = KVec::with_capacity(len + 1, GFP_KERNEL)?;
+                let new = Held {
+                    addr,
+                    who,
+                    ours: false,
+                };
+                if held.push_within_capacity(new).is_ok() {
+                    return Ok(());
+                }
+                held.len() + 1
+            };
+            room = KVec::with_capacity(needed, GFP_KERNEL)?;
         }
-        let new = Held {
-            addr,
-            who,
-            ours: false,
-        };
-        self.held
-            .lock()
-            .push_within_capacity(new)
-            .map_err(|_| EAGAIN)
     }
 
     /// By whom the lock at an address was taken. `EPERM`: it was not.
