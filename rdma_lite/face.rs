@@ -197,7 +197,7 @@ impl Node {
         let mut node = ptr::null_mut();
         // SAFETY: `name` is NUL-terminated, `node` a valid place for a pointer.
         to_result(unsafe {
-            abi::lite_node_get(name.as_ptr().cast(), module.as_ptr().cast(), &mut node)
+            abi::lite_node_get(name.as_char_ptr(), module.as_ptr().cast(), &mut node)
         })?;
         // INVARIANT: On success the reference is ours.
         Ok(Self {
