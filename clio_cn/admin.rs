@@ -115,7 +115,7 @@ impl Session {
         let to = u16::try_from(wish.to).map_err(|_| EINVAL)?;
         let (ras, index) = (wish.ras, wish.index);
         let part = message::Table { ras, from: index };
-        let table = control::ask(self.node(), home_of(ras), &part, wish.timeout_ms)?;
+        let table = self.ask_home(ras, &part, wish.timeout_ms)?;
         let from = match table.regions.first() {
             Some(region) if region.index == index => region.node,
             _ => return Err(ENOENT),
@@ -140,7 +140,7 @@ impl Session {
             ras: remove.ras,
             force: remove.flags & abi::FORCE != 0,
         };
-        control::ask(self.node(), home_of(remove.ras), &request, remove.timeout_ms)
+        self.ask_home(remove.ras, &request, remove.timeout_ms)
     }
 
     fn change_quota(&self, arg: usize) -> Result {
@@ -153,7 +153,16 @@ impl Session {
             ras: quota.ras,
             quota: quota.quota,
         };
-        control::ask(self.node(), home_of(quota.ras), &request, quota.timeout_ms)
+        self.ask_home(quota.ras, &request, quota.timeout_ms)
+    }
+
+    fn ask_home<R: message::Request>(
+        &self,
+        ras: u64,
+        request: &R,
+        timeout_ms: u32,
+    ) -> Result<R::Reply> {
+        control::ask(self.node(), home_of(ras), request, timeout_ms)
     }
 }
 
@@ -197,7 +206,8 @@ fn copy_list<T: AsBytes>(arg: usize, mut list: List, found: &[T]) -> Result {
 fn memory_nodes(node: &Node) -> Result<(KVec<u16>, KVec<u16>)> {
     let (_, peers) = node.peers()?;
     let (mut up, mut down) = (KVec::new(), KVec::new());
-    for peer in peers.iter().filter(|peer| peer.roles & lite::ROLE_MEMORY != 0) {
+    let serves = |peer: &&lite::Peer| peer.roles & lite::ROLE_MEMORY != 0;
+    for peer in peers.iter().filter(serves) {
         match peer.state {
             lite::NODE_UP => up.push(peer.id, GFP_KERNEL)?,
             lite::NODE_OUT => {}

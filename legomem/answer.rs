@@ -11,8 +11,7 @@ use crate::{
 };
 use ::core::net::SocketAddr;
 use kernel::{
-    cpu,
-    new_spinlock_bh,
+    cpu, new_spinlock_bh,
     prelude::*,
     siphash::Key,
     sync::{lock::spinlock_bh::SpinLockBhGuard, SpinLockBh},

@@ -98,7 +98,11 @@ pub(crate) fn take_map(node: &Arc<MemoryNode>) -> Result {
     let before = {
         let mut last = node.known.last.lock();
         let same = last.1.len() == peers.len()
-            && last.1.iter().zip(&peers).all(|(one, two)| is_same(one, two));
+            && last
+                .1
+                .iter()
+                .zip(&peers)
+                .all(|(one, two)| is_same(one, two));
         if same && last.0 == epoch {
             return Ok(());
         }

@@ -113,11 +113,11 @@ mod tests {
         assert_eq!(slow.execute(&*fast, &pages, &alloc), (Status::Ok, VA_BASE));
 
         let mut reply = KVec::from_elem(0u8, 1024, GFP_KERNEL)?;
-        let execute = |header: &Header, payload: &[u8], reply: &mut [u8]| {
-            match fast.fast(|board| board.execute(&pages, header, payload, 0, reply)) {
-                Outcome::Answer(answer) => Some((answer.header.status, answer.len)),
-                Outcome::Worker(_) => None,
-            }
+        let execute = |header: &Header, payload: &[u8], reply: &mut [u8]| match fast
+            .fast(|board| board.execute(&pages, header, payload, 0, reply))
+        {
+            Outcome::Answer(answer) => Some((answer.header.status, answer.len)),
+            Outcome::Worker(_) => None,
         };
         let write = request(Op::Write, 2, VA_BASE + 8, 5);
         assert_eq!(execute(&write, b"hello", &mut reply), Some((Status::Ok, 0)));

@@ -21,7 +21,7 @@ mod answer;
 mod cluster;
 mod configfs;
 // The host uses more of it than the module.
-#[allow(dead_code, unreachable_pub, unused_imports)]
+#[allow(dead_code, unused_imports)]
 mod core;
 #[cfg(CONFIG_KUNIT = "y")]
 mod kunit;

@@ -73,8 +73,8 @@ impl MemoryNode {
         };
         let mut part = 0;
         loop {
-            let outcome = self
-                .fast(|board| board.execute(&self.pages, request, payload, part, &mut reply));
+            let outcome =
+                self.fast(|board| board.execute(&self.pages, request, payload, part, &mut reply));
             match outcome {
                 Outcome::Answer(answer) => {
                     let bytes = reply.get(..answer.len).unwrap_or_default();
@@ -87,9 +87,7 @@ impl MemoryNode {
                         None => return,
                     }
                 }
-                Outcome::Worker(Path::Extend)
-                    if offload::kind(request) == offload::Kind::Short =>
-                {
+                Outcome::Worker(Path::Extend) if offload::kind(request) == offload::Kind::Short => {
                     return self.call_offload(from, request, payload, &mut reply);
                 }
                 Outcome::Worker(path) => {

@@ -4,13 +4,13 @@
 //! and once a second what has to be looked after.
 
 use crate::{
+    cluster,
     core::{
         migrate, offload,
         pool::Pool,
         slow::Fast,
         wire::{Header, Path, Status, MAX_PAYLOAD, MAX_READ},
     },
-    cluster,
     node::MemoryNode,
 };
 use ::core::net::SocketAddr;
@@ -22,9 +22,7 @@ use kernel::{
         Arc, Mutex,
     },
     time::msecs_to_jiffies,
-    workqueue::{
-        self, cancel_delayed_work_sync, cancel_work_sync, OwnedQueue, QueueFlags,
-    },
+    workqueue::{self, cancel_delayed_work_sync, cancel_work_sync, OwnedQueue, QueueFlags},
 };
 
 /// Pages that are cleaned before others get the thread.
@@ -280,8 +278,7 @@ impl MemoryNode {
                 break;
             };
             let header = &request.header;
-            let (status, operand) =
-                self.slow.lock().execute(&**self, &self.pages, header);
+            let (status, operand) = self.slow.lock().execute(&**self, &self.pages, header);
             self.finish(&request.from, header, status, operand);
         }
         self.clean_pages();

@@ -83,7 +83,8 @@ pub(super) struct Part {
 }
 
 impl Part {
-    pub(super) fn new(
+    /// As the engine wants it.
+    pub(super) fn half(
         volume: Arc<Volume>,
         op: Key,
         bytes: Bytes,

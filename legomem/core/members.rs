@@ -63,9 +63,8 @@ impl Members {
     /// Whether a lock is held by one whom the map dropped.
     pub fn dropped(&self, word: u64) -> bool {
         let (node, life, _) = lock_holder(word);
-        !self
-            .get(node)
-            .is_some_and(|member| fold(member.incarnation) == life)
+        self.get(node)
+            .is_none_or(|member| fold(member.incarnation) != life)
     }
 
     /// Notes that an effect was forgotten.

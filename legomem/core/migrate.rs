@@ -490,7 +490,8 @@ pub fn next_to_leave(host: &impl Host) -> Option<(u64, u32)> {
     // A sixteenth is kept for what comes while a region leaves.
     let short = free < total / 16;
     host.slow(|slow| {
-        if !slow.draining && !(short && slow.promises_too_much()) {
+        let leaves = slow.draining || short && slow.promises_too_much();
+        if !leaves {
             return None;
         }
         let regions = slow.spaces().flat_map(|space| {

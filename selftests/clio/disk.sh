@@ -122,7 +122,11 @@ a_memory_node_dies() {
 	[ $((SECONDS - begin)) -lt 60 ] || return
 	umount $mnt && fsck.ext4 -fn "$(device d1)" || return
 	# The third memory node takes its place.
-	eventually 60 state_is whole && ! grep -q "^$node " "$d/copies" || { cat "$d/copies"; return 1; }
+	eventually 60 state_is whole || return
+	if grep -q "^$node " "$d/copies"; then
+		cat "$d/copies"
+		return 1
+	fi
 	"$lab" mend "$node" && sleep 3
 }
 

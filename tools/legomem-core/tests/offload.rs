@@ -229,6 +229,26 @@ fn what_is_no_store_is_not_taken_for_one() {
     assert_eq!(call(&node, good, Store::FORMAT, &outside).0, Status::Fault);
 }
 
+#[test]
+fn a_store_is_not_left_by_a_pointer_that_its_owner_bent() {
+    let node = node();
+    let base = alloc(&node, 2 * PAGE);
+    let input = [PAGE, 1, 3, 4].map(u64::to_le_bytes).concat();
+    assert_eq!(call(&node, base, Store::FORMAT, &input).0, Status::Ok);
+    // What looks like an item, behind the store's end, and the only bucket leads to it.
+    let fake = [0, 1 | 3 << 32].map(u64::to_le_bytes).concat();
+    let fake = [fake.as_slice(), b"kout"].concat();
+    assert_eq!(node.write(1, base + PAGE + 64, &fake), Status::Ok);
+    assert_eq!(node.write(1, base + 24, &9u64.to_le_bytes()), Status::Ok);
+    assert_eq!(
+        node.write(1, base + 256, &(PAGE + 64).to_le_bytes()),
+        Status::Ok
+    );
+    assert_eq!(call(&node, base, Store::READ, b"k").0, Status::Corrupt);
+    assert_eq!(call(&node, base, Store::DELETE, b"k").0, Status::Corrupt);
+    assert_eq!(node.read(1, base + PAGE + 64, 20).unwrap(), fake);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
