@@ -133,11 +133,12 @@ fn identity(owner: &DiskOwner) -> Result<(Node, Attributes<'_>)> {
 
 /// What it means that a disk cannot be switched on.
 fn explain(error: anyhow::Error, new: bool) -> anyhow::Error {
-    const HINTS: [(Errno, &str); 5] = [
+    const HINTS: [(Errno, &str); 6] = [
         (
             Errno::EACCES,
             "there is such a disk, and it has another key (--key-file)",
         ),
+        (Errno::ENOENT, "no memory node has a copy of such a disk"),
         (Errno::ENODEV, "no memory node has a copy of such a disk"),
         (Errno::ENOSPC, "too few memory nodes have room for a copy"),
         (
