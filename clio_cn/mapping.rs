@@ -99,7 +99,7 @@ impl Cached {
         if this.is_err() {
             again.with(|inner| inner.engine.remove_stream(stream));
         }
-        Ok(this?)
+        this
     }
 
     /// Maps a range. `EINVAL` for a private mapping.

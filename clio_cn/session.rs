@@ -246,7 +246,7 @@ impl Session {
         if this.is_err() {
             again.with(|inner| inner.engine.remove_stream(stream));
         }
-        Ok(this?)
+        this
     }
 
     pub(crate) fn node(&self) -> &Node {

@@ -26,7 +26,6 @@
 //! How to drive the local cache stands at [`cache`].
 
 // The module keeps the core to itself; tools and the simulator see it from other crates.
-#![allow(unreachable_pub)]
 
 pub mod cache;
 #[path = "../../legomem/core/control.rs"]

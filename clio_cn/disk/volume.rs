@@ -7,16 +7,15 @@ mod start;
 
 use super::{
     buffers::{Buffer, Pool},
-    copies::{self, Place},
+    copies::Place,
     part::{reserves, Bytes, Io, Part},
     Settings,
 };
 use crate::{
     core::{
         disk::{
-            assemble::{assemble, Assembly},
-            record::{DATA, MAX_COPIES, RECORD_LEN},
-            Action, Config, Disk as Core, Io as Wish, Key, Status, What,
+            record::{MAX_COPIES, RECORD_LEN},
+            Action, Disk as Core, Io as Wish, Key, Status, What,
         },
         op::{Kind, NewOp},
     },
@@ -25,13 +24,12 @@ use crate::{
 };
 use kernel::{
     block::disk::{Driver, Operation, Request},
-    impl_has_delayed_work, impl_has_work, new_delayed_work, new_spinlock_bh, new_work,
+    impl_has_delayed_work, impl_has_work,
     page::PAGE_SHIFT,
     prelude::*,
-    random::{get_random_u64, uuid},
     sync::{Arc, ArcBorrow, Completion, SpinLockBh},
     time::msecs_to_jiffies,
-    workqueue::{self, DelayedWork, Work, WorkItem},
+    workqueue::{DelayedWork, Work, WorkItem},
 };
 
 /// Requests of a queue; queues.

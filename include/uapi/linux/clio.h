@@ -81,7 +81,8 @@ enum clio_opcode {
 	CLIO_OP_FREE	= 11,	/* the allocations that are @len bytes at @addr */
 	CLIO_OP_OFFLOAD	= 12,	/* offload @arg[0] for @addr: @len bytes of input
 				 * at @buf; low 32 bits of @arg[1]: most bytes of
-				 * output, high 32: function; output to @arg[2] */
+				 * output, high 32: function; output to @arg[2]
+				 */
 };
 
 /**
