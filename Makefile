@@ -24,7 +24,7 @@ modules: ## the external modules for this FLAVOUR (CLIPPY=1 to lint)
 	@$(BUILD) modules
 rust-analyzer: ## rust-project.json for kernel and modules
 	@$(BUILD) rust-analyzer
-tools: ## the cargo workspace in tools/
+tools: ## potluck, mkfs.hotpot, fsck.hotpot
 	@$(BUILD) tools
 host-tests: ## its tests, with cargo nextest
 	@$(BUILD) host-tests
