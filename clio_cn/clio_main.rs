@@ -23,7 +23,11 @@
 mod admin;
 mod chores;
 mod control;
-#[allow(dead_code, unreachable_pub, reason = "the host uses more of it than the module")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the host uses more of it than the module"
+)]
 mod core;
 mod device;
 mod disk;

@@ -44,7 +44,11 @@ impl Queues {
         let unbound = QueueFlags::UNBOUND;
         let queues = Self {
             links: OwnedQueue::new(c"rdma_lite_links", unbound | QueueFlags::HIGHPRI, 0)?,
-            handlers: OwnedQueue::new(c"rdma_lite_handlers", QueueFlags::BOUND | QueueFlags::HIGHPRI, 0)?,
+            handlers: OwnedQueue::new(
+                c"rdma_lite_handlers",
+                QueueFlags::BOUND | QueueFlags::HIGHPRI,
+                0,
+            )?,
         };
         Ok(Arc::new(queues, GFP_KERNEL)?)
     }

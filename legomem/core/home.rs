@@ -135,7 +135,7 @@ impl Home {
         if self.by_name(&create.name).is_some() {
             return Err(EEXIST);
         }
-        let id = u64::from(me) << 48 | random >> 16;
+        let id = (u64::from(me) << 48) | (random >> 16);
         if home_of(id) != me || self.spaces.get(&id).is_some() {
             return Err(EAGAIN);
         }

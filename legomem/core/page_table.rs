@@ -108,7 +108,7 @@ impl Hash {
 
     /// Which bucket.
     pub fn bucket(&self, id: PageId) -> usize {
-        let word = u64::from(id.space) << 32 | u64::from(id.page);
+        let word = (u64::from(id.space) << 32) | u64::from(id.page);
         self.key.hash(&[&word.to_le_bytes()]) as usize & self.mask
     }
 }

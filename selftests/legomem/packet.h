@@ -12,9 +12,9 @@
 #define MEMORY_PAGE	65536
 
 enum { OP_READ = 1, OP_WRITE, OP_TAS, OP_CAS, OP_FAA, OP_LOCK, OP_UNLOCK, OP_FENCE, OP_FLUSH_FETCH,
-       OP_ALLOC = 16, OP_FREE, OP_ZERO, OP_PROTECT, OP_OFFLOAD = 32 };
+	OP_ALLOC = 16, OP_FREE, OP_ZERO, OP_PROTECT, OP_OFFLOAD = 32 };
 enum { ST_OK, ST_FAULT, ST_DENIED, ST_INVALID, ST_NO_SPACE, ST_QUOTA, ST_BUSY, ST_HELD, ST_NOT_HOLDER,
-       ST_MOVED, ST_PAUSED, ST_STALE, ST_NO_SPACE_ID, ST_LOST, ST_FORGOTTEN, ST_NOT_SUPPORTED };
+	ST_MOVED, ST_PAUSED, ST_STALE, ST_NO_SPACE_ID, ST_LOST, ST_FORGOTTEN, ST_NOT_SUPPORTED };
 enum { FL_RESPONSE = 1, FL_RETRY = 2, FL_CONTINUED = 4, FL_UNSIGNED = 8 };
 
 struct packet {
@@ -226,7 +226,7 @@ static __maybe_unused long long counter(const char *name)
 	FILE *f;
 
 	if (access("/sys/kernel/debug/legomem", F_OK))
-		sh("mount -t debugfs debugfs /sys/kernel/debug");
+		sh("mount -t debugfs none /sys/kernel/debug");
 	f = fopen("/sys/kernel/debug/legomem/lt1", "r");
 	if (!f)
 		return -1;

@@ -50,12 +50,17 @@ TEST_F(packets, words_are_changed_atomically_and_their_old_value_comes_back)
 	EXPECT_EQ(ST_INVALID, ask(&self->r, &p, 0, &answer));
 }
 
+static void send_all_that_are_too_short(struct requester *r, struct packet *p)
+{
+	for (int len = 0; len < HEADER_LEN; len++)
+		packet_send(r, p, len);
+}
+
 TEST_F(packets, truncated_ones_are_dropped)
 {
 	request(&self->r, &p, OP_READ, self->r.addr, 16);
 	seal(&p, 0);
-	EXPECT_DROPPED("dropped_truncated", HEADER_LEN,
-		       for (int i = 0; i < HEADER_LEN; i++) packet_send(&self->r, &p, i));
+	EXPECT_DROPPED("dropped_truncated", HEADER_LEN, send_all_that_are_too_short(&self->r, &p));
 }
 
 TEST_F(packets, those_of_another_version_are_dropped)

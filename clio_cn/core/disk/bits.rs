@@ -41,7 +41,7 @@ impl Bits {
     /// Whether it has `at`.
     pub fn has(&self, at: usize) -> bool {
         let word = self.words.get(at / 64).copied().unwrap_or(0);
-        at < self.len && word >> (at % 64) & 1 != 0
+        at < self.len && (word >> (at % 64)) & 1 != 0
     }
 
     /// Adds `at`.

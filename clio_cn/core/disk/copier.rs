@@ -113,7 +113,7 @@ impl<T: ::core::marker::Copy> Disk<T> {
                     self.copier.users += 1;
                     self.set_step(Step::Storing {
                         todo: todo & !(1 << slot),
-                        out: out | 1 << slot,
+                        out: out | (1 << slot),
                     });
                     return Some(action);
                 }

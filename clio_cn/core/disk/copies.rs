@@ -102,7 +102,7 @@ impl Copies {
         let places = (1..=MAX_COPIES).map(|step| (self.turn + step) % MAX_COPIES);
         let slot = places
             .into_iter()
-            .find(|slot| candidates >> slot & 1 != 0)?;
+            .find(|slot| (candidates >> slot) & 1 != 0)?;
         self.turn = slot;
         Some(slot)
     }
@@ -158,7 +158,7 @@ impl Copies {
     }
 
     pub(super) fn take_filled(&mut self) -> Option<usize> {
-        let slot = (0..MAX_COPIES).find(|slot| self.filled >> slot & 1 != 0)?;
+        let slot = (0..MAX_COPIES).find(|slot| (self.filled >> slot) & 1 != 0)?;
         self.filled &= !(1 << slot);
         Some(slot)
     }
@@ -209,7 +209,7 @@ impl Copies {
     pub(super) fn fill(&mut self, set: u32, range: Range<u64>, size: u64) -> bool {
         let mut complete = false;
         for (slot, copy) in self.slots.iter_mut().enumerate() {
-            let Some(copy) = copy.as_mut().filter(|_| set >> slot & 1 != 0) else {
+            let Some(copy) = copy.as_mut().filter(|_| (set >> slot) & 1 != 0) else {
                 continue;
             };
             if copy.state == State::Filling(range.start) {
@@ -227,7 +227,7 @@ impl Copies {
     pub(super) fn join(&mut self, set: u32) {
         let joining = self.joining() & set;
         for (slot, copy) in self.slots.iter_mut().enumerate() {
-            if let Some(copy) = copy.as_mut().filter(|_| joining >> slot & 1 != 0) {
+            if let Some(copy) = copy.as_mut().filter(|_| (joining >> slot) & 1 != 0) {
                 copy.state = State::InSync;
             }
         }

@@ -187,7 +187,7 @@ impl<T: ::core::marker::Copy> Disk<T> {
 
     /// A copy has done its part of a request, or could not; none when it was left out.
     pub(super) fn request_done(&mut self, key: Key, slot: usize, result: Option<Result>) {
-        let in_sync = self.copies.in_sync() >> slot & 1 != 0;
+        let in_sync = (self.copies.in_sync() >> slot) & 1 != 0;
         let Some(request) = self.requests.get_mut(key) else {
             return;
         };

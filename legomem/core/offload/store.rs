@@ -265,7 +265,7 @@ impl<'a, M: Memory> Opened<'a, M> {
     fn fill(&self, item: u64, size: u64, input: &Input<'_>, next: u64) -> Result<(), Status> {
         let at = self.at(item, size)?;
         self.memory.store(at + NEXT, next)?;
-        let lens = input.key.len() as u64 | (input.value.len() as u64) << 32;
+        let lens = input.key.len() as u64 | ((input.value.len() as u64) << 32);
         self.memory.store(at + KEY_LEN, lens)?;
         self.memory.write(at + KEY, input.key)?;
         self.memory

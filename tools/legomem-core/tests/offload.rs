@@ -236,7 +236,7 @@ fn a_store_is_not_left_by_a_pointer_that_its_owner_bent() {
     let input = [PAGE, 1, 3, 4].map(u64::to_le_bytes).concat();
     assert_eq!(call(&node, base, Store::FORMAT, &input).0, Status::Ok);
     // What looks like an item, behind the store's end, and the only bucket leads to it.
-    let fake = [0, 1 | 3 << 32].map(u64::to_le_bytes).concat();
+    let fake = [0, 1 | (3 << 32)].map(u64::to_le_bytes).concat();
     let fake = [fake.as_slice(), b"kout"].concat();
     assert_eq!(node.write(1, base + PAGE + 64, &fake), Status::Ok);
     assert_eq!(node.write(1, base + 24, &9u64.to_le_bytes()), Status::Ok);

@@ -84,7 +84,7 @@ fn the_layout_is_the_one_of_the_documentation() {
         bytes[at..at + len]
             .iter()
             .rev()
-            .fold(0u64, |n, b| n << 8 | u64::from(*b))
+            .fold(0u64, |n, b| (n << 8) | u64::from(*b))
     };
     assert_eq!(bytes[..4], [1, 2, flags::RETRY, 0]);
     assert_eq!(le(4, 4), u64::from(header.epoch));

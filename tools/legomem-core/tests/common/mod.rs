@@ -400,7 +400,7 @@ pub fn descriptor(ras: u64) -> Descriptor {
 
 /// An address space whose home is the client: so boards can be tested without one.
 pub fn ras(number: u64) -> u64 {
-    u64::from(CLIENT) << 48 | number
+    (u64::from(CLIENT) << 48) | number
 }
 
 /// A request of the client.
