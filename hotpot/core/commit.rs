@@ -193,9 +193,7 @@ pub async fn write<H: Host>(
         until,
     };
     let result = loop {
-        let result = publish(host, &frozen, &areas, &terms)
-            .await
-            .result;
+        let result = publish(host, &frozen, &areas, &terms).await.result;
         let now = host.now();
         if result != Err(EAGAIN) || now + PAUSE >= until {
             break result;
@@ -261,6 +259,10 @@ async fn try_publish<H: Host>(
     };
     let committed = commit_node::run(host, &order).await;
     if committed.result.is_err() {
+        if terms.writer.is_some() && committed.result == Err(EINPROGRESS) {
+            // The owners may have freed the pages: nobody may go on writing here.
+            host.with(|node| node.doubt_grants(&frozen.keys));
+        }
         return Ok(committed);
     }
     for key in &frozen.keys {
@@ -296,7 +298,11 @@ fn released(
     let mut freed = KVec::new();
     let mut left = KVec::new();
     for key in &frozen.keys {
-        if node.pages.get(*key).is_some_and(|page| page.dirty.is_some()) {
+        if node
+            .pages
+            .get(*key)
+            .is_some_and(|page| page.dirty.is_some())
+        {
             continue;
         }
         // An owner that began a new life meanwhile may have asked for our grants in between.

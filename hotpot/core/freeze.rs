@@ -236,7 +236,11 @@ pub(super) async fn rebase<H: Host>(host: &H, key: PageKey, areas: &[Area<'_>]) 
 }
 
 /// Whether a commit of `areas` (in order) of frozen pages leaves some of their bytes dirty.
-pub(super) fn leaves_dirty<H: Host>(host: &H, keys: &[PageKey], areas: &[Area<'_>]) -> Result<bool> {
+pub(super) fn leaves_dirty<H: Host>(
+    host: &H,
+    keys: &[PageKey],
+    areas: &[Area<'_>],
+) -> Result<bool> {
     let mut ours = KVec::from_elem(0u8, PAGE_SIZE, GFP_KERNEL)?;
     let mut theirs = KVec::from_elem(0u8, PAGE_SIZE, GFP_KERNEL)?;
     for key in keys {

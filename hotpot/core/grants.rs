@@ -14,7 +14,7 @@ use super::{
     fault::{self, Access, PAUSE},
     format::{dataset::Mode, Cid},
     freeze, handler,
-    host::{Call, Host, PageKey, Piece},
+    host::{Call, CallError, Host, PageKey, Piece},
     msg::{Acquire, AskGrants, Claim, Release, Request},
     node::{Node, GENERAL, WORKER},
     persist,
@@ -26,11 +26,6 @@ use kernel::{prelude::*, rbtree::RBTree};
 pub struct Opener(pub u64);
 
 impl Opener {
-    /// The mount itself, for one operation of its own.
-    pub(super) fn of_mount(node: &mut Node) -> Opener {
-        node.next_number += 1;
-        Opener(1 << 63 | node.next_number)
-    }
     /// Files that are closed: what they had is dropped by the worker.
     const CLOSED: Opener = Opener(u64::MAX);
 }
@@ -41,8 +36,9 @@ enum State {
     Asking,
     /// It may be written.
     Held,
-    /// The map had us out of the cluster: others may write it now. What was stored is
-    /// neither read nor published any more; it goes with an abort.
+    /// The map had us out of the cluster, or a commit whose end is not known has given it back:
+    /// others may write it now. What was stored is neither read nor published any more; it goes
+    /// with an abort.
     Lost,
     /// It is being given back.
     Leaving,
@@ -133,6 +129,12 @@ impl Grants {
 }
 
 impl Node {
+    /// A number for a file that is just being opened.
+    pub fn new_opener(&mut self) -> Opener {
+        self.next_number += 1;
+        Opener(self.next_number)
+    }
+
     /// Whether processes may do this with a page: EACCES for a store without permission, ESTALE
     /// when the permission was lost.
     pub(super) fn check_access(&self, key: PageKey, access: Access) -> Result {
@@ -160,7 +162,12 @@ impl Node {
     }
 
     /// Notes what is to be acquired; returns what the owners must be asked for.
-    fn begin_acquire(&mut self, opener: Opener, id: Cid, keys: &[PageKey]) -> Result<KVec<PageKey>> {
+    fn begin_acquire(
+        &mut self,
+        opener: Opener,
+        id: Cid,
+        keys: &[PageKey],
+    ) -> Result<KVec<PageKey>> {
         self.check_ready()?;
         let mut missing = KVec::with_capacity(keys.len(), GFP_KERNEL)?;
         for key in keys {
@@ -249,6 +256,15 @@ impl Node {
         Ok(())
     }
 
+    /// It is not known whether the owners have freed pages with a commit: the file can only abort.
+    pub(super) fn doubt_grants(&mut self, keys: &[PageKey]) {
+        for key in keys {
+            if let Some(grant) = self.grants.pages.get_mut(key) {
+                grant.state = State::Lost;
+            }
+        }
+    }
+
     /// Forgets pages whose owners have freed them with a commit.
     pub(super) fn forget_grants(&mut self, keys: &[PageKey]) {
         for key in keys {
@@ -299,12 +315,7 @@ pub async fn acquire<H: Host>(
     }
 }
 
-async fn try_acquire<H: Host>(
-    host: &H,
-    opener: Opener,
-    keys: &[PageKey],
-    until: u64,
-) -> Result {
+async fn try_acquire<H: Host>(host: &H, opener: Opener, keys: &[PageKey], until: u64) -> Result {
     let id = commit_node::new_cid(host).await?;
     let (missing, begun) = host.with(|node| {
         let missing = node.begin_acquire(opener, id, keys)?;
@@ -348,7 +359,8 @@ async fn try_acquire<H: Host>(
     })
 }
 
-/// Asks one owner after the other, in the order of their ids.
+/// Asks one owner after the other, in the order of their ids. `asked` are those that
+/// have given something, or may have.
 async fn ask_owners<H: Host>(
     host: &H,
     grant: Cid,
@@ -374,18 +386,25 @@ async fn ask_owners<H: Host>(
         for (_, key) in these {
             pages.push(*key, GFP_KERNEL)?;
         }
-        if !asked.contains(&owner) {
+        let known = asked.contains(&owner);
+        if !known {
             asked.push(owner, GFP_KERNEL)?;
         }
-        if owner == us.node {
-            host.with(|node| node.grant(us, grant, &pages))?;
-            continue;
+        let answer = match owner == us.node {
+            true => host
+                .with(|node| node.grant(us, grant, &pages))
+                .map_err(CallError::Handler),
+            false => {
+                let acquire = Acquire { grant, pages };
+                let call_until = handler::call_until(host, until);
+                handler::ask(host, owner, &acquire, call_until).await
+            }
+        };
+        if let (Err(CallError::Handler(_) | CallError::NotExecuted(_)), false) = (answer, known) {
+            // It has given nothing.
+            asked.pop();
         }
-        let acquire = Acquire { grant, pages };
-        let call_until = handler::call_until(host, until);
-        handler::ask(host, owner, &acquire, call_until)
-            .await
-            .map_err(handler::errno)?;
+        answer.map_err(handler::errno)?;
     }
     Ok(())
 }
@@ -415,6 +434,7 @@ impl Node {
         let theirs = |grant: &&mut Grant| grant.opener == opener;
         let mut some = false;
         for grant in self.grants.pages.values_mut().filter(theirs) {
+            // Nobody asks or aborts through a file that is being closed.
             grant.opener = Opener::CLOSED;
             grant.state = State::Lost;
             some = true;
@@ -431,12 +451,7 @@ pub(super) async fn drop_closed<H: Host>(host: &H, until: u64) -> Result {
     abort_pages(host, Opener::CLOSED, keys, until).await
 }
 
-async fn abort_pages<H: Host>(
-    host: &H,
-    opener: Opener,
-    keys: KVec<PageKey>,
-    until: u64,
-) -> Result {
+async fn abort_pages<H: Host>(host: &H, opener: Opener, keys: KVec<PageKey>, until: u64) -> Result {
     host.with(|node| {
         for key in &keys {
             match node.grants.pages.get(key) {
@@ -515,10 +530,7 @@ pub(super) async fn tell_releases<H: Host>(host: &H, until: u64) -> Result {
     })?;
     let mut releases: KVec<(u32, KVec<u8>, KVec<Unreleased>)> = KVec::new();
     for note in &batch {
-        if releases
-            .iter()
-            .any(|(_, _, notes)| notes.contains(note))
-        {
+        if releases.iter().any(|(_, _, notes)| notes.contains(note)) {
             continue;
         }
         let mut notes = KVec::new();
@@ -551,7 +563,10 @@ pub(super) async fn tell_releases<H: Host>(host: &H, until: u64) -> Result {
     host.with(|node| {
         for (call, (owner, _, notes)) in calls.iter().zip(&releases) {
             let answer = handler::reply_of::<Release>(call).map_err(handler::errno);
-            let out = node.map.peer(*owner).is_none_or(|of| of.state == cluster::State::Out);
+            let out = node
+                .map
+                .peer(*owner)
+                .is_none_or(|of| of.state == cluster::State::Out);
             if let (Err(error), false) = (answer, out) {
                 result = Err(error);
                 continue;
@@ -563,11 +578,7 @@ pub(super) async fn tell_releases<H: Host>(host: &H, until: u64) -> Result {
 }
 
 /// An owner asks what we write of its pages.
-pub(super) fn on_ask_grants<H: Host>(
-    host: &H,
-    owner: u32,
-    ask: &AskGrants,
-) -> Result<KVec<Claim>> {
+pub(super) fn on_ask_grants<H: Host>(host: &H, owner: u32, ask: &AskGrants) -> Result<KVec<Claim>> {
     host.with(|node| {
         let mut claims = KVec::new();
         let pages = node.grants.pages.iter();

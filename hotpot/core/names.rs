@@ -11,8 +11,7 @@ use super::{
         dataset::{DatasetRecord, Mode, Name, WINDOW_END, WINDOW_START},
         Timestamp, PAGE_BYTES,
     },
-    grants::{self, Opener},
-    handler,
+    grants, handler,
     host::{Host, PageKey},
     msg::{wire_struct, ChangeNames, Reader, Wire, Writer},
     space::Space,
@@ -397,7 +396,7 @@ async fn write_tail<H: Host>(
     let zeros = KVec::from_elem(0u8, len as usize, GFP_KERNEL)?;
     let (mode, opener) = host.with(|node| {
         let mode = node.names.get(dataset)?.mode;
-        Ok::<_, Error>((mode, Opener::of_mount(node)))
+        Ok::<_, Error>((mode, node.new_opener()))
     })?;
     let tail = [ByteRange { offset, len }];
     if mode == Mode::Mrsw {

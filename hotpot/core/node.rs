@@ -244,7 +244,7 @@ pub struct Node {
     pub(super) freezes: RBTree<u64, KVec<Span>>,
     /// Barriers, at the CD.
     pub(super) barriers: Barriers,
-    /// Next number of a barrier's participant, or of a freeze.
+    /// Next number of a barrier's participant, of a freeze, or of an open file.
     pub(super) next_number: u64,
     /// Next page whose version the background asks for.
     pub(super) inventory: PageKey,

@@ -30,7 +30,9 @@ struct Doubt {
 
 impl Node {
     fn is_out(&self, id: u32) -> bool {
-        self.map.peer(id).is_none_or(|peer| peer.state == State::Out)
+        self.map
+            .peer(id)
+            .is_none_or(|peer| peer.state == State::Out)
     }
 
     /// Commits that somebody must be asked about.

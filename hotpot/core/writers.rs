@@ -38,14 +38,9 @@ impl Writers {
         self.pages.get(&key).copied()
     }
 
-    /// Whether no page has a writer.
-    pub fn is_empty(&self) -> bool {
-        self.pages.is_empty()
-    }
-
     /// Pages that have a writer.
-    pub fn keys(&self) -> impl Iterator<Item = &PageKey> {
-        self.pages.keys()
+    pub fn iter(&self) -> impl Iterator<Item = (&PageKey, &Writer)> {
+        self.pages.iter()
     }
 
     pub(super) fn remove(&mut self, key: PageKey) {

@@ -180,7 +180,8 @@ fn all_in_dirty_pages(world: &World, node: usize) -> BTreeMap<Cell, u64> {
 
 /// The open file through which a process commits.
 pub fn opener(process: usize) -> Opener {
-    Opener(1 + process as u64)
+    // Numbers that the mount does not come to.
+    Opener((1 << 40) + process as u64)
 }
 
 /// The cells of pages that a process may write.
@@ -214,7 +215,10 @@ fn abort_all(world: &mut World, node: usize, process: usize, until: Time) {
     world.model.gives_back(id, process, |_| true);
     world.trace(format_args!("n{id} p{process} aborts"));
     spawn(world, node, process, |host| async move {
-        Done::Other("abort", grants::abort(&host, opener(process), 1, &[], until).await)
+        Done::Other(
+            "abort",
+            grants::abort(&host, opener(process), 1, &[], until).await,
+        )
     });
 }
 
@@ -303,12 +307,20 @@ fn check_single_writer(world: &World, node: usize, key: PageKey) {
     if !world.plan.mrsw {
         return;
     }
-    for other in world.nodes.iter().filter(|other| other.id != node as u32 + 1) {
+    for other in world
+        .nodes
+        .iter()
+        .filter(|other| other.id != node as u32 + 1)
+    {
         let Some(life) = &other.life else {
             continue;
         };
         let core = life.node.borrow();
-        let dirty = core.pages.get(key).is_some_and(|page| page.dirty.is_some());
+        // A frozen one is just being committed: no process gets at it.
+        let dirty = core
+            .pages
+            .get(key)
+            .is_some_and(|page| page.dirty.is_some() && !page.frozen);
         // Who was declared down and does not know it yet is stopped at the owner.
         assert!(
             !dirty || !core.grants.is_held_here(key) || core.map.epoch <= other.away,
@@ -464,7 +476,9 @@ fn change_names(world: &mut World, node: usize, process: usize, until: Time) {
                 };
                 names::change(&host, id, &change, until).await
             }
-            (_, Some(id)) => commit::write(&host, opener(process), id, size, &[1; 5000], time, until).await,
+            (_, Some(id)) => {
+                commit::write(&host, opener(process), id, size, &[1; 5000], time, until).await
+            }
             _ => Ok(()),
         };
         Done::Other("names", result)
@@ -490,11 +504,19 @@ pub fn done(world: &mut World, node: usize, process: usize, done: Done) {
         }
         Done::Write(attempt, result) => {
             world.trace(format_args!("attempt {attempt} (write): {result:?}"));
+            if result == Err(EINPROGRESS) {
+                // It is told to abort what it has there.
+                let id = world.nodes[node].id;
+                world.model.gives_back(id, process, |_| true);
+            }
             // It tries again after conflicts: each try is all or nothing.
             world.model.end(attempt, end_of(result, now));
         }
         Done::Acquire(keys, result) => {
-            world.trace(format_args!("n{} p{process} acquired: {result:?}", node + 1));
+            world.trace(format_args!(
+                "n{} p{process} acquired: {result:?}",
+                node + 1
+            ));
             let life = world.nodes[node].life.as_ref().expect("alive");
             let epoch = life.node.borrow().map.epoch;
             if result.is_ok() && epoch > world.nodes[node].away {

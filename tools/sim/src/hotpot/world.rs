@@ -1040,7 +1040,8 @@ impl World {
             }
             names.insert(all);
             assert!(core.grants.is_empty(), "n{} holds grants", node.id);
-            assert!(core.writers.is_empty(), "n{} has writers", node.id);
+            let writers: Vec<_> = core.writers.iter().collect();
+            assert!(writers.is_empty(), "n{} has writers: {writers:?}", node.id);
         }
         assert_eq!(names.len(), 1, "nodes disagree about names: {names:?}");
     }
