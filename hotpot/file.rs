@@ -190,7 +190,8 @@ impl FileOperations for DatasetFile {
                 inode.ino(),
                 range,
                 until,
-            ))?.result
+            ))?
+            .result
         })
     }
 

@@ -371,7 +371,12 @@ async fn ask_owners<H: Host>(
     let mut owned: KVec<(u32, PageKey)> = KVec::with_capacity(keys.len(), GFP_KERNEL)?;
     let (us, room) = host.with(|node| {
         for key in keys {
-            owned.push((node.names.check(*key)?, *key), GFP_KERNEL)?;
+            let owner = node.names.check(*key)?;
+            if !node.is_greeted(owner) {
+                // It would take what it gives us now for what it gave to our earlier life.
+                return Err(EBUSY);
+            }
+            owned.push((owner, *key), GFP_KERNEL)?;
         }
         Ok::<_, Error>((node.us(), node.config.max_msg - HEAD))
     })?;

@@ -79,9 +79,9 @@ async fn resolve_one<H: Host>(host: &H, doubt: &Doubt, until: u64) -> Result {
     let cn = u32::from(cid.node());
     let (us, out) = host.with(|node| (node.id(), node.is_out(cn)));
     let answer = match () {
-        _ if out => Outcome::Forgotten,
-        _ if cn == us => participant::on_ask_outcome(host, cid)?,
-        _ => handler::ask(host, cn, &AskOutcome { cid }, until)
+        () if out => Outcome::Forgotten,
+        () if cn == us => participant::on_ask_outcome(host, cid)?,
+        () => handler::ask(host, cn, &AskOutcome { cid }, until)
             .await
             .map_err(handler::errno)?,
     };
@@ -132,9 +132,9 @@ async fn ask_owners<H: Host>(host: &H, doubt: &Doubt, until: u64) -> Result {
         };
     }
     match () {
-        _ if published => participant::publish(host, cid).await,
-        _ if unknown => participant::give_up(host, cid).await.map(|_| ()),
-        _ => {
+        () if published => participant::publish(host, cid).await,
+        () if unknown => participant::give_up(host, cid).await.map(|_| ()),
+        () => {
             missing?;
             participant::publish(host, cid).await
         }
