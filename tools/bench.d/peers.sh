@@ -25,6 +25,14 @@ fail() {
 	exit 1
 }
 
+# MODULE...
+loaded() {
+	local module
+	for module in "$@"; do
+		modprobe -q "$module" || fail "the kernel has no $module"
+	done
+}
+
 # DEVICE: written to once, as the disks that it is compared with are. Empty pages cost nothing to read.
 written() {
 	[ -b "$1" ] || fail "no $1"
@@ -72,7 +80,9 @@ make_path() {
 	ip neigh replace $client lladdr "$(cat /sys/class/net/peer0/address)" dev peer1 nud permanent
 	ping -q -c 1 -W 2 -I $client $server >/dev/null || fail "no way from $client to $server"
 	modprobe -q rdma_rxe
-	rdma link add rxpeer0 type rxe netdev peer0 && rdma link add rxpeer1 type rxe netdev peer1 || fail "no rxe devices"
+	for end in 0 1; do
+		rdma link add "rxpeer$end" type rxe netdev "peer$end" || fail "no rxe device"
+	done
 }
 
 nvme_device() { # TRANSPORT
@@ -86,7 +96,7 @@ nvme_device() { # TRANSPORT
 
 nvme() { # TRANSPORT PORT
 	local top=/sys/kernel/config/nvmet subsystem port=$2
-	modprobe -q "nvmet-$1" && modprobe -q "nvme-$1" || fail "the kernel has no nvme-$1"
+	loaded "nvmet-$1" "nvme-$1"
 	written $backing
 	# One of its own, so that it is a disk of its own and no second path to the other's.
 	subsystem=$nqn-$1
@@ -146,7 +156,7 @@ path) make_path ;;
 nvme-rdma) nvme rdma 4420 ;;
 nvme-tcp) nvme tcp 4421 ;;
 rnbd)
-	modprobe -q rnbd_server && modprobe -q rnbd_client || fail "the kernel has no rnbd"
+	loaded rnbd_server rnbd_client
 	written $backing
 	map=$(find /sys/class/rnbd-client/ctl/ -name map_device | head -n 1)
 	[ -n "$map" ] || fail "rnbd_client has no map_device"
@@ -155,7 +165,7 @@ rnbd)
 	await find /dev -maxdepth 1 -name 'rnbd[0-9]*'
 	;;
 nbd)
-	modprobe -q nbd || fail "the kernel has no nbd"
+	loaded nbd
 	written $nbd_backing
 	nbd-server $server:10809 $nbd_backing -C /dev/null >/run/nbd.log 2>&1 || fail "nbd-server: $(tail -n 1 /run/nbd.log)"
 	sleep 1
@@ -167,7 +177,7 @@ ramdisk)
 	echo $swap_backing
 	;;
 zram)
-	modprobe -q zram || fail "the kernel has no zram"
+	loaded zram
 	echo $((64 << 20)) >/sys/block/zram0/disksize || fail "zram0 takes no size"
 	echo /dev/zram0
 	;;
