@@ -43,13 +43,18 @@ def block(lab):
                    {"one copy": alone(lambda m=one: m(ours(1)))}, 1.23, metric=metric)
 
 
+def here(lab, program, cache, count):
+    """A program with a local cache before remote memory, or, without one, in local memory."""
+    return Sample.of_ns(lab.within("working_set", program, WORKING_SET, cache, count))
+
+
 def swapping(lab, program, *args):
     """A program whose cgroup has a quarter of its memory, the rest of which goes to a swap device."""
     def on(device):
         run("mkswap", device)
         run("swapon", "-p", "10", device)
         try:
-            return Sample.of_ns(run(lab.bin / "remote", program, WORKING_SET, f"cgroup:{LOCAL}", *args, timeout=600))
+            return Sample.of_ns(run(lab.bin / "working_set", program, WORKING_SET, f"cgroup:{LOCAL}", *args, timeout=600))
         finally:
             run("swapoff", device, timeout=600)
     return on
@@ -59,9 +64,9 @@ def local_memory(lab):
     """Two programs through ExCache, beside the same in local memory and with swap; then swap to a disk of ours."""
     for program, name, count in (("cache", "1,000 accesses", lab.n(20, 10)), ("sort", "sort", 1)):
         swap = swapping(lab, program, count)
-        local = alone(lambda p=program, c=count: lab.remote(p, WORKING_SET, 0, c))
+        local = alone(lambda p=program, c=count: here(lab, p, 0, c))
         yield Case(f"ExCache, 25 % of 8 MiB local, {name}",
-                   lambda p=program, c=count: lab.remote(p, WORKING_SET, LOCAL, c),
+                   lambda p=program, c=count: here(lab, p, LOCAL, c),
                    {"local memory": local, "swap to a ramdisk": ("ramdisk", swap), "swap to zram": ("zram", swap)},
                    {"local memory": 1.68})
         yield Case(f"swap to a disk, 25 % of 8 MiB local, {name}", lambda s=swap: s(ours(1)),

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 import figures
-from harness import Case, Sample, Skip, alone, run, within
+from harness import Case, Sample, Skip, alone, run
 
 PAGE = 64 << 10
 OVERCOMMIT = 10
@@ -48,7 +48,7 @@ class Tables:
         """Allocates until the table of `node` has so many entries, and writes to some of the pages."""
         there = figures.statistics(node)["page_table_entries"]
         if there < count:
-            within("n1", self.lab.bin / "remote", "fill", name, count - there, min(touched, count - there), timeout=900)
+            self.lab.within("population", "fill", name, count - there, min(touched, count - there), timeout=900)
         there = figures.statistics(node)["page_table_entries"]
         if there != count:
             raise Skip(f"the page table of {node} has {there} entries, not {count}")
@@ -80,7 +80,7 @@ class Tables:
         self.fill("many", "m3", count, TOUCHED)
 
     def reads(self, name):
-        return Sample.of_ns(within("n1", self.lab.bin / "remote", "entries", name, 16, self.lab.n(600, 200)))
+        return Sample.of_ns(self.lab.within("population", "read", name, 16, self.lab.n(600, 200)))
 
 
 def cases(lab):

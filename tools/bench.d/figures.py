@@ -63,9 +63,9 @@ def clients(lab):
     def entries():
         return sum(statistics(node)["page_table_entries"] for node in labs.MEMORY_NODES)
 
-    lab.remote("read", 16, 10)  # the address space is there
+    lab.within("remote", "read", 16, 10)  # the address space is there
     before, entries_before = held(), entries()
-    crowd = subprocess.Popen(["nsenter", "--net=/run/netns/n1", str(lab.bin / "remote"), "crowd", "16", str(CLIENTS)],
+    crowd = subprocess.Popen(["nsenter", "--net=/run/netns/n1", str(lab.bin / "population"), "crowd", "16", str(CLIENTS)],
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         if crowd.stdout.readline().strip() != "attached":

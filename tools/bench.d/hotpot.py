@@ -4,11 +4,11 @@
 import os
 from pathlib import Path
 
-from harness import Case, Sample, alone, run, within
+from harness import Case, Sample, alone, run
 
 
 def ping(lab, size):
-    return Sample.of_ns(within("n1", lab.probe, "ping", lab.id["n2"], size, lab.n(1000, 200)))
+    return Sample.of_ns(lab.within("probe", "ping", lab.id["n2"], size, lab.n(1000, 200)))
 
 
 def fault(lab):

@@ -46,8 +46,12 @@ class Lab:
         """The node's end of its link."""
         return f"v{self.id[node]}"
 
+    def within(self, program, *args, **kw):
+        """One of our programs, on n1."""
+        return within("n1", self.bin / program, *args, **kw)
+
     def remote(self, *args):
-        return Sample.of_ns(within("n1", self.bin / "remote", *args))
+        return Sample.of_ns(self.within("remote", *args))
 
     def perftest(self, tool, size, count, *options):
         """Client in n2, server in n1, over their rxe devices; microseconds one way or per read."""

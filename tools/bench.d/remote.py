@@ -3,7 +3,7 @@
 
 import json
 
-from harness import Case, Sample, Skip, alone, run, within
+from harness import Case, Sample, Skip, alone, run
 
 LOSS = "1%"
 
@@ -25,7 +25,7 @@ class Lossy:
 
 def ycsb(lab, workload):
     """Operations per second, and latencies of reads."""
-    out = within("n1", lab.bin / "ycsb", "-j", "-r", 500, "-o", lab.n(2000, 600), "-t", 4, workload)
+    out = lab.within("ycsb", "-j", "-r", 500, "-o", lab.n(2000, 600), "-t", 4, workload)
     said = json.loads(out.strip().splitlines()[-1])
     if not said["operations"]:
         raise Skip("ycsb did nothing")
