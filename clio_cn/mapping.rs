@@ -16,7 +16,7 @@ use crate::{
         table::Key,
     },
     session::Shared,
-    station::Station,
+    station::{self, Station},
 };
 use kernel::{
     mm::virt::VmaNew,
@@ -310,6 +310,7 @@ impl PinnedDrop for Cached {
         let busy = || self.station.with(|inner| inner.engine.is_busy(stream));
         // Each operation has its deadline, so this ends.
         self.shared.settle(u64::MAX, || !busy());
+        station::settle();
         self.station
             .with(|inner| inner.engine.remove_stream(stream));
     }

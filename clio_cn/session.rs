@@ -15,7 +15,7 @@ use crate::{
     lite::Node,
     mapping::Cached,
     operation::Operation,
-    station::{now, Station, Use},
+    station::{self, now, Station, Use},
     uapi,
 };
 use kernel::{
@@ -486,6 +486,7 @@ impl Session {
         }
         self.station
             .with(|inner| inner.engine.remove_stream(self.stream));
+        station::settle();
     }
 
     /// The file is closed: nobody waits for what is left to do.

@@ -52,7 +52,12 @@ impl Number {
 
 impl Drop for Number {
     fn drop(&mut self) {
-        NUMBERS.lock().retain(|number| *number != self.0);
+        let mut numbers = NUMBERS.lock();
+        numbers.retain(|number| *number != self.0);
+        if numbers.is_empty() {
+            // Nothing drops a static: the last one gives the memory back.
+            *numbers = KVec::new();
+        }
     }
 }
 
@@ -60,6 +65,7 @@ impl Drop for Number {
 struct On {
     device: Disk<Volume>,
     volume: Arc<Volume>,
+    _station: Use,
     number: Number,
     _kept: Keep,
 }
@@ -202,7 +208,8 @@ impl DiskDirectory {
     fn switch_on(&self, switch: &mut Switch, directory: &Directory<'_>) -> Result {
         let kept = directory.keep()?;
         let number = Number::take()?;
-        let volume = Volume::start(self.station(&switch.settings)?, &switch.settings)?;
+        let station = self.station(&switch.settings)?;
+        let volume = Volume::start(&station, &switch.settings)?;
         let limits = Limits {
             size: volume.size(),
             max_bytes: MAX_BYTES,
@@ -219,6 +226,7 @@ impl DiskDirectory {
                 switch.on = Some(On {
                     device,
                     volume,
+                    _station: station,
                     number,
                     _kept: kept,
                 });
