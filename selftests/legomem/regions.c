@@ -164,8 +164,6 @@ TEST_F(regions, that_a_node_lost_are_eio_and_never_zeros)
 	cluster_publish(&self->cl.c);
 	ASSERT_TRUE(lite_reachable(self->cl.c.fd[3], other, 30000));
 	ASSERT_EQ(0, memory_up(other, "33554432"));
-	/* Once the nodes have met, a map tells all of them of the new life. */
-	cluster_publish(&self->cl.c);
 	EXPECT_TRUE(EVENTUALLY(60000, ERRNO_OF(rread(self->fd, addr, &word, 8)) == EIO))
 		TH_LOG("%s", strerror(errno));
 	EXPECT_EQ(0, word);
