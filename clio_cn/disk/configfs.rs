@@ -7,12 +7,12 @@
 
 use super::{
     copies,
-    volume::{Volume, DEPTH, MAX_BYTES, QUEUES},
+    volume::{Volume, Watch, DEPTH, MAX_BYTES, QUEUES},
     Settings, ShortName,
 };
 use crate::{
     core::{control::Secret, disk::record::MAX_COPIES},
-    lite::Node,
+    lite::{MapNotifyRegistration, Node},
     station::{Station, Use},
     THIS_MODULE,
 };
@@ -64,6 +64,7 @@ impl Drop for Number {
 /// What there is while a disk is on, in the order in which it goes.
 struct On {
     device: Disk<Volume>,
+    maps: MapNotifyRegistration<Watch>,
     volume: Arc<Volume>,
     _station: Use,
     number: Number,
@@ -221,10 +222,15 @@ impl DiskDirectory {
             depth: DEPTH,
             ..Limits::DEFAULT
         };
-        match Disk::new(fmt!("clio-blk{}", number.0), &limits, volume.clone()) {
-            Ok(device) => {
+        let made = volume.watch().and_then(|maps| {
+            let device = Disk::new(fmt!("clio-blk{}", number.0), &limits, volume.clone())?;
+            Ok((device, maps))
+        });
+        match made {
+            Ok((device, maps)) => {
                 switch.on = Some(On {
                     device,
+                    maps,
                     volume,
                     _station: station,
                     number,
@@ -245,6 +251,7 @@ impl DiskDirectory {
             return Err(EBUSY);
         };
         drop(on.device);
+        drop(on.maps);
         on.volume.stop()
     }
 }

@@ -2,8 +2,11 @@
 
 //! A disk that is on: requests become operations, and end when the core says so.
 
+mod maps;
 mod repair;
 mod start;
+
+pub(super) use self::maps::Watch;
 
 use super::{
     buffers::{Buffer, Pool},

@@ -105,7 +105,7 @@ impl Volume {
         let mut made = KVec::with_capacity(nodes.len(), GFP_KERNEL)?;
         let mut ids = KVec::with_capacity(nodes.len(), GFP_KERNEL)?;
         for stat in &nodes {
-            match Place::make(station, settings, stat.node, settings.size, false) {
+            match Place::make(station, settings, stat, settings.size, false) {
                 Ok(place) => {
                     made.push_within_capacity(place)?;
                     let id = get_random_u64().max(1);
