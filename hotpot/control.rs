@@ -3,7 +3,10 @@
 //! The ioctls of a dataset; see `include/uapi/linux/hotpot.h`.
 
 use super::{
-    core::{area::ByteRange, barrier, commit, grants, info, names::Change},
+    core::{
+        area::ByteRange, barrier, commit, format::Cid, grants, info, msg::Outcome, names::Change,
+        outcome,
+    },
     dataset,
     file::DatasetFile,
     mount::{self, Mount},
@@ -46,10 +49,7 @@ pub(crate) fn ioctl(file: &OpenFile<'_, DatasetFile>, cmd: u32, arg: usize) -> R
         uapi::IOC_BARRIER => barrier(mount, arg)?,
         uapi::IOC_ACQUIRE => acquire(mount, file, arg)?,
         uapi::IOC_ABORT => abort(mount, file, arg)?,
-        uapi::IOC_OUTCOME => {
-            read::<uapi::Outcome>(arg)?;
-            return Err(mount.not_yet("asking for the outcome of a commit"));
-        }
+        uapi::IOC_OUTCOME => outcome(mount, arg)?,
         _ => return Err(ENOTTY),
     }
     Ok(0)
@@ -152,6 +152,23 @@ fn abort(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result 
         &ranges,
         mount.deadline(request.timeout_ms),
     ))?
+}
+
+fn outcome(mount: &Mount, arg: usize) -> Result {
+    let mut request: uapi::Outcome = read(arg)?;
+    if request.outcome != 0 || request.reserved != 0 {
+        return Err(EINVAL);
+    }
+    let world = World::new(mount);
+    let until = mount.deadline(0);
+    let found = world::run(outcome::outcome(&world, Cid(request.cid), until))??;
+    request.outcome = match found {
+        Outcome::Aborted => uapi::OUTCOME_ABORTED,
+        Outcome::Committed => uapi::OUTCOME_COMMITTED,
+        Outcome::Pending => uapi::OUTCOME_PENDING,
+        Outcome::Forgotten => uapi::OUTCOME_FORGOTTEN,
+    };
+    write(arg, &request)
 }
 
 fn setup(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {

@@ -11,6 +11,11 @@ use kernel::{
 pub(crate) const SUPER_MAGIC: u32 = 0x504f_5448;
 /// `HOTPOT_MAX_AREAS`.
 pub(crate) const MAX_AREAS: u32 = 65536;
+/// `enum hotpot_outcome_state`.
+pub(crate) const OUTCOME_ABORTED: u32 = 1;
+pub(crate) const OUTCOME_COMMITTED: u32 = 2;
+pub(crate) const OUTCOME_PENDING: u32 = 3;
+pub(crate) const OUTCOME_FORGOTTEN: u32 = 4;
 /// `HOTPOT_ACQUIRE_WAIT`.
 pub(crate) const ACQUIRE_WAIT: u32 = 1;
 

@@ -10,7 +10,9 @@ use super::{
     host::{Host, PageKey},
     msg::{Copied, Forget, Hello, Inventory, Settle, Verdict},
     node::{Commit, Greeting, Node, Notice, NoticeKind, TxnState},
-    persist, records, resolve, writers,
+    outcome, persist, records, resolve,
+    takeover::{self, Takeover},
+    writers,
 };
 use kernel::prelude::*;
 
@@ -38,6 +40,8 @@ pub async fn run<H: Host>(host: &H) -> u64 {
     left |= publish_decided(host).await.is_err();
     left |= deliver(host).await.is_err();
     left |= resolve::resolve(host, soon(host)).await.is_err();
+    left |= outcome::ask_unsure(host, soon(host)).await.is_err();
+    left |= takeover::run(host, soon(host)).await.is_err();
     left |= grants::tell_releases(host, soon(host)).await.is_err();
     left |= grants::drop_closed(host, soon(host)).await.is_err();
     left |= ask_owners(host).await.is_err();
@@ -83,6 +87,8 @@ impl Node {
                 .values()
                 .any(|commit| matches!(commit, Commit::Decided { .. }))
             || self.grants.has_work()
+            || self.has_unsure()
+            || self.takeover == Takeover::Pending
             || self.txns.values().any(|txn| {
                 txn.state == TxnState::Prepared
                     || txn.state == TxnState::Published && !txn.owners.is_empty()
@@ -237,6 +243,8 @@ async fn ask_owners<H: Host>(host: &H) -> Result {
     let mut asks: KVec<(u32, PageKey, Copied, u32)> = KVec::new();
     host.with(|node| {
         node.forget_guests();
+        let us = node.id();
+        let mut late = false;
         for (cid, keys) in node.guests.iter() {
             for key in keys {
                 let Some(page) = node.pages.get(*key) else {
@@ -247,6 +255,11 @@ async fn ask_owners<H: Host>(host: &H) -> Result {
                     .iter()
                     .find(|s| s.cid == *cid && s.ready && s.since.saturating_add(DOUBT) <= now);
                 if let (Some(staged), Ok(owner)) = (old, node.owner(*key)) {
+                    if owner == us {
+                        // Of a lost owner, and late.
+                        late = true;
+                        continue;
+                    }
                     if !node.is_greeted(owner) {
                         continue;
                     }
@@ -259,6 +272,9 @@ async fn ask_owners<H: Host>(host: &H) -> Result {
                     asks.push((owner, *key, copied, page.sequence), GFP_KERNEL)?;
                 }
             }
+        }
+        if late {
+            node.takeover = Takeover::Pending;
         }
         node.stale_copies(&mut asks)
     })?;

@@ -143,15 +143,22 @@ impl Node {
         self.notices
             .retain(|notice| map.peer(notice.node).is_some_and(|p| p.state != State::Out));
         self.barriers.drop_nodes(gone);
-        self.map = map;
-        if unmap {
-            self.invalidate(|_| true);
+        let mut out = KVec::new();
+        for peer in map.peers.iter().filter(|peer| peer.state == State::Out) {
+            out.push(peer.id as u16, GFP_KERNEL)?;
         }
+        let lost = out.iter().any(|id| !self.names.out.contains(id));
+        self.map = map;
+        if unmap || lost {
+            // Of lost owners' pages the successors know nothing yet, not even who has mapped holes.
+            self.invalidate(|owner| unmap || out.contains(&(owner as u16)));
+        }
+        self.note_out(out);
         self.names.stale = true;
         for queue in WORKER..=GENERAL {
             self.wake(queue);
         }
-        Ok(unmap)
+        Ok(unmap || lost)
     }
 
     /// Copies of pages for whose owner `of` says so count as valid no longer.

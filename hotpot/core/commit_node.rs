@@ -12,7 +12,7 @@ use super::{
     handler,
     host::{CallError, Host, Piece, Sleep},
     msg::{AskOutcome, Forget, Outcome, Prepare, PrepareData, Publish, Request},
-    node::{Commit, Notice, NoticeKind, GENERAL},
+    node::{Commit, Node, Notice, NoticeKind, GENERAL},
     participant,
     persist::Batch,
     recovery, transaction,
@@ -104,11 +104,16 @@ async fn attempts<H: Host>(host: &H, order: &Order<'_>, cid: &mut Cid) -> Result
     };
     *cid = terms.cid;
     let Some(first) = shares.first() else {
-        return Ok(());
+        return host.with(|node| node.note_published(terms.cid));
     };
     if shares.len() == 1 {
         return match first.owner == us {
-            true => prepare_here(host, first, &terms).await,
+            true => {
+                host.with(|node| node.reserve_memory())?;
+                prepare_here(host, first, &terms).await?;
+                let _ = host.with(|node| node.note_published(terms.cid));
+                Ok(())
+            }
             false => single(host, first, &terms).await,
         };
     }
@@ -282,8 +287,27 @@ fn call_of<'a>(owner: u32, letter: &'a Letter<'_>, until: u64) -> Result<super::
     handler::call(owner, request, 64, until)
 }
 
-/// A commit with one owner, which is another node: it decides.
+/// A commit with one owner, which is another node: it decides. Who takes its place when it is
+/// lost asks us how it ended.
 async fn single<H: Host>(host: &H, share: &Share<'_>, terms: &Terms<'_>) -> Result {
+    host.with(|node| {
+        node.reserve_memory()?;
+        node.commits
+            .try_create_and_insert(terms.cid, Commit::Active, GFP_KERNEL)?;
+        Ok::<_, Error>(())
+    })?;
+    let result = ask_single(host, share, terms).await;
+    host.with(|node| {
+        node.commits.remove(&terms.cid);
+        if result.is_ok() {
+            // There was room; without it a successor finds it published at other nodes, or not at all.
+            let _ = node.note_published(terms.cid);
+        }
+    });
+    result
+}
+
+async fn ask_single<H: Host>(host: &H, share: &Share<'_>, terms: &Terms<'_>) -> Result {
     let owner = share.owner;
     let now = host.now();
     let left = terms.until.saturating_sub(now);
@@ -324,6 +348,9 @@ async fn single<H: Host>(host: &H, share: &Share<'_>, terms: &Terms<'_>) -> Resu
     };
     if outcome == Err(EINPROGRESS) {
         give_up(host, owner, terms.cid);
+        // Its record is needed until we know.
+        host.with(|node| node.note_unsure(terms.cid, owner));
+        return outcome;
     }
     host.with(|node| {
         node.notify(Notice {
@@ -368,7 +395,7 @@ async fn outcome<H: Host>(host: &H, owner: u32, cid: Cid, until: u64) -> Result 
             Ok(Outcome::Pending | Outcome::Forgotten) | Err(_) => {}
         }
         let now = host.now();
-        if now >= until {
+        if now >= until || host.with(|node| node.is_out(owner)) {
             return Err(EINPROGRESS);
         }
         let ticket = host.with(|node| node.ticket(GENERAL));
@@ -587,7 +614,13 @@ pub(super) async fn tell_owners<H: Host>(host: &H, cid: Cid, until: u64) -> Resu
     loop {
         let left = host.with(|node| {
             let mut left = KVec::new();
-            if let Some(Commit::Decided { owners, .. }) = node.commits.get(&cid) {
+            let Node { commits, map, .. } = node;
+            if let Some(Commit::Decided { owners, .. }) = commits.get_mut(&cid) {
+                // Who takes the place of one that is out asks us.
+                owners.retain(|id| {
+                    map.peer(*id)
+                        .is_none_or(|peer| peer.state != super::cluster::State::Out)
+                });
                 left.extend_from_slice(owners, GFP_KERNEL)?;
             }
             Ok::<_, Error>(left)
@@ -668,6 +701,9 @@ async fn forget<H: Host>(host: &H, cid: Cid) -> Result {
             return false;
         };
         node.records.give_run(first, blocks);
+        // Without memory for it a successor of a lost owner hears that it was aborted only when
+        // no other node shows that it was published.
+        let _ = node.note_published(cid);
         for owner in told.iter().filter(|owner| **owner != us) {
             node.notify(Notice {
                 node: *owner,

@@ -134,6 +134,9 @@ impl Node {
         let geometry = self.geometry();
         let greeted = self.is_greeted(owner);
         let general = self.ticket(GENERAL);
+        if owner == us && self.is_pending(key) {
+            return Ok(Step::Wait(general));
+        }
         let page = self.pages.entry(key)?;
         if page.is_blocked() {
             return Ok(Step::Wait(ticket));
@@ -194,6 +197,9 @@ impl Node {
         let us = self.id();
         let greeted = self.is_greeted(owner);
         let general = self.ticket(GENERAL);
+        if owner == us && self.is_pending(key) {
+            return Ok(Some(Step::Wait(general)));
+        }
         let page = self.pages.entry(key)?;
         if page.frozen || page.fetching || !page.staged.is_empty() {
             return Ok(Some(Step::Wait(ticket)));

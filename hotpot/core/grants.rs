@@ -8,7 +8,6 @@
 
 use super::{
     area::{self, ByteRange},
-    cluster,
     commit::keys_of,
     commit_node,
     fault::{self, Access, PAUSE},
@@ -568,10 +567,7 @@ pub(super) async fn tell_releases<H: Host>(host: &H, until: u64) -> Result {
     host.with(|node| {
         for (call, (owner, _, notes)) in calls.iter().zip(&releases) {
             let answer = handler::reply_of::<Release>(call).map_err(handler::errno);
-            let out = node
-                .map
-                .peer(*owner)
-                .is_none_or(|of| of.state == cluster::State::Out);
+            let out = node.is_out(*owner);
             if let (Err(error), false) = (answer, out) {
                 result = Err(error);
                 continue;
@@ -582,16 +578,16 @@ pub(super) async fn tell_releases<H: Host>(host: &H, until: u64) -> Result {
     result
 }
 
-/// An owner asks what we write of its pages.
-pub(super) fn on_ask_grants<H: Host>(host: &H, owner: u32, ask: &AskGrants) -> Result<KVec<Claim>> {
-    host.with(|node| {
+impl Node {
+    /// What we write of the pages of `owner`, in order, `most` at most.
+    pub(super) fn claims(&self, owner: u32, from: PageKey, most: usize) -> Result<KVec<Claim>> {
         let mut claims = KVec::new();
-        let pages = node.grants.pages.iter();
-        for (key, grant) in pages.filter(|(key, _)| **key >= ask.from) {
-            if claims.len() == MAX_CLAIMS {
+        let pages = self.grants.pages.iter();
+        for (key, grant) in pages.filter(|(key, _)| **key >= from) {
+            if claims.len() == most {
                 break;
             }
-            if grant.state == State::Held && node.owner(*key) == Ok(owner) {
+            if grant.state == State::Held && self.owner(*key) == Ok(owner) {
                 let claim = Claim {
                     key: *key,
                     grant: grant.id,
@@ -600,5 +596,10 @@ pub(super) fn on_ask_grants<H: Host>(host: &H, owner: u32, ask: &AskGrants) -> R
             }
         }
         Ok(claims)
-    })
+    }
+}
+
+/// An owner asks what we write of its pages.
+pub(super) fn on_ask_grants<H: Host>(host: &H, owner: u32, ask: &AskGrants) -> Result<KVec<Claim>> {
+    host.with(|node| node.claims(owner, ask.from, MAX_CLAIMS))
 }

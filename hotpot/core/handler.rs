@@ -8,7 +8,7 @@ use super::{
     data_node, dispatcher, grants,
     host::{Call, CallError, Host, Level, Piece},
     msg::{self, Head, Reader, Request, Wire, Writer},
-    owner, participant, records, recovery, resolve, tombstones, writers,
+    outcome, owner, participant, records, recovery, resolve, takeover, tombstones, writers,
 };
 use kernel::prelude::*;
 
@@ -126,6 +126,19 @@ async fn dispatch<H: Host>(
         msg::AskPart::OPCODE => {
             let ask: msg::AskPart = whole(body)?;
             put(&resolve::on_ask_part(host, from, ask.cid)?, reply)
+        }
+        msg::AskCopies::OPCODE => {
+            let copies = takeover::on_ask_copies(host, from, &whole(body)?)?;
+            put(&copies, reply)
+        }
+        msg::TakeCopy::OPCODE => takeover::on_take_copy(host, &whole(body)?, reply),
+        msg::Fate::OPCODE => {
+            let fate: msg::Fate = whole(body)?;
+            put(&takeover::on_ask_fate(host, fate.cid), reply)
+        }
+        msg::AskTrace::OPCODE => {
+            let ask: msg::AskTrace = whole(body)?;
+            put(&outcome::on_ask_trace(host, ask.cid), reply)
         }
         msg::Arrive::OPCODE => put(&barrier::on_arrive(host, from, &whole(body)?)?, reply),
         _ => Err(EOPNOTSUPP),

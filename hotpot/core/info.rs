@@ -146,6 +146,14 @@ impl Node {
                     .any(|greeting| self.is_up(greeting.node)),
                 "nodes that do not know us yet",
             ),
+            (
+                self.takeover == super::takeover::Takeover::Pending,
+                "chunks that are being taken over",
+            ),
+            (
+                self.has_unsure(),
+                "commits whose owner is to say how they ended",
+            ),
             (self.grants.has_work(), "pages that are to be released"),
             (self.log.free() != self.log.len(), "blocks of the redo log"),
             (self.records.free() != self.records.len(), "commit records"),

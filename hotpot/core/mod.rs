@@ -53,6 +53,8 @@
 //!
 //! // HOTPOT_IOC_ACQUIRE, HOTPOT_IOC_ABORT; in Host::with at close: node.close_opener(Opener)
 //! grants::acquire(&host, Opener, dataset, areas: &[ByteRange], wait, until) -> Result
+//! // HOTPOT_IOC_OUTCOME
+//! outcome::outcome(&host, Cid, until) -> Result<Outcome>
 //! grants::abort(&host, Opener, dataset, areas: &[ByteRange], until) -> Result
 //!
 //! // Namespace; at the CD or sent to it.
@@ -89,6 +91,7 @@ pub mod info;
 pub mod msg;
 pub mod names;
 pub mod node;
+pub mod outcome;
 pub mod owner;
 pub mod pages;
 mod participant;
@@ -98,6 +101,7 @@ pub mod recovery;
 pub mod replicate;
 mod resolve;
 pub mod space;
+mod takeover;
 mod tombstones;
 mod transaction;
 mod truncate;

@@ -723,3 +723,42 @@ pub struct AskPart {
 }
 wire_struct!(AskPart { cid });
 request!(AskPart = 19 => Part);
+
+/// New owner to any node: which copies of the pages do you have whose owner I am since
+/// theirs is out? Answered in order, some at a time; none is the end.
+#[derive(Debug)]
+pub struct AskCopies {
+    /// First page.
+    pub from: PageKey,
+}
+wire_struct!(AskCopies { from });
+request!(AskCopies = 20 => KVec<Copied>);
+
+/// New owner to data node: your copy of a page, whatever I have said of it before. Answered
+/// like a [`Fetch`].
+#[derive(Debug)]
+pub struct TakeCopy {
+    /// Which.
+    pub key: PageKey,
+}
+wire_struct!(TakeCopy { key });
+request!(TakeCopy = 21 => FetchReply);
+
+/// New owner to committing node: what became of a commit whose owner is out?
+#[derive(Debug)]
+pub struct Fate {
+    /// The commit.
+    pub cid: Cid,
+}
+wire_struct!(Fate { cid });
+request!(Fate = 22 => Outcome);
+
+/// Any node to any node: is there a trace of this commit at yours? Unlike [`AskPart`] it
+/// decides nothing.
+#[derive(Debug)]
+pub struct AskTrace {
+    /// The commit.
+    pub cid: Cid,
+}
+wire_struct!(AskTrace { cid });
+request!(AskTrace = 23 => Part);

@@ -214,6 +214,8 @@ pub struct Names {
     pub(super) retired: KVec<Retired>,
     /// The highest generation that was forgotten since mount.
     pub(super) forgotten: u64,
+    /// Nodes that are out: what they owned the next ones own.
+    pub(super) out: KVec<u16>,
 }
 
 impl Default for Names {
@@ -227,6 +229,7 @@ impl Default for Names {
             unsent: KVec::new(),
             retired: KVec::new(),
             forgotten: 0,
+            out: KVec::new(),
         }
     }
 }
@@ -289,13 +292,42 @@ impl Names {
             .is_some_and(|entry| entry.record.tombstone)
     }
 
-    /// The owner of a page, whether or not the dataset reaches that far.
+    /// The owner of a page, whether or not the dataset reaches that far: round robin, past the
+    /// nodes that are out. EHOSTDOWN when all are.
     pub fn owner(&self, key: PageKey) -> Result<u32> {
         let record = self.get(key.dataset)?;
-        let chunk = key.page.saturating_mul(PAGE_BYTES) / record.chunk_size.max(1);
-        let at = chunk % record.nodes.len().max(1) as u64;
-        let node = record.nodes.get(at as usize).copied().ok_or(EUCLEAN)?;
-        Ok(u32::from(node))
+        let (before, from) = record.nodes.split_at(first_choice(record, key)?);
+        let mut order = Iterator::chain(from.iter(), before.iter());
+        let node = order.find(|id| !self.out.contains(id)).ok_or(EHOSTDOWN)?;
+        Ok(u32::from(*node))
+    }
+
+    /// Whether a page has the owner that it has because another one is out.
+    pub(super) fn is_inherited(&self, key: PageKey) -> bool {
+        let Ok(record) = self.get(key.dataset) else {
+            return false;
+        };
+        let first = first_choice(record, key).ok();
+        first
+            .and_then(|at| record.nodes.get(at))
+            .is_some_and(|id| self.out.contains(id))
+    }
+
+    /// Whether `node` owns chunks of nodes that are out of a dataset with one copy of each page.
+    pub(super) fn inherits_alone(&self, node: u32) -> bool {
+        let mut alone = self.live().filter(|record| record.replicas == 1);
+        alone.any(|record| {
+            let per_chunk = record.chunk_size / PAGE_BYTES;
+            (0..record.nodes.len() as u64).any(|chunk| {
+                let key = PageKey {
+                    dataset: record.id,
+                    page: chunk * per_chunk,
+                };
+                key.page < record.nr_pages()
+                    && self.is_inherited(key)
+                    && self.owner(key) == Ok(node)
+            })
+        })
     }
 
     /// The owner of a page that exists. EFAULT beyond the end.
@@ -331,6 +363,15 @@ impl Names {
                 Some(other) => base = (other.base + other.reserve).next_multiple_of(align),
             }
         }
+    }
+}
+
+/// Place in the record's nodes of the one that owns a page first.
+fn first_choice(record: &DatasetRecord, key: PageKey) -> Result<usize> {
+    let chunk = key.page.saturating_mul(PAGE_BYTES) / record.chunk_size.max(1);
+    match record.nodes.len() {
+        0 => Err(EUCLEAN),
+        count => Ok((chunk % count as u64) as usize),
     }
 }
 

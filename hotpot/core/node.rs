@@ -10,8 +10,10 @@ use super::{
     grants::Grants,
     host::{PageKey, Ticket, NR_QUEUES},
     names::Names,
+    outcome::Remembered,
     pages::{self, Pages},
     space::Space,
+    takeover::Takeover,
     writers::Writers,
 };
 use kernel::{prelude::*, rbtree::RBTree};
@@ -234,6 +236,10 @@ pub struct Node {
     pub grants: Grants,
     /// The first counter of a commit of this life.
     pub(super) first_counter: u64,
+    /// Chunks of owners that are out.
+    pub(super) takeover: Takeover,
+    /// What we remember of commits of ours that are over.
+    pub(super) remembered: Remembered,
     /// Our own commits.
     pub(super) commits: RBTree<Cid, Commit>,
     /// Pages staged here by other owners, by commit.
@@ -280,6 +286,8 @@ impl Node {
             writers: Writers::default(),
             grants: Grants::default(),
             first_counter: 0,
+            takeover: Takeover::default(),
+            remembered: Remembered::default(),
             commits: RBTree::new(),
             guests: RBTree::new(),
             notices: KVec::new(),
@@ -307,9 +315,11 @@ impl Node {
             .unwrap_or_default()
     }
 
-    /// ENOTCONN unless the mount serves.
+    /// ENOTCONN unless the mount serves; ESTALE when the map has us out: others have taken
+    /// our place.
     pub fn check_ready(&self) -> Result {
         match self.phase {
+            Phase::Ready if self.is_out(self.id()) => Err(ESTALE),
             Phase::Ready => Ok(()),
             Phase::Mounting | Phase::Gone => Err(ENOTCONN),
         }
@@ -330,6 +340,13 @@ impl Node {
         self.map
             .peer(node)
             .is_some_and(|peer| peer.state == State::Up)
+    }
+
+    /// Whether a node is gone for good, as the map says.
+    pub(super) fn is_out(&self, node: u32) -> bool {
+        self.map
+            .peer(node)
+            .is_some_and(|peer| peer.state == State::Out)
     }
 
     /// The owner's entry of a page, made when there was none.
@@ -368,7 +385,8 @@ impl Node {
     /// Puts a notice down for the worker. One that finds no room is dropped:
     /// whoever waits for it asks.
     pub(super) fn notify(&mut self, notice: Notice) {
-        if notice.node == self.id() || self.notices.contains(&notice) {
+        let deaf = notice.node == self.id() || self.is_out(notice.node);
+        if deaf || self.notices.contains(&notice) {
             return;
         }
         if self.notices.len() >= MAX_NOTICES || self.notices.push(notice, GFP_KERNEL).is_err() {

@@ -38,6 +38,8 @@ impl Node {
     /// Checks that a page exists and is ours.
     pub(super) fn check_owned(&self, key: PageKey) -> Result {
         match self.names.check(key)? == self.id() {
+            // We do not know yet what its owner that is out had.
+            true if self.is_pending(key) => Err(EAGAIN),
             true => Ok(()),
             false => Err(ESTALE),
         }

@@ -132,7 +132,9 @@ async fn read_superblock<H: Host>(host: &H, time: Timestamp) -> Result<Geometry>
         node.space = Space::new(geometry.nr_pages())?;
         node.log = Space::new(geometry.nr_log_blocks())?;
         node.records = Space::new(geometry.nr_commit_blocks())?;
+        let out = core::mem::take(&mut node.names.out);
         node.names = Names::with_pairs(geometry.nr_records())?;
+        node.names.out = out;
         Ok::<_, Error>(())
     })?;
     update_superblock(host, |superblock| {
@@ -466,7 +468,8 @@ fn adopt_staged<H: Host>(host: &H, loose: &[Loose], unused: &mut KVec<Released>)
                     .any(|page| page.key == *key && page.pm == staged.pm)
             });
             let owner = node.owner(*key);
-            if !promised && (owner == Ok(node.id()) || node.names.is_removed(key.dataset)) {
+            let ours = owner == Ok(node.id()) && !node.names.is_inherited(*key);
+            if !promised && (ours || node.names.is_removed(key.dataset)) {
                 unused.push(persist::released(staged.pm), GFP_KERNEL)?;
                 continue;
             }

@@ -123,6 +123,24 @@ impl Node {
         Ok(())
     }
 
+    /// Pages whose owner we have become, and which we write ourselves.
+    pub(super) fn claim_own_writes(&mut self) -> Result {
+        let holder = self.us();
+        let claims = self.claims(holder.node, first(), usize::MAX)?;
+        for claim in &claims {
+            if self.writers.of(claim.key).is_none() {
+                let writer = Writer {
+                    holder,
+                    grant: claim.grant,
+                };
+                self.writers
+                    .pages
+                    .try_create_and_insert(claim.key, writer, GFP_KERNEL)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Frees pages of one grant; all of them, and for good, when none is named.
     pub(super) fn free_grant(&mut self, grant: Cid, keys: &[PageKey]) -> Result {
         if keys.is_empty() {
@@ -165,16 +183,20 @@ pub(super) fn on_release<H: Host>(host: &H, from: Sender, release: &Release) -> 
     host.with(|node| node.free_grant(release.grant, &release.pages))
 }
 
+fn first() -> PageKey {
+    PageKey {
+        dataset: 0,
+        page: 0,
+    }
+}
+
 /// Room for the reply to an [`AskGrants`].
 const CLAIMS_ROOM: usize = 8192;
 
 /// Asks a node which pages of ours it writes, and believes it.
 pub(super) async fn rebuild<H: Host>(host: &H, id: u32, until: u64) -> Result<(), CallError> {
     let local = CallError::Handler;
-    let mut from = PageKey {
-        dataset: 0,
-        page: 0,
-    };
+    let mut from = first();
     loop {
         let (epoch, incarnation) = host.with(|node| {
             let peer = node.map.peer(id).map_or(0, |peer| peer.incarnation);

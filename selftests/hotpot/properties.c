@@ -113,13 +113,35 @@ TEST_F(dataset, setup_needs_write_permission)
 	close(fd);
 }
 
-TEST_F(dataset, the_outcome_of_a_commit_cannot_be_asked_for_yet)
+static uint32_t outcome_of(int fd, uint64_t cid)
 {
-	int mark = kmsg_mark();
-	struct hotpot_outcome outcome = { .cid = 1 };
+	struct hotpot_outcome o = { .cid = cid };
 
-	EXPECT_EQ(EOPNOTSUPP, ERRNO_OF(ioctl(self->fd, HOTPOT_IOC_OUTCOME, &outcome)));
-	EXPECT_LE(1, kmsg_complaints(mark, "hotpot", NULL, 0));
+	return ioctl(fd, HOTPOT_IOC_OUTCOME, &o) < 0 ? 0 : o.outcome;
+}
+
+TEST_F(dataset, knows_on_each_node_what_became_of_a_commit)
+{
+	struct hotpot_outcome bad = { .cid = 1, .reserved = 1 };
+	struct agent a;
+	struct hotpot_area area = { 0, 8 };
+	uint64_t cid = 0, never;
+
+	ASSERT_EQ(0, ftruncate(self->fd, PAGE));
+	ASSERT_EQ(0, agent_start(&a, at(&self->s, 1, "prop"), PAGE));
+	ASSERT_EQ(0, agent_store(&a, 0, "outcome!", 8));
+	agent_ask_commit(&a, &area, 1, 0, 0);
+	ASSERT_EQ(0, agent_hear(&a, &cid));
+	never = cid + 1000;
+	for (int i = 1; i <= 3; i++) {
+		int fd = open(at(&self->s, i, "prop"), O_RDONLY | O_CLOEXEC);
+
+		EXPECT_EQ(HOTPOT_OUTCOME_COMMITTED, outcome_of(fd, cid)) TH_LOG("node %d", i);
+		EXPECT_EQ(HOTPOT_OUTCOME_ABORTED, outcome_of(fd, never)) TH_LOG("node %d", i);
+		close(fd);
+	}
+	EXPECT_EQ(EINVAL, ERRNO_OF(ioctl(self->fd, HOTPOT_IOC_OUTCOME, &bad)));
+	agent_end(&a);
 }
 
 TEST_F(dataset, of_many_writers_has_nothing_to_acquire)

@@ -161,8 +161,19 @@ struct hotpot_acquire {
 	__u64 reserved[2];
 };
 
+enum hotpot_outcome_state {
+	HOTPOT_OUTCOME_ABORTED		= 1,	/* nothing was published, nor will be */
+	HOTPOT_OUTCOME_COMMITTED	= 2,	/* published, or will be whatever happens */
+	HOTPOT_OUTCOME_PENDING		= 3,	/* not known yet: ask again */
+	HOTPOT_OUTCOME_FORGOTTEN	= 4,	/* not published, or all that it wrote was overwritten since */
+};
+
 /**
  * struct hotpot_outcome - what became of a commit
+ * @cid: of the commit, of any node
+ * @outcome: out: enum hotpot_outcome_state; zero before
+ *
+ * ETIMEDOUT: somebody who may know did not answer.
  */
 struct hotpot_outcome {
 	__u64 cid;

@@ -47,3 +47,21 @@ fn promises_are_kept_in_short_lives() {
         },
     );
 }
+
+#[test]
+fn promises_are_kept_when_a_node_is_lost_with_its_pm() {
+    for_each_seed(
+        "--test hotpot_random promises_are_kept_when_a_node_is_lost_with_its_pm",
+        3_000,
+        |seed| {
+            live(seed, |rng| Plan {
+                nodes: rng.range(3..5) as usize,
+                crashes: 0,
+                cuts: 0,
+                room: 0,
+                loss: true,
+                ..Plan::random(rng)
+            });
+        },
+    );
+}

@@ -619,7 +619,7 @@ fn no_bytes_from_another_node_do_harm() {
         let mut request = vec![0; len];
         rng.fill(&mut request);
         // Most get past the first fields.
-        let head = [(round % 20) as u8, 0, 2, 0, 0, 0, 0, 0];
+        let head = [(round % 24) as u8, 0, 2, 0, 0, 0, 0, 0];
         for (to, from) in request.iter_mut().zip(head) {
             *to = from;
         }

@@ -70,6 +70,10 @@ pub enum Bug {
     NoHello,
     /// A decided commit looks aborted to who asks.
     WrongOutcome,
+    /// An owner publishes as soon as it has promised, before the others have.
+    EarlyPublish,
+    /// Messages of older epochs are taken for new ones.
+    NoEpochCheck,
 }
 
 /// One life of a node: from a start to a crash.

@@ -86,7 +86,10 @@ pub fn prepare(world: &mut World) {
         uid: 0,
         gid: 0,
         permissions: 0o600,
-        replicas: world.rng.range(1..3).min(world.nodes.len() as u64) as u32,
+        replicas: match world.plan.loss {
+            true => 2,
+            false => world.rng.range(1..3).min(world.nodes.len() as u64) as u32,
+        },
         mode: if world.plan.mrsw { 2 } else { 1 },
         chunk_size: CHUNK,
         reserve: 1 << 30,
@@ -371,7 +374,10 @@ fn commit_some(world: &mut World, node: usize, process: usize, until: Time) {
     if values.is_empty() {
         return world.next_step(node, process);
     }
-    let replicas = world.rng.range(0..4) as u32;
+    let replicas = match world.plan.loss {
+        true => 2 * world.rng.range(0..2) as u32,
+        false => world.rng.range(0..4) as u32,
+    };
     let now = world.now();
     let id = world.nodes[node].id;
     let cells: Vec<Cell> = values.keys().copied().collect();
@@ -573,6 +579,9 @@ pub fn check_end(world: &mut World) {
     let results = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
     let until = world.now() + 2000 * MS;
     for node in 0..nr {
+        if world.nodes[node].gone {
+            continue;
+        }
         for cell in cells() {
             if is_dirty(world, node, cell.key) {
                 continue;

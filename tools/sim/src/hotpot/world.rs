@@ -21,6 +21,7 @@ use hotpot_core::core::{
     handler,
     host::{CallError, Host, PageKey, Ticket},
     info,
+    msg::{self, Request},
     node::{Config, Node, Phase},
     recovery,
 };
@@ -40,6 +41,12 @@ use std::{
 const CLUSTER: Uuid = Uuid([7; 16]);
 /// Data pages of each device: little, as its size is most of what a world costs.
 const PAGES: u64 = 128;
+
+/// First bytes of requests.
+const STAGE: u8 = msg::Stage::OPCODE as u8;
+const HELLO: u8 = msg::Hello::OPCODE as u8;
+const ASK_OUTCOME: u8 = msg::AskOutcome::OPCODE as u8;
+const PREPARE: u8 = msg::Prepare::OPCODE as u8;
 
 /// What an operation ends with.
 pub enum Output {
@@ -98,6 +105,7 @@ enum Event {
     NewMap(usize),
     Crash(usize),
     Restart(usize),
+    Lose(usize),
     Declare(usize, State),
     Cut(usize),
     Heal(usize),
@@ -116,6 +124,8 @@ pub struct SimNode {
     pub ready: bool,
     incarnation: u64,
     cut: bool,
+    /// Lost for good, with its PM.
+    pub gone: bool,
     /// The last epoch in which the map did not have this life as up.
     pub away: u64,
     /// Its processes.
@@ -145,6 +155,8 @@ pub struct Plan {
     pub room: u64,
     /// Operations pause once in so many actions.
     pub pause_in: u64,
+    /// A node will be lost with its PM.
+    pub loss: bool,
     /// The dataset that is watched is MRSW.
     pub mrsw: bool,
     /// A planted bug.
@@ -164,6 +176,7 @@ impl Plan {
             cuts: 0,
             room: 0,
             pause_in: 0,
+            loss: false,
             mrsw: false,
             bug: Bug::None,
         }
@@ -188,6 +201,7 @@ impl Plan {
                 _ => 0,
             },
             pause_in: rng.range(2..20),
+            loss: false,
             mrsw: rng.one_in(3),
             bug: Bug::None,
         }
@@ -273,6 +287,7 @@ impl World {
                     ready: false,
                     incarnation: 0,
                     cut: false,
+                    gone: false,
                     away: 0,
                     processes: Vec::new(),
                     reserved: Vec::new(),
@@ -316,9 +331,18 @@ impl World {
             id,
             state,
             incarnation,
-            dispatcher: index == 0,
+            // The first that is not lost.
+            dispatcher: self.nodes.iter().position(|node| !node.gone) == Some(index),
         };
         self.peers.insert(id, peer);
+    }
+
+    fn choose_dispatcher(&mut self) {
+        if let Some(first) = self.nodes.iter().position(|node| !node.gone) {
+            if let Some(peer) = self.peers.get(&node_of(first)).copied() {
+                self.set_peer(first, peer.state, peer.incarnation);
+            }
+        }
     }
 
     fn map(&self) -> Map {
@@ -346,6 +370,9 @@ impl World {
 
     /// A node begins a life and mounts.
     fn start(&mut self, index: usize) {
+        if self.plan.bug == Bug::ReusedCid {
+            self.forget_used_cids(index);
+        }
         let sim = &mut self.nodes[index];
         sim.incarnation += 1;
         sim.ready = false;
@@ -384,6 +411,20 @@ impl World {
         );
     }
 
+    /// A planted bug: the superblock says that no id of a commit was ever used.
+    fn forget_used_cids(&mut self, index: usize) {
+        let mut pm = self.nodes[index].pm.borrow_mut();
+        for copy in [0, PAGE_SIZE] {
+            let Ok(mut superblock) = Superblock::decode(pm.read(copy, PAGE_SIZE)) else {
+                continue;
+            };
+            superblock.cid_limit = 1;
+            let mut block = [0; PAGE_SIZE];
+            superblock.encode(&mut block);
+            pm.persist(copy, &block);
+        }
+    }
+
     /// A node's power fails; its PM keeps what it keeps.
     fn crash(&mut self, index: usize) {
         let Some(life) = self.nodes[index].life.take() else {
@@ -410,6 +451,25 @@ impl World {
         }
         let delay = self.rng.range(1..30) * MS;
         self.schedule.after(delay, Event::Restart(index));
+    }
+
+    /// A node is lost for good, with its PM; the control plane finds out and says so.
+    pub fn lose(&mut self, index: usize) {
+        self.trace(format_args!("n{} is lost", node_of(index)));
+        self.nodes[index].gone = true;
+        if let Some(life) = self.nodes[index].life.take() {
+            life.dead.set(true);
+        }
+        self.ops.retain(|_, op| op.node != index);
+        let node = &mut self.nodes[index];
+        node.ready = false;
+        self.model.crashed(node.id);
+        for process in &mut node.processes {
+            process.crashed();
+        }
+        let delay = self.rng.range(1..10) * MS;
+        self.schedule
+            .after(delay, Event::Declare(index, State::Out));
     }
 
     fn begin(&mut self, node: usize, role: Role, future: Operation) -> u64 {
@@ -473,6 +533,11 @@ impl World {
                 }
             }
         }
+        if self.plan.loss {
+            let at = self.rng.range(0..duration);
+            let node = self.rng.index(self.nodes.len());
+            self.schedule.after(at, Event::Lose(node));
+        }
         for _ in 0..self.plan.cuts {
             let at = self.rng.range(0..duration);
             let node = self.rng.index(self.nodes.len());
@@ -494,6 +559,9 @@ impl World {
         self.run_until(end + 300 * MS, |_| false);
         for index in 0..self.nodes.len() {
             self.nodes[index].cut = false;
+            if self.nodes[index].gone {
+                continue;
+            }
             assert!(self.nodes[index].life.is_some());
             if self.peers[&node_of(index)].state != State::Up {
                 let incarnation = self.nodes[index].incarnation;
@@ -502,7 +570,7 @@ impl World {
             }
         }
         self.give_room_back();
-        for sim in &self.nodes {
+        for sim in self.nodes.iter().filter(|sim| !sim.gone) {
             let life = sim.life.as_ref().expect("alive");
             for process in 0..sim.processes.len() {
                 let opener = super::workload::opener(process);
@@ -524,7 +592,7 @@ impl World {
             && self
                 .nodes
                 .iter()
-                .all(|node| node.ready && node.leaks().is_none())
+                .all(|node| node.gone || node.ready && node.leaks().is_none())
     }
 
     /// Runs until `end` or until `done`.
@@ -587,7 +655,7 @@ impl World {
                 }
             }
             Event::Restart(index) => {
-                if self.nodes[index].life.is_none() {
+                if self.nodes[index].life.is_none() && !self.nodes[index].gone {
                     let next = self.nodes[index].incarnation + 1;
                     self.set_peer(index, State::Up, next);
                     self.nodes[index].away = self.epoch;
@@ -595,13 +663,15 @@ impl World {
                     self.start(index);
                 }
             }
+            Event::Lose(index) => self.lose(index),
             Event::Declare(index, state) => {
                 let alive = self.nodes[index].life.is_some();
-                if (state == State::Up) == alive || state == State::Down {
+                if (state == State::Up) == alive || state != State::Up {
                     let peer = self.peers[&node_of(index)];
-                    if peer.state != state {
+                    if peer.state != state && peer.state != State::Out {
                         let incarnation = peer.incarnation.max(self.nodes[index].incarnation);
                         self.set_peer(index, state, incarnation);
+                        self.choose_dispatcher();
                         self.publish_map();
                         if state == State::Down {
                             let delay = self.rng.range(1..20) * MS;
@@ -771,6 +841,35 @@ impl World {
                 .after(delay, Event::Answer(caller, serial, leg, answer));
             return;
         }
+        let (mut sender, mut bytes) = (sender, bytes);
+        match (self.plan.bug, bytes[0]) {
+            (Bug::LostReplica, STAGE) if self.rng.one_in(3) => {
+                // Every page is durable, it says.
+                let mut body = msg::Reader::new(&bytes);
+                let stage = msg::Head::get(&mut body)
+                    .and_then(|_| <msg::Stage as msg::Wire<'_>>::get(&mut body))
+                    .expect("a Stage");
+                let count = stage.pages.len();
+                let mut reply = (count as u32).to_le_bytes().to_vec();
+                reply.resize(4 + count, msg::Staging::Durable as u8);
+                let delay = self.delay();
+                self.schedule
+                    .after(delay, Event::Answer(caller, serial, leg, Ok(reply)));
+                return;
+            }
+            (Bug::NoHello, HELLO) => {
+                let delay = self.delay();
+                self.schedule
+                    .after(delay, Event::Answer(caller, serial, leg, Ok(Vec::new())));
+                return;
+            }
+            (Bug::NoEpochCheck, _) => {
+                let epoch = life.node.borrow().map.epoch;
+                sender.epoch = epoch;
+                bytes[8..16].copy_from_slice(&epoch.to_le_bytes());
+            }
+            _ => {}
+        }
         if tracing() {
             println!(
                 "{:>9} n{} <- n{} opcode {}",
@@ -781,6 +880,7 @@ impl World {
             );
         }
         let host = SimHost(life);
+        let bug = self.plan.bug;
         self.begin(
             dst,
             Role::Handler {
@@ -791,6 +891,24 @@ impl World {
             Box::pin(async move {
                 let mut reply = vec![0; room];
                 let len = handler::handle(&host, sender, &bytes, &mut reply).await;
+                match (bug, bytes[0]) {
+                    (Bug::WrongOutcome, ASK_OUTCOME) => {
+                        if reply[0] == msg::Outcome::Committed as u8 {
+                            reply[0] = msg::Outcome::Aborted as u8;
+                        }
+                    }
+                    (Bug::EarlyPublish, PREPARE) if len.is_ok() => {
+                        let mut body = msg::Reader::new(&bytes);
+                        let prepare = msg::Head::get(&mut body)
+                            .and_then(|_| <msg::Prepare as msg::Wire<'_>>::get(&mut body))
+                            .expect("a Prepare");
+                        let epoch = host.with(|node| node.map.epoch);
+                        let publish = msg::Publish { cid: prepare.cid };
+                        let publish = publish.encode(epoch).expect("memory");
+                        let _ = handler::handle(&host, sender, &publish, &mut [0; 64]).await;
+                    }
+                    _ => {}
+                }
                 Output::Reply(len.map(|len| {
                     reply.truncate(len);
                     reply
@@ -953,7 +1071,7 @@ impl World {
     }
 
     fn give_room_back(&mut self) {
-        for sim in &mut self.nodes {
+        for sim in self.nodes.iter_mut().filter(|sim| !sim.gone) {
             let life = sim.life.as_ref().expect("alive");
             for page in sim.reserved.drain(..) {
                 life.node.borrow_mut().space.give(page);
@@ -972,7 +1090,7 @@ impl World {
     /// versions have taken its place.
     pub fn durable_copies(&self, key: PageKey, cid: u64) -> Option<usize> {
         let mut versions = Vec::new();
-        for node in &self.nodes {
+        for node in self.nodes.iter().filter(|node| !node.gone) {
             let pm = node.pm.borrow();
             let image = pm.image();
             let geometry = Superblock::decode(&image[..PAGE_SIZE])
@@ -1025,7 +1143,7 @@ impl World {
             );
         }
         let mut names = BTreeSet::new();
-        for node in &self.nodes {
+        for node in self.nodes.iter().filter(|node| !node.gone) {
             if let Some(leak) = node.leaks() {
                 panic!("n{}: {leak}", node.id);
             }

@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Promotion of a data node to owner [2.6.4]: when the map has an owner out, with its PM, the next
+//! node in the dataset's order owns its chunks. Before it serves them it asks all other nodes
+//! which copies they have, fetches what is newer than its own, and learns who holds what.
+//!
+//! A node that is out is gone for good; what takes its place has another id.
+
+use super::{
+    cluster::Sender,
+    format::{slot, Cid, PageVersion, PAGE_SIZE},
+    handler,
+    host::{Host, Level, PageKey, Piece},
+    msg::{self, AskCopies, Copied, Fate, FetchReply, Outcome, Reader, Request, TakeCopy, Wire},
+    node::{Holder, Node, GENERAL, WORKER},
+    pages::Clean,
+    persist::{self, NewPage},
+    writers,
+};
+use kernel::{prelude::*, rbtree::RBTree};
+
+/// Copies in one answer.
+const BATCH: usize = 128;
+/// Room for it.
+const ROOM: usize = 8192;
+
+/// How far the chunks of owners that are out are ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Takeover {
+    /// They are, or there are none.
+    #[default]
+    Done,
+    /// Not all nodes have told us what they have.
+    Pending,
+}
+
+/// The newest copy of a page among the nodes.
+struct Best {
+    version: u64,
+    cid: Cid,
+    node: u32,
+    holders: KVec<Holder>,
+}
+
+impl Node {
+    /// Whether a page is ours since its owner was lost, but not yet to be served.
+    pub(super) fn is_pending(&self, key: PageKey) -> bool {
+        self.takeover == Takeover::Pending && self.names.is_inherited(key)
+    }
+
+    /// A new map: owners that are out have successors. Whether there are new ones.
+    pub(super) fn note_out(&mut self, out: KVec<u16>) {
+        let news = out.iter().any(|id| !self.names.out.contains(id));
+        self.names.out = out;
+        if news {
+            self.takeover = Takeover::Pending;
+            self.wake(WORKER);
+            self.wake(GENERAL);
+        }
+    }
+}
+
+/// Takes chunks over, if there are any to take.
+pub(super) async fn run<H: Host>(host: &H, until: u64) -> Result {
+    if host.with(|node| node.takeover == Takeover::Done) {
+        return Ok(());
+    }
+    let (epoch, alone) = host.with(|node| (node.map.epoch, node.names.inherits_alone(node.id())));
+    let mut best: RBTree<PageKey, Best> = RBTree::new();
+    let mut staged: KVec<Copied> = KVec::new();
+    let us = host.with(|node| {
+        let us = node.us();
+        for copy in node.copies_for(us.node, first_page(), usize::MAX)? {
+            note(&mut best, &mut staged, us, &copy)?;
+        }
+        Ok::<_, Error>(us)
+    })?;
+    let peers = host.with(|node| {
+        let mut peers = KVec::new();
+        for peer in node.map.up().filter(|peer| peer.id != us.node) {
+            let holder = Holder {
+                node: peer.id,
+                incarnation: peer.incarnation,
+            };
+            peers.push(holder, GFP_KERNEL)?;
+        }
+        Ok::<_, Error>(peers)
+    })?;
+    for peer in &peers {
+        match ask_copies(host, *peer, &mut best, &mut staged, until).await {
+            // It has the map in which the chunks are ours: what it writes of them it tells us.
+            Ok(()) => writers::rebuild(host, peer.node, until)
+                .await
+                .map_err(handler::errno)?,
+            // Nothing is mounted there. It asks us about its copies when it is.
+            Err(EHOSTDOWN) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    host.with(|node| node.claim_own_writes())?;
+    settle_staged(host, &best, &staged, until).await?;
+    let mut pages = 0u64;
+    let mut fetched = 0u64;
+    for (key, of) in best.iter() {
+        pages += 1;
+        fetched += u64::from(take(host, us.node, *key, of, until).await?);
+    }
+    let done = host.with(|node| {
+        // A map in between may have brought more.
+        if node.map.epoch != epoch {
+            return Ok(false);
+        }
+        for (key, of) in best.iter() {
+            let clean = node.pages.get(*key).and_then(|page| page.clean);
+            let version = clean.map_or(0, |clean| clean.version);
+            let owned = node.owned_entry(*key)?;
+            let holders = of.holders.iter().filter(|of| of.node != us.node);
+            for holder in holders.filter(|_| of.version == version) {
+                if !owned.holders.iter().any(|known| known.node == holder.node) {
+                    owned.holders.push(*holder, GFP_KERNEL)?;
+                }
+            }
+            if let Some(page) = node.pages.get_mut(*key) {
+                if let Some(clean) = &mut page.clean {
+                    clean.valid = true;
+                }
+                page.sequence = page.sequence.wrapping_add(1);
+            }
+        }
+        node.takeover = Takeover::Done;
+        node.wake(GENERAL);
+        Ok::<_, Error>(true)
+    })?;
+    if !done {
+        return Err(EAGAIN);
+    }
+    if alone {
+        host.log(
+            Level::Warning,
+            format_args!(
+                "a dataset with one copy of each page was on owners that are out: what was there is lost"
+            ),
+        );
+    }
+    if pages != 0 {
+        host.log(
+            Level::Warning,
+            format_args!(
+                "took over {pages} pages of owners that are out, {fetched} of them from other nodes"
+            ),
+        );
+    }
+    Ok(())
+}
+
+fn first_page() -> PageKey {
+    PageKey {
+        dataset: 0,
+        page: 0,
+    }
+}
+
+fn note(
+    best: &mut RBTree<PageKey, Best>,
+    staged: &mut KVec<Copied>,
+    at: Holder,
+    copy: &Copied,
+) -> Result {
+    if copy.staged {
+        return Ok(staged.push(*copy, GFP_KERNEL)?);
+    }
+    if best.get(&copy.key).is_none() {
+        let none = Best {
+            version: 0,
+            cid: Cid(0),
+            node: 0,
+            holders: KVec::new(),
+        };
+        best.try_create_and_insert(copy.key, none, GFP_KERNEL)?;
+    }
+    let of = best.get_mut(&copy.key).ok_or(ENOMEM)?;
+    if copy.version > of.version {
+        of.version = copy.version;
+        of.cid = copy.cid;
+        of.node = at.node;
+        of.holders.clear();
+    }
+    if copy.version == of.version {
+        of.holders.push(at, GFP_KERNEL)?;
+    }
+    Ok(())
+}
+
+async fn ask_copies<H: Host>(
+    host: &H,
+    peer: Holder,
+    best: &mut RBTree<PageKey, Best>,
+    staged: &mut KVec<Copied>,
+    until: u64,
+) -> Result {
+    let mut from = first_page();
+    loop {
+        let epoch = host.with(|node| node.map.epoch);
+        let header = AskCopies { from }.encode(epoch)?;
+        let mut request = KVec::new();
+        request.push(Piece::Bytes(&header), GFP_KERNEL)?;
+        let mut calls = [handler::call(peer.node, request, ROOM, until)?];
+        host.call(&mut calls).await;
+        let [call] = calls;
+        let copies = handler::reply_of::<AskCopies>(&call).map_err(handler::errno)?;
+        for copy in &copies {
+            note(best, staged, peer, copy)?;
+        }
+        match copies.last() {
+            Some(last) => {
+                from = PageKey {
+                    page: last.key.page.saturating_add(1),
+                    ..last.key
+                }
+            }
+            None => return Ok(()),
+        }
+    }
+}
+
+impl Node {
+    /// Copies of pages that `owner` has taken over, in order of their pages; about `most`.
+    fn copies_for(&self, owner: u32, from: PageKey, most: usize) -> Result<KVec<Copied>> {
+        let mut copies = KVec::new();
+        let pages = self.pages.iter().filter(|(key, _)| **key >= from);
+        for (key, page) in pages {
+            if !self.names.is_inherited(*key) || self.owner(*key) != Ok(owner) {
+                continue;
+            }
+            if copies.len() >= most {
+                break;
+            }
+            if let Some(clean) = page.clean {
+                let copy = Copied {
+                    key: *key,
+                    version: clean.version,
+                    cid: clean.cid,
+                    staged: false,
+                };
+                copies.push(copy, GFP_KERNEL)?;
+            }
+            for of in page.staged.iter().filter(|of| of.ready && !of.cancelled) {
+                let copy = Copied {
+                    key: *key,
+                    version: of.version,
+                    cid: of.cid,
+                    staged: true,
+                };
+                copies.push(copy, GFP_KERNEL)?;
+            }
+        }
+        Ok(copies)
+    }
+}
+
+/// Tells a new owner what we have of its pages. EAGAIN while we do not know yet that they are.
+pub(super) fn on_ask_copies<H: Host>(
+    host: &H,
+    from: Sender,
+    ask: &AskCopies,
+) -> Result<KVec<Copied>> {
+    host.with(|node| {
+        if from.epoch > node.map.epoch {
+            return Err(EAGAIN);
+        }
+        node.copies_for(from.node, ask.from, BATCH)
+    })
+}
+
+/// What became of commits that the lost owners had staged, and not told of any more: published
+/// when a node has published a page of them or the committing node says so, or when it is lost too: it may
+/// have been told to a user.
+async fn settle_staged<H: Host>(
+    host: &H,
+    best: &RBTree<PageKey, Best>,
+    staged: &[Copied],
+    until: u64,
+) -> Result {
+    let mut cids: KVec<Cid> = KVec::new();
+    for copy in staged {
+        if !cids.contains(&copy.cid) {
+            cids.push(copy.cid, GFP_KERNEL)?;
+        }
+    }
+    for cid in &cids {
+        let seen = best.values().any(|of| of.cid == *cid);
+        let (us, up) = host.with(|node| {
+            let cn = u32::from(cid.node());
+            (node.id(), node.is_up(cn))
+        });
+        let cn = u32::from(cid.node());
+        let fate = match () {
+            () if seen => Outcome::Committed,
+            () if cn == us => on_ask_fate(host, *cid),
+            () if !up => Outcome::Forgotten,
+            () => handler::ask(host, cn, &Fate { cid: *cid }, until)
+                .await
+                .map_err(handler::errno)?,
+        };
+        let committed = match fate {
+            Outcome::Committed | Outcome::Forgotten => true,
+            Outcome::Aborted => false,
+            Outcome::Pending => return Err(EAGAIN),
+        };
+        let mut keys: KVec<PageKey> = KVec::new();
+        for copy in staged.iter().filter(|copy| copy.cid == *cid) {
+            if !keys.contains(&copy.key) {
+                keys.push(copy.key, GFP_KERNEL)?;
+            }
+        }
+        keys.sort_unstable();
+        let peers = host.with(|node| {
+            let mut peers = KVec::new();
+            for peer in node.map.up().filter(|peer| peer.id != us) {
+                peers.push(peer.id, GFP_KERNEL)?;
+            }
+            Ok::<_, Error>(peers)
+        })?;
+        super::data_node::finish(host, *cid, committed).await?;
+        for peer in &peers {
+            let settle = msg::Settle {
+                committed: one(*cid, committed)?,
+                aborted: one(*cid, !committed)?,
+            };
+            handler::ask(host, *peer, &settle, until)
+                .await
+                .map_err(handler::errno)?;
+        }
+        // What they have is newer now: everything is looked at again.
+        if committed {
+            return Err(EAGAIN);
+        }
+    }
+    Ok(())
+}
+
+fn one(cid: Cid, which: bool) -> Result<KVec<Cid>> {
+    let mut cids = KVec::new();
+    if which {
+        cids.push(cid, GFP_KERNEL)?;
+    }
+    Ok(cids)
+}
+
+/// What became of a commit of ours whose owner is lost.
+pub(super) fn on_ask_fate<H: Host>(host: &H, cid: Cid) -> Outcome {
+    host.with(|node| node.fate(cid))
+}
+
+/// Gets a page that we own now, if ours is not the newest; whether it had to be fetched.
+async fn take<H: Host>(host: &H, us: u32, key: PageKey, of: &Best, until: u64) -> Result<bool> {
+    let have = host.with(|node| {
+        let clean = node.pages.get(key).and_then(|page| page.clean);
+        clean.map_or(0, |clean| clean.version)
+    });
+    if of.node == us || have >= of.version {
+        return Ok(false);
+    }
+    let epoch = host.with(|node| node.map.epoch);
+    let header = TakeCopy { key }.encode(epoch)?;
+    let mut request = KVec::new();
+    request.push(Piece::Bytes(&header), GFP_KERNEL)?;
+    let mut calls = [handler::call(of.node, request, 64 + PAGE_SIZE, until)?];
+    host.call(&mut calls).await;
+    let [call] = calls;
+    let answer = call.answer.map_err(handler::errno)?;
+    let mut body = Reader::new(call.reply.get(..answer).unwrap_or(&[]));
+    let head = FetchReply::get(&mut body)?;
+    let data = body.rest();
+    if head.version < of.version || data.len() != PAGE_SIZE {
+        return Err(EAGAIN);
+    }
+    let (pm, geometry) = host.with(|node| {
+        let pm = node.space.take().ok_or(ENOSPC)?;
+        Ok::<_, Error>((pm, node.geometry()))
+    })?;
+    let new = NewPage {
+        pm,
+        of: PageVersion {
+            dataset: key.dataset,
+            page: key.page,
+            version: head.version,
+            cid: head.cid,
+        },
+        base: Piece::Bytes(data),
+        areas: &[],
+    };
+    let written = persist::write_versions(host, &geometry, &[new], slot::State::Committed).await;
+    persist::wait_idle(host, key, until).await?;
+    let unused = host.with(|node| {
+        if written.is_err() {
+            return Ok(Some(persist::released(pm)));
+        }
+        let page = node.pages.entry(key)?;
+        Ok::<_, Error>(page.replace_clean(Clean {
+            pm: Some(pm),
+            version: head.version,
+            cid: head.cid,
+            valid: true,
+        }))
+    })?;
+    if let Some(unused) = unused {
+        persist::free(host, &[unused]).await?;
+    }
+    written.map(|()| true)
+}
+
+/// Gives a new owner our copy of a page.
+pub(super) fn on_take_copy<H: Host>(host: &H, take: &TakeCopy, reply: &mut [u8]) -> Result<usize> {
+    host.with(|node| {
+        let clean = node.pages.get(take.key).and_then(|page| page.clean);
+        let clean = clean.ok_or(ENOENT)?;
+        let pm = clean.pm.ok_or(ENOENT)?;
+        let head = FetchReply {
+            version: clean.version,
+            cid: clean.cid,
+        };
+        let len = handler::put(&head, reply)?;
+        let to = reply.get_mut(len..len + PAGE_SIZE).ok_or(EMSGSIZE)?;
+        host.read(node.geometry().page(pm), to)?;
+        Ok(len + PAGE_SIZE)
+    })
+}
