@@ -3,7 +3,7 @@
 //! The ioctls of a dataset; see `include/uapi/linux/hotpot.h`.
 
 use super::{
-    core::{area::ByteRange, barrier, commit, info, names::Change},
+    core::{area::ByteRange, barrier, commit, info, names::Change, scrub},
     dataset,
     file::DatasetFile,
     mount::{self, Mount},
@@ -44,6 +44,7 @@ pub(crate) fn ioctl(file: &OpenFile<'_, DatasetFile>, cmd: u32, arg: usize) -> R
         uapi::IOC_SETUP => setup(mount, file, arg)?,
         uapi::IOC_INFO => info(mount, file, arg)?,
         uapi::IOC_BARRIER => barrier(mount, arg)?,
+        uapi::IOC_SCRUB => scrub(mount, file, arg)?,
         uapi::IOC_ACQUIRE | uapi::IOC_ABORT => {
             read::<uapi::Acquire>(arg)?;
             return Err(mount.not_yet("MRSW (acquire and abort)"));
@@ -192,4 +193,35 @@ fn barrier(mount: &Mount, arg: usize) -> Result {
         request.count,
         mount.deadline(request.timeout_ms),
     ))?
+}
+
+/// Pages that are checked at once when the caller does not say how many.
+const SCRUB_PAGES: u32 = 1024;
+
+fn scrub(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {
+    let mut request: uapi::Scrub = read(arg)?;
+    all_zero(&request.reserved)?;
+    if request.flags != 0 {
+        return Err(EINVAL);
+    }
+    let most = match request.nr_pages {
+        0 => SCRUB_PAGES,
+        nr => nr.min(scrub::MAX_PAGES),
+    };
+    let world = World::interruptible(mount);
+    let found = world::run(scrub::scrub(
+        &world,
+        file.inode().ino(),
+        request.page,
+        most,
+        mount.deadline(request.timeout_ms),
+    ))??;
+    request.done = u32::from(found.next.is_none());
+    request.page = found.next.unwrap_or(0);
+    request.checked = found.checked;
+    request.healed = found.healed;
+    request.dropped = found.dropped;
+    request.lost = found.lost;
+    request.waiting = found.waiting;
+    write(arg, &request)
 }

@@ -108,6 +108,23 @@ pub(crate) struct Outcome {
     pub(crate) reserved: u32,
 }
 
+/// `struct hotpot_scrub`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Scrub {
+    pub(crate) page: u64,
+    pub(crate) nr_pages: u32,
+    pub(crate) timeout_ms: u32,
+    pub(crate) flags: u32,
+    pub(crate) done: u32,
+    pub(crate) checked: u64,
+    pub(crate) healed: u64,
+    pub(crate) dropped: u64,
+    pub(crate) lost: u64,
+    pub(crate) waiting: u64,
+    pub(crate) reserved: [u64; 4],
+}
+
 /// Declares that the structures are plain integers without padding, of the
 /// sizes that they have in C.
 macro_rules! plain {
@@ -130,6 +147,7 @@ plain! {
     Barrier: 88,
     Acquire: 40,
     Outcome: 16,
+    Scrub: 96,
 }
 
 const MAGIC: u32 = 0xb7;
@@ -148,3 +166,5 @@ pub(crate) const IOC_ACQUIRE: u32 = _IOW::<Acquire>(MAGIC, 4);
 pub(crate) const IOC_ABORT: u32 = _IOW::<Acquire>(MAGIC, 5);
 /// `HOTPOT_IOC_OUTCOME`.
 pub(crate) const IOC_OUTCOME: u32 = _IOWR::<Outcome>(MAGIC, 6);
+/// `HOTPOT_IOC_SCRUB`.
+pub(crate) const IOC_SCRUB: u32 = _IOWR::<Scrub>(MAGIC, 7);

@@ -7,6 +7,7 @@ use super::{
     cluster::Sender,
     data_node, dispatcher,
     host::{Call, CallError, Host, Level, Piece},
+    integrity,
     msg::{self, Head, Reader, Request, Wire, Writer},
     owner, participant, records, recovery, tombstones,
 };
@@ -95,6 +96,7 @@ async fn dispatch<H: Host>(
             let verdicts = owner::on_inventory(host, from, &whole(body)?)?;
             put(&verdicts, reply)
         }
+        integrity::Salvage::OPCODE => integrity::on_salvage(host, &whole(body)?, reply),
         msg::AskRecords::OPCODE => records::on_ask_records(host, &whole(body)?, reply),
         msg::SetRecord::OPCODE => {
             let set: msg::SetRecord<'_> = whole(body)?;

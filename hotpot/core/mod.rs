@@ -57,6 +57,9 @@
 //! names::change(&host, dataset, &Change { size, uid, gid, permissions, times, setup fields: all Option }, until) -> Result
 //! // In Host::with: node.names.lookup(name), .get(id), .after(id) (readdir); info::pages, info::chunk, info::room
 //!
+//! // HOTPOT_IOC_SCRUB: checks the copies that are here, some at a time.
+//! scrub::scrub(&host, dataset, first: u64 /* page */, most: u32, until) -> Result<Scrubbed>
+//!
 //! barrier::meet(&host, name: &[u8], count, until) -> Result
 //! ```
 //!
@@ -80,6 +83,7 @@ pub mod freeze;
 pub mod handler;
 pub mod host;
 pub mod info;
+pub mod integrity;
 pub mod msg;
 pub mod names;
 pub mod node;
@@ -90,6 +94,7 @@ pub mod persist;
 mod records;
 pub mod recovery;
 pub mod replicate;
+pub mod scrub;
 pub mod space;
 mod tombstones;
 mod transaction;

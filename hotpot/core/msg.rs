@@ -383,8 +383,10 @@ pub struct FetchReply {
     pub version: u64,
     /// The commit that made it.
     pub cid: Cid,
+    /// crc32c of the bytes of the page; 0 without them.
+    pub crc: u32,
 }
-wire_struct!(FetchReply { version, cid });
+wire_struct!(FetchReply { version, cid, crc });
 
 /// Committing node to owner: spans of a commit, ahead of its `Prepare`; their bytes behind it.
 #[derive(Debug)]

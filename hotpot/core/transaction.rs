@@ -8,6 +8,7 @@ use super::{
     area::Area,
     format::{redo_log, slot, Cid, PageVersion, RedoRecord, BODY_SIZE, PAGE_SIZE},
     host::{Host, PageKey, Piece, Sleep, Ticket},
+    integrity,
     node::{Node, Notice, NoticeKind, Txn, TxnPage, TxnState, GENERAL},
     pages::Staged,
     persist::{self, Batch, NewPage},
@@ -268,6 +269,11 @@ async fn build<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result {
         let count = areas.iter().take_while(|a| a.key == page.key).count();
         let (these, rest) = areas.split_at(count);
         areas = rest;
+        let bytes: usize = these.iter().map(|area| area.bytes.len()).sum();
+        if base.is_some() && bytes < PAGE_SIZE {
+            // What is damaged must not become part of a new version.
+            integrity::ensure(host, page.key, prepare.until).await?;
+        }
         let entry = redo_log::Entry {
             dataset: page.key.dataset,
             page: page.key.page,

@@ -153,6 +153,36 @@ struct hotpot_outcome {
 	__u32 reserved;
 };
 
+/**
+ * struct hotpot_scrub - check committed copies of a dataset on this node
+ * @page: in: first page to check; out: where to go on, 0 when @done
+ * @nr_pages: check the copies of at most so many pages; 0 means 1024
+ * @timeout_ms: deadline; 0 means the mount's default. A check that takes
+ *	longer stops early and says where to go on.
+ * @flags: zero
+ * @done: out: 1 when no page is left to check
+ * @checked: out: copies that were checked against their crc32c
+ * @healed: out: damaged copies that were healed from a good one elsewhere
+ * @dropped: out: damaged copies that were outdated: nobody needs them
+ * @lost: out: damaged copies of which no good one is left: reading them is
+ *	EIO, until all of the page is written anew
+ * @waiting: out: damaged copies whose good copy may be on a node that does
+ *	not answer or is down
+ */
+struct hotpot_scrub {
+	__u64 page;
+	__u32 nr_pages;
+	__u32 timeout_ms;
+	__u32 flags;
+	__u32 done;
+	__u64 checked;
+	__u64 healed;
+	__u64 dropped;
+	__u64 lost;
+	__u64 waiting;
+	__u64 reserved[4];
+};
+
 #define HOTPOT_IOC_MAGIC	0xB7
 #define HOTPOT_IOC_COMMIT	_IOWR(HOTPOT_IOC_MAGIC, 0, struct hotpot_commit)
 #define HOTPOT_IOC_SETUP	_IOW(HOTPOT_IOC_MAGIC, 1, struct hotpot_setup)
@@ -161,5 +191,6 @@ struct hotpot_outcome {
 #define HOTPOT_IOC_ACQUIRE	_IOW(HOTPOT_IOC_MAGIC, 4, struct hotpot_acquire)
 #define HOTPOT_IOC_ABORT	_IOW(HOTPOT_IOC_MAGIC, 5, struct hotpot_acquire)
 #define HOTPOT_IOC_OUTCOME	_IOWR(HOTPOT_IOC_MAGIC, 6, struct hotpot_outcome)
+#define HOTPOT_IOC_SCRUB	_IOWR(HOTPOT_IOC_MAGIC, 7, struct hotpot_scrub)
 
 #endif /* _UAPI_LINUX_HOTPOT_H */

@@ -47,3 +47,17 @@ fn promises_are_kept_in_short_lives() {
         },
     );
 }
+
+#[test]
+fn flipped_bits_are_healed_or_told_and_never_read() {
+    for_each_seed(
+        "--test hotpot_random flipped_bits_are_healed_or_told_and_never_read",
+        2_000,
+        |seed| {
+            live(seed, |rng| Plan {
+                flips: rng.range(1..12),
+                ..Plan::random(rng)
+            });
+        },
+    );
+}

@@ -101,6 +101,7 @@ enum Event {
     Declare(usize, State),
     Cut(usize),
     Heal(usize),
+    Flip(usize),
     Step(usize, usize, u64),
 }
 
@@ -145,6 +146,8 @@ pub struct Plan {
     pub room: u64,
     /// Operations pause once in so many actions.
     pub pause_in: u64,
+    /// Bits of copies that flip.
+    pub flips: u64,
     /// A planted bug.
     pub bug: Bug,
 }
@@ -162,6 +165,7 @@ impl Plan {
             cuts: 0,
             room: 0,
             pause_in: 0,
+            flips: 0,
             bug: Bug::None,
         }
     }
@@ -185,6 +189,7 @@ impl Plan {
                 _ => 0,
             },
             pause_in: rng.range(2..20),
+            flips: 0,
             bug: Bug::None,
         }
     }
@@ -210,6 +215,8 @@ pub struct World {
     pub working: bool,
     /// Counted for the report.
     pub events: u64,
+    /// Pages of which a copy was damaged.
+    pub damaged: BTreeSet<PageKey>,
 }
 
 /// As mkfs makes it, but smaller than it would.
@@ -288,6 +295,7 @@ impl World {
             model: Model::default(),
             working: false,
             events: 0,
+            damaged: BTreeSet::new(),
         };
         for index in 0..plan.nodes {
             world.set_peer(index, State::Up, 1);
@@ -366,6 +374,7 @@ impl World {
             self.plan.pause_in,
             self.plan.bug,
         );
+        life.flipped.set(!self.damaged.is_empty());
         sim.life = Some(life.clone());
         let map = self.map();
         let host = SimHost(life);
@@ -481,6 +490,11 @@ impl World {
                 let delay = at + for_long + self.rng.range(1..10) * MS;
                 self.schedule.after(delay, Event::Declare(node, State::Up));
             }
+        }
+        for _ in 0..self.plan.flips {
+            let at = self.rng.range(0..duration);
+            let node = self.rng.index(self.nodes.len());
+            self.schedule.after(at, Event::Flip(node));
         }
         let end = self.now() + duration;
         self.run_until(end, |_| false);
@@ -599,6 +613,7 @@ impl World {
             }
             Event::Cut(index) => self.nodes[index].cut = true,
             Event::Heal(index) => self.nodes[index].cut = false,
+            Event::Flip(index) => self.flip_somewhere(index),
             Event::Step(node, process, incarnation) => {
                 let sim = &self.nodes[node];
                 if self.working && sim.ready && sim.incarnation == incarnation {
@@ -924,6 +939,48 @@ impl World {
         self.run_until(end, |_| false);
     }
 
+    /// Flips a bit of a node's clean copy of a page: of its slot, or of its data.
+    pub fn flip(&mut self, node: usize, key: PageKey, slot: bool) {
+        let life = self.nodes[node].life.clone().expect("alive");
+        let core = life.node.borrow();
+        let clean = core.pages.get(key).and_then(|page| page.clean);
+        let pm = clean.and_then(|clean| clean.pm).expect("a copy");
+        let bit = self
+            .rng
+            .range(0..8 * if slot { 64 } else { PAGE_SIZE as u64 });
+        let at = match slot {
+            true => core.geometry().slot(pm),
+            false => core.geometry().page(pm),
+        };
+        let mut device = self.nodes[node].pm.borrow_mut();
+        device.flip((at + bit / 8) as usize, 1 << (bit % 8));
+        self.damaged.insert(key);
+        for life in self.nodes.iter().filter_map(|node| node.life.as_ref()) {
+            life.flipped.set(true);
+        }
+    }
+
+    /// Damages a copy that nobody just uses: no checksum finds what is flipped under a
+    /// process that has it mapped.
+    fn flip_somewhere(&mut self, index: usize) {
+        let Some(life) = self.nodes[index].life.clone() else {
+            return;
+        };
+        let keys: Vec<PageKey> = {
+            let core = life.node.borrow();
+            let mapped = life.mapped.borrow();
+            let idle = core.pages.iter().filter(|(key, page)| {
+                let copy = page.clean.is_some_and(|clean| clean.pm.is_some());
+                copy && page.dirty.is_none() && !page.is_blocked() && !mapped.contains_key(key)
+            });
+            idle.map(|(key, _)| *key).collect()
+        };
+        if !keys.is_empty() {
+            let key = *self.rng.pick(&keys);
+            self.flip(index, key, false);
+        }
+    }
+
     /// Leaves a node with little room.
     fn reserve_room(&mut self, index: usize) {
         let (room, sim) = (self.plan.room, &mut self.nodes[index]);
@@ -977,7 +1034,11 @@ impl World {
                     {
                         let data = geometry.page(pm_page) as usize;
                         let data = &image[data..data + PAGE_SIZE];
-                        assert_eq!(hotpot_core::core::format::crc32c(data), slot.data_crc);
+                        let good = hotpot_core::core::format::crc32c(data) == slot.data_crc;
+                        assert!(
+                            good || self.damaged.contains(&key),
+                            "a torn copy of {key:?}"
+                        );
                         best = best.max(Some((slot.of.version, slot.of.cid.0)));
                         free = 0;
                     }
