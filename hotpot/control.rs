@@ -150,6 +150,7 @@ fn info(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {
             nr_committed: pages.committed,
             nr_redundant: pages.redundant,
             nr_dirty: pages.dirty,
+            nr_missing: pages.missing,
             ..uapi::Info::default()
         })
     })?;

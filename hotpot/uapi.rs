@@ -74,7 +74,8 @@ pub(crate) struct Info {
     pub(crate) nr_committed: u64,
     pub(crate) nr_redundant: u64,
     pub(crate) nr_dirty: u64,
-    pub(crate) reserved: [u64; 8],
+    pub(crate) nr_missing: u64,
+    pub(crate) reserved: [u64; 7],
 }
 
 /// `struct hotpot_barrier`.

@@ -4,13 +4,13 @@
 //! left in doubt.
 
 use super::{
-    commit_node, data_node, dispatcher,
+    commit_node, data_node, dispatcher, eviction,
     format::Cid,
     handler,
     host::{Host, PageKey},
     msg::{AskOutcome, Copied, Forget, Hello, Inventory, Outcome, Settle, Verdict},
     node::{Commit, Greeting, Node, Notice, NoticeKind, TxnState},
-    participant, persist, records,
+    participant, persist, records, rooms, spread,
 };
 use kernel::prelude::*;
 
@@ -39,6 +39,9 @@ pub async fn run<H: Host>(host: &H) -> u64 {
     left |= deliver(host).await.is_err();
     left |= ask_outcomes(host).await.is_err();
     left |= ask_owners(host).await.is_err();
+    left |= rooms::ask_all(host).await.is_err();
+    left |= spread::run(host).await != Ok(false);
+    left |= eviction::run(host).await.is_err();
     let now = host.now();
     left |= host.with(|node| {
         node.barriers.expire(now);

@@ -5,6 +5,7 @@
 use super::{
     area::Area,
     cluster::Sender,
+    eviction,
     format::{slot, Cid, PageVersion, PAGE_SIZE},
     host::{Action, Host, PageKey, Piece},
     integrity,
@@ -77,6 +78,7 @@ impl Node {
                 generation,
             });
             page.busy += 1;
+            page.referenced = true;
         }
         Ok(Plan::Build { pm, from })
     }
@@ -116,7 +118,11 @@ pub(super) async fn on_stage<H: Host>(
     let now = host.now();
     let mut bytes = integrity::page_buffer()?;
     let mut plans = KVec::with_capacity(stage.pages.len(), GFP_KERNEL)?;
+    let want = stage.pages.len() as u64;
+    // What it finds is enough, or the owner hears of it.
+    let _ = eviction::make_room(host, want, 0).await?;
     let geometry = host.with(|node| {
+        node.rooms.count(want);
         for page in &stage.pages {
             let plan = node
                 .guest_room(stage.cid)

@@ -3,6 +3,7 @@
 //! Reads and writes of pages by processes of this node: page faults and `read(2)`.
 
 use super::{
+    eviction,
     format::{crc32c, slot, Geometry, PageVersion, PAGE_BYTES, PAGE_SIZE},
     handler,
     host::{Action, CallError, Host, Mapping, PageKey, Piece, Sleep, Ticket},
@@ -53,7 +54,14 @@ pub async fn fault<H: Host>(host: &H, key: PageKey, access: Access, until: u64) 
     // What was just written here is not checked again.
     let mut fresh = None;
     loop {
-        let mapping = match host.with(|node| node.plan_fault(key, access))? {
+        let step = match host.with(|node| node.plan_fault(key, access)) {
+            Err(ENOSPC) => match make_room(host, until).await? {
+                true => continue,
+                false => return Err(ENOSPC),
+            },
+            step => step?,
+        };
+        let mapping = match step {
             Step::Wait(ticket) => {
                 wait(host, ticket, until).await?;
                 continue;
@@ -173,6 +181,29 @@ pub async fn read<H: Host>(
     Ok(len)
 }
 
+/// Gets a copy of a page of another node, and keeps it durably.
+pub(super) async fn keep<H: Host>(host: &H, key: PageKey, until: u64) -> Result {
+    loop {
+        match host.with(|node| node.plan_keep(key))? {
+            None => return Ok(()),
+            Some(Step::Wait(ticket)) => wait(host, ticket, until).await?,
+            Some(Step::Fetch { owner, have }) => {
+                fetch(host, key, owner, have, None, until).await?;
+            }
+            Some(_) => return Err(EIO),
+        }
+    }
+}
+
+/// Drops other copies until there is room for one; `false` when that cannot be.
+async fn make_room<H: Host>(host: &H, until: u64) -> Result<bool> {
+    let now = host.now();
+    if now >= until {
+        return Ok(false);
+    }
+    eviction::make_room(host, 1, until.saturating_sub((until - now) / 4)).await
+}
+
 /// Where the bytes of a page go when there is no room to keep it.
 struct Spill<'a> {
     /// First byte in the page.
@@ -213,6 +244,7 @@ impl Node {
         if let Some(dirty) = page.dirty {
             page.busy = 1;
             page.mapped = true;
+            page.referenced = true;
             return Ok(Step::Map(Mapping::Writable {
                 offset: geometry.page(dirty.pm),
             }));
@@ -225,6 +257,7 @@ impl Node {
                 Access::Read => {
                     page.busy = 1;
                     page.mapped = true;
+                    page.referenced = true;
                     Ok(Step::MapClean(clean, geometry))
                 }
                 Access::Write => {
@@ -242,6 +275,32 @@ impl Node {
                     owner,
                     have: clean.map_or(0, |clean| clean.version),
                 })
+            }
+        }
+    }
+
+    fn plan_keep(&mut self, key: PageKey) -> Result<Option<Step>> {
+        self.check_ready()?;
+        let owner = self.names.check(key)?;
+        if owner == self.id() {
+            return Err(ESTALE);
+        }
+        let ticket = self.page_ticket(key);
+        let general = self.ticket(GENERAL);
+        let greeted = self.is_greeted(owner);
+        let page = self.pages.entry(key)?;
+        if page.is_blocked() {
+            return Ok(Some(Step::Wait(ticket)));
+        }
+        match page.clean {
+            Some(clean) if clean.valid => Ok(None),
+            _ if !greeted => Ok(Some(Step::Wait(general))),
+            clean => {
+                page.fetching = true;
+                Ok(Some(Step::Fetch {
+                    owner,
+                    have: clean.map_or(0, |clean| clean.version),
+                }))
             }
         }
     }
@@ -368,6 +427,9 @@ async fn fetch<H: Host>(
     });
     let error = match result {
         Ok(fetched) => return Ok(fetched),
+        Err(CallError::Handler(ENOSPC)) if make_room(host, until).await? => {
+            return Ok(Fetched::Stored)
+        }
         Err(CallError::Handler(error @ (EFAULT | ENOENT | ENOSPC | EIO | ENOMEM | EINTR))) => {
             return Err(error)
         }

@@ -5,11 +5,11 @@
 use super::{
     barrier,
     cluster::Sender,
-    data_node, dispatcher,
+    data_node, dispatcher, eviction,
     host::{Call, CallError, Host, Level, Piece},
     integrity,
     msg::{self, Head, Reader, Request, Wire, Writer},
-    owner, participant, records, recovery, tombstones,
+    owner, participant, records, recovery, rooms, spread, tombstones,
 };
 use kernel::prelude::*;
 
@@ -97,6 +97,12 @@ async fn dispatch<H: Host>(
             put(&verdicts, reply)
         }
         integrity::Salvage::OPCODE => integrity::on_salvage(host, &whole(body)?, reply),
+        rooms::AskRoom::OPCODE => put(&rooms::on_ask_room(host, from, &whole(body)?)?, reply),
+        spread::Adopt::OPCODE => put(&spread::on_adopt(host, &whole(body)?).await?, reply),
+        eviction::Evict::OPCODE => {
+            let words = eviction::on_evict(host, from, &whole(body)?)?;
+            put(&words, reply)
+        }
         msg::AskRecords::OPCODE => records::on_ask_records(host, &whole(body)?, reply),
         msg::SetRecord::OPCODE => {
             let set: msg::SetRecord<'_> = whole(body)?;

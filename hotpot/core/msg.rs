@@ -266,6 +266,8 @@ macro_rules! wire_enum {
     };
 }
 
+pub(super) use wire_enum;
+
 wire_struct!(PageKey { dataset, page });
 wire_struct!(Timestamp { sec, nsec });
 

@@ -10,7 +10,9 @@ use super::{
     host::{PageKey, Ticket, NR_QUEUES},
     names::Names,
     pages::{self, Pages},
+    rooms::Rooms,
     space::Space,
+    spread::Spread,
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
@@ -76,6 +78,10 @@ pub struct Owned {
     pub holders: KVec<Holder>,
     /// The commit that is in flight on it.
     pub txn: Option<Cid>,
+    /// Nodes that are known to have this version durably; it counts while they are holders.
+    pub kept: KVec<(u32, u64)>,
+    /// Copies that the last commit asked for.
+    pub degree: u32,
 }
 
 /// How far a commit is at an owner node.
@@ -234,6 +240,12 @@ pub struct Node {
     pub(super) next_number: u64,
     /// Next page whose version the background asks for.
     pub(super) inventory: PageKey,
+    /// Where eviction looks next.
+    pub(super) hand: PageKey,
+    /// Copies to be made elsewhere.
+    pub(super) spread: Spread,
+    /// Room of other nodes.
+    pub(super) rooms: Rooms,
     wakes: u32,
     counts: [u32; NR_QUEUES],
 }
@@ -273,6 +285,12 @@ impl Node {
                 dataset: 0,
                 page: 0,
             },
+            hand: PageKey {
+                dataset: 0,
+                page: 0,
+            },
+            spread: Spread::default(),
+            rooms: Rooms::default(),
             wakes: 0,
             counts: [0; NR_QUEUES],
         }

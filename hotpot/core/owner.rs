@@ -100,6 +100,11 @@ impl Node {
             _ => len,
         };
         self.add_holder(fetch.key, from)?;
+        match fetch.have == version && version != 0 {
+            true => self.keep(fetch.key, from.node, version)?,
+            false => self.lose(fetch.key, from.node),
+        }
+        self.rooms.count(1);
         Ok(Served::Reply(len))
     }
 
@@ -154,6 +159,7 @@ impl Node {
         });
         if right {
             self.add_holder(copy.key, from)?;
+            self.keep(copy.key, from.node, copy.version)?;
             return Ok(Verdict::Right);
         }
         Ok(Verdict::Wrong)

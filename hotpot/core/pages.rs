@@ -74,6 +74,8 @@ pub struct Page {
     pub sequence: u32,
     /// A process has mapped it since it was last unmapped.
     pub mapped: bool,
+    /// A process or a commit has used it since the hand of eviction passed.
+    pub referenced: bool,
     /// The clean copy was found damaged and could not be healed so far.
     pub damaged: bool,
 }

@@ -84,7 +84,7 @@ struct hotpot_setup {
  * @nr_local: pages that this node holds a clean copy of
  * @nr_dirty: pages with uncommitted stores on this node
  * @nr_pages: at the owner: committed pages that exist; else 0
- * @min_replicas: at the owner: copies of the page that has the fewest
+ * @min_replicas: at the owner: durable copies of the page that has the fewest
  */
 struct hotpot_chunk {
 	__u32 owner;
@@ -115,7 +115,8 @@ struct hotpot_info {
 	__u64 nr_committed;	/* pages by state on this node (section 2.5.1) */
 	__u64 nr_redundant;
 	__u64 nr_dirty;
-	__u64 reserved[8];
+	__u64 nr_missing;	/* pages that it owns with too few copies: being made */
+	__u64 reserved[7];
 };
 
 /**

@@ -178,7 +178,8 @@ pub struct DatasetInfo {
     pub nr_committed: u64,
     pub nr_redundant: u64,
     pub nr_dirty: u64,
-    pub reserved: [u64; 8],
+    pub nr_missing: u64,
+    pub reserved: [u64; 7],
 }
 
 #[repr(C)]

@@ -18,6 +18,7 @@ fn live(seed: u64, plan: impl FnOnce(&mut Rng) -> Plan) {
     world.check_at_rest();
     workload::check_end(&mut world);
     world.check_at_rest();
+    workload::check_degree(&mut world);
 }
 
 #[test]

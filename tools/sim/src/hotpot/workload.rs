@@ -445,6 +445,24 @@ fn check_copies(world: &World, cells: &[Cell], cid: u64, asked: u32) {
     }
 }
 
+/// Some time after everything has come to rest each page has as many copies as it is to have.
+pub fn check_degree(world: &mut World) {
+    world.pass(8000 * MS);
+    let degree = {
+        let life = world.nodes[0].life.as_ref().expect("alive");
+        let core = life.node.borrow();
+        let replicas = core.names.get(1).map_or(1, |record| record.replicas);
+        (replicas as usize).min(world.nodes.len())
+    };
+    for cell in cells() {
+        let copies = world.committed_copies(cell.key);
+        assert!(
+            copies == 0 || copies >= degree || world.damaged.contains(&cell.key),
+            "{copies} copies of {cell:?}, not {degree}"
+        );
+    }
+}
+
 /// A page that cannot be read: no node may have a good copy of its owner's version.
 fn check_lost(world: &World, node: usize, key: PageKey) {
     let version_at = |index: usize| {

@@ -19,7 +19,7 @@ use hotpot_core::core::{
         PAGE_SIZE,
     },
     handler,
-    host::{CallError, Host, PageKey, Ticket},
+    host::{CallError, Host, Mapping, PageKey, Ticket},
     info,
     node::{Config, Node, Phase},
     recovery,
@@ -923,6 +923,41 @@ impl World {
         self.crash(node);
     }
 
+    /// Leaves each node so many free pages.
+    pub fn leave_room(&mut self, room: u64) {
+        self.plan.room = room;
+        for index in 0..self.nodes.len() {
+            self.reserve_room(index);
+        }
+    }
+
+    /// Leaves one node so many free pages.
+    pub fn leave_room_on(&mut self, node: usize, room: u64) {
+        let life = self.nodes[node].life.clone().expect("alive");
+        let mut core = life.node.borrow_mut();
+        while core.space.free() > room {
+            let page = core.space.take();
+            self.nodes[node].reserved.extend(page);
+        }
+    }
+
+    /// A store of a process that has the page mapped for it.
+    pub fn store(&mut self, node: usize, key: PageKey, bytes: &[u8]) {
+        let life = self.nodes[node].life.clone().expect("alive");
+        let mapping = life.mapped.borrow().get(&key).copied();
+        let Some(Mapping::Writable { offset }) = mapping else {
+            panic!("{key:?} is not writable");
+        };
+        life.pm.borrow_mut().store(offset as usize, bytes);
+    }
+
+    /// Has the control plane say that a node is gone for good.
+    pub fn set_gone(&mut self, node: usize) {
+        let incarnation = self.nodes[node].incarnation;
+        self.set_peer(node, State::Out, incarnation);
+        self.publish_map();
+    }
+
     /// Cuts a node off, or joins it again.
     pub fn set_cut(&mut self, node: usize, cut: bool) {
         self.nodes[node].cut = cut;
@@ -1056,6 +1091,27 @@ impl World {
             .find(|(_, of)| *of == cid)
             .map(|(version, _)| *version)?;
         Some(versions.iter().filter(|(v, _)| *v >= version).count())
+    }
+
+    /// How many nodes have the newest committed version of a page on their PM.
+    pub fn committed_copies(&self, key: PageKey) -> usize {
+        let mut versions = Vec::new();
+        for node in &self.nodes {
+            let life = node.life.as_ref().expect("alive");
+            let geometry = life.node.borrow().geometry();
+            let device = node.pm.borrow();
+            let slots = (0..geometry.nr_pages()).filter_map(|pm| {
+                let line = device.read(geometry.slot(pm) as usize, LINE_SIZE);
+                match slot::Slot::decode(pm, line) {
+                    Ok(Some((slot::State::Committed, found))) => Some(found.of),
+                    _ => None,
+                }
+            });
+            let theirs = slots.filter(|of| (of.dataset, of.page) == (key.dataset, key.page));
+            versions.extend(theirs.map(|of| of.version).max());
+        }
+        let newest = versions.iter().max().copied();
+        versions.iter().filter(|of| Some(**of) == newest).count()
     }
 
     /// Panics when something is left over, or nodes do not agree about names.
