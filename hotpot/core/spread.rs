@@ -61,11 +61,14 @@ pub struct Adopted {
 }
 wire_struct!(Adopted { adoption, version });
 
+/// A page of ours that needs one more copy, and a node that must not count for it.
+type Wanted = (PageKey, Option<u32>);
+
 /// Copies that are to be made.
 #[derive(Default)]
 pub struct Spread {
-    /// Pages of ours that need one more copy, and a node that must not count for it.
-    wanted: KVec<(PageKey, Option<u32>)>,
+    /// Pages that wait for one.
+    wanted: KVec<Wanted>,
     /// Where the repair goes on.
     at: Option<PageKey>,
     /// When the repair begins its next round over all pages, ns.
@@ -203,7 +206,7 @@ impl Node {
     }
 
     /// Pages for one node to take, and their versions.
-    fn next_adoption(&mut self) -> Result<Option<(u32, KVec<(PageKey, Option<u32>)>)>> {
+    fn next_adoption(&mut self) -> Result<Option<(u32, KVec<Wanted>)>> {
         let mut batch = KVec::new();
         let mut to = None;
         let mut nr = 0;

@@ -3,7 +3,6 @@
  * Bits that flip on PM, below the mount: they are found when the page is read
  * or scrubbed, healed from a good copy, or told as EIO; never read as data.
  */
-#define _GNU_SOURCE
 #include "hotpot.h"
 
 #define SIZE (6 * CHUNK)
@@ -47,12 +46,20 @@ static uint64_t u64_in(const char *bytes, size_t at)
  */
 static int flip(const struct place *p, uint64_t dataset, uint64_t page, bool slot)
 {
-	int fd = open(p->dev, O_RDWR | O_DIRECT | O_SYNC | O_CLOEXEC), err = ENOENT;
 	uint64_t best = 0, target = 0, slots, nr, pages;
+	int fd, err = ENOENT;
+	char alias[64];
 	char *block;
 
-	if (fd < 0)
-		return errno;
+	/* A device that is mounted cannot be opened for writing; a partition of all of it can. */
+	if (!slice_make(p->dev, device_size(p->dev), alias, sizeof(alias)))
+		return ENODEV;
+	fd = open(alias, O_RDWR | O_DIRECT | O_SYNC | O_CLOEXEC);
+	if (fd < 0) {
+		err = errno;
+		slice_drop(p->dev);
+		return err;
+	}
 	block = aligned_alloc(PAGE, PAGE);
 	if (pread(fd, block, PAGE, 0) != PAGE)
 		goto out;
@@ -83,6 +90,7 @@ out:
 		fprintf(stderr, "# no copy of page %lu on %s\n", (long)page, p->dev);
 	free(block);
 	close(fd);
+	slice_drop(p->dev);
 	return err;
 }
 
