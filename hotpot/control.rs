@@ -5,7 +5,7 @@
 use super::{
     core::{
         area::ByteRange, barrier, commit, format::Cid, grants, info, msg::Outcome, names::Change,
-        outcome,
+        outcome, scrub,
     },
     dataset,
     file::DatasetFile,
@@ -50,6 +50,7 @@ pub(crate) fn ioctl(file: &OpenFile<'_, DatasetFile>, cmd: u32, arg: usize) -> R
         uapi::IOC_ACQUIRE => acquire(mount, file, arg)?,
         uapi::IOC_ABORT => abort(mount, file, arg)?,
         uapi::IOC_OUTCOME => outcome(mount, arg)?,
+        uapi::IOC_SCRUB => scrub(mount, file, arg)?,
         _ => return Err(ENOTTY),
     }
     Ok(0)
@@ -211,6 +212,7 @@ fn info(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {
             nr_committed: pages.committed,
             nr_redundant: pages.redundant,
             nr_dirty: pages.dirty,
+            nr_missing: pages.missing,
             ..uapi::Info::default()
         })
     })?;
@@ -254,4 +256,35 @@ fn barrier(mount: &Mount, arg: usize) -> Result {
         request.count,
         mount.deadline(request.timeout_ms),
     ))?
+}
+
+/// Pages that are checked at once when the caller does not say how many.
+const SCRUB_PAGES: u32 = 1024;
+
+fn scrub(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {
+    let mut request: uapi::Scrub = read(arg)?;
+    all_zero(&request.reserved)?;
+    if request.flags != 0 {
+        return Err(EINVAL);
+    }
+    let most = match request.nr_pages {
+        0 => SCRUB_PAGES,
+        nr => nr.min(scrub::MAX_PAGES),
+    };
+    let world = World::interruptible(mount);
+    let found = world::run(scrub::scrub(
+        &world,
+        file.inode().ino(),
+        request.page,
+        most,
+        mount.deadline(request.timeout_ms),
+    ))??;
+    request.done = u32::from(found.next.is_none());
+    request.page = found.next.unwrap_or(0);
+    request.checked = found.checked;
+    request.healed = found.healed;
+    request.dropped = found.dropped;
+    request.lost = found.lost;
+    request.waiting = found.waiting;
+    write(arg, &request)
 }

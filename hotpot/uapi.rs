@@ -81,7 +81,8 @@ pub(crate) struct Info {
     pub(crate) nr_committed: u64,
     pub(crate) nr_redundant: u64,
     pub(crate) nr_dirty: u64,
-    pub(crate) reserved: [u64; 8],
+    pub(crate) nr_missing: u64,
+    pub(crate) reserved: [u64; 7],
 }
 
 /// `struct hotpot_barrier`.
@@ -115,6 +116,23 @@ pub(crate) struct Outcome {
     pub(crate) reserved: u32,
 }
 
+/// `struct hotpot_scrub`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Scrub {
+    pub(crate) page: u64,
+    pub(crate) nr_pages: u32,
+    pub(crate) timeout_ms: u32,
+    pub(crate) flags: u32,
+    pub(crate) done: u32,
+    pub(crate) checked: u64,
+    pub(crate) healed: u64,
+    pub(crate) dropped: u64,
+    pub(crate) lost: u64,
+    pub(crate) waiting: u64,
+    pub(crate) reserved: [u64; 4],
+}
+
 /// Declares that the structures are plain integers without padding, of the
 /// sizes that they have in C.
 macro_rules! plain {
@@ -137,6 +155,7 @@ plain! {
     Barrier: 88,
     Acquire: 40,
     Outcome: 16,
+    Scrub: 96,
 }
 
 const MAGIC: u32 = 0xb7;
@@ -155,3 +174,5 @@ pub(crate) const IOC_ACQUIRE: u32 = _IOW::<Acquire>(MAGIC, 4);
 pub(crate) const IOC_ABORT: u32 = _IOW::<Acquire>(MAGIC, 5);
 /// `HOTPOT_IOC_OUTCOME`.
 pub(crate) const IOC_OUTCOME: u32 = _IOWR::<Outcome>(MAGIC, 6);
+/// `HOTPOT_IOC_SCRUB`.
+pub(crate) const IOC_SCRUB: u32 = _IOWR::<Scrub>(MAGIC, 7);

@@ -4,13 +4,13 @@
 //! left in doubt.
 
 use super::{
-    commit_node, data_node, dispatcher,
+    commit_node, data_node, dispatcher, eviction,
     format::Cid,
     grants, handler,
     host::{Host, PageKey},
     msg::{Copied, Forget, Hello, Inventory, Settle, Verdict},
     node::{Commit, Greeting, Node, Notice, NoticeKind, TxnState},
-    outcome, persist, records, resolve,
+    outcome, participant, persist, records, resolve, rooms, spread,
     takeover::{self, Takeover},
     writers,
 };
@@ -45,6 +45,9 @@ pub async fn run<H: Host>(host: &H) -> u64 {
     left |= grants::tell_releases(host, soon(host)).await.is_err();
     left |= grants::drop_closed(host, soon(host)).await.is_err();
     left |= ask_owners(host).await.is_err();
+    left |= rooms::ask_all(host).await.is_err();
+    left |= spread::run(host).await != Ok(false);
+    left |= eviction::run(host).await.is_err();
     let now = host.now();
     left |= host.with(|node| {
         node.barriers.expire(now);

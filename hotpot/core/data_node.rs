@@ -5,8 +5,10 @@
 use super::{
     area::Area,
     cluster::Sender,
+    eviction,
     format::{slot, Cid, PageVersion, PAGE_SIZE},
     host::{Action, Host, PageKey, Piece},
+    integrity,
     msg::{Settle, Stage, StagePage, Staging},
     node::Node,
     pages::Staged,
@@ -24,6 +26,8 @@ enum Plan {
         pm: u64,
         from: Option<u64>,
     },
+    /// As `Build`, but the clean copy is damaged: it is undone.
+    Damaged,
 }
 
 impl Node {
@@ -74,6 +78,7 @@ impl Node {
                 generation,
             });
             page.busy += 1;
+            page.referenced = true;
         }
         Ok(Plan::Build { pm, from })
     }
@@ -111,8 +116,13 @@ pub(super) async fn on_stage<H: Host>(
 ) -> Result<KVec<Staging>> {
     let areas = areas_of(stage, data)?;
     let now = host.now();
+    let mut bytes = integrity::page_buffer()?;
     let mut plans = KVec::with_capacity(stage.pages.len(), GFP_KERNEL)?;
+    let want = stage.pages.len() as u64;
+    // What it finds is enough, or the owner hears of it.
+    let _ = eviction::make_room(host, want, 0).await?;
     let geometry = host.with(|node| {
+        node.rooms.count(want);
         for page in &stage.pages {
             let plan = node
                 .guest_room(stage.cid)
@@ -126,17 +136,29 @@ pub(super) async fn on_stage<H: Host>(
         }
         Ok::<_, Error>(node.geometry())
     })?;
+    for (page, plan) in stage.pages.iter().zip(&mut plans) {
+        if let Ok(Plan::Build {
+            from: Some(from), ..
+        }) = plan
+        {
+            let base = (*from, page.version - 1);
+            if integrity::read_copy(host, &geometry, page.key, base, &mut bytes).is_none() {
+                // What is damaged must not become part of a new version.
+                *plan = Ok(Plan::Damaged);
+            }
+        }
+    }
     let result = build(host, stage, &areas, &plans, &geometry).await;
     host.with(|node| {
         for (page, plan) in stage.pages.iter().zip(&plans) {
-            if !matches!(plan, Ok(Plan::Build { .. })) {
+            if !matches!(plan, Ok(Plan::Build { .. } | Plan::Damaged)) {
                 continue;
             }
             if let Some(entry) = node.pages.get_mut(page.key) {
                 entry.busy = entry.busy.saturating_sub(1);
                 for staged in entry.staged.iter_mut().filter(|s| s.cid == stage.cid) {
                     staged.ready = true;
-                    staged.cancelled |= result.is_err();
+                    staged.cancelled |= result.is_err() || matches!(plan, Ok(Plan::Damaged));
                 }
             }
             node.wake_page(page.key);
@@ -151,6 +173,16 @@ pub(super) async fn on_stage<H: Host>(
             Ok(Plan::Drop) => {
                 persist::drop_clean(host, page.key).await?;
                 Staging::Dropped
+            }
+            Ok(Plan::Damaged) => {
+                persist::settle(host, stage.cid, &[page.key], false).await?;
+                host.with(|node| {
+                    if let Some(keys) = node.guests.get_mut(&stage.cid) {
+                        keys.retain(|key| *key != page.key);
+                    }
+                    node.add_guest(stage.cid, None);
+                });
+                Staging::NeedWhole
             }
             Ok(Plan::Build { .. }) => {
                 block_readers(host, page.key, until).await?;

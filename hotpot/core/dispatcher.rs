@@ -5,7 +5,7 @@
 
 use super::{
     format::{
-        dataset::{DatasetRecord, Mode, Name, MAX_CHUNK, MAX_NODES, MIN_CHUNK},
+        dataset::{DatasetRecord, Mode, Name, MAX_CHUNK, MIN_CHUNK},
         Block, Timestamp,
     },
     handler,
@@ -196,18 +196,7 @@ impl Node {
         check_layout(chunk_size, reserve)?;
         let last = self.names.entries.keys().last().copied().unwrap_or(0);
         let id = last + 1;
-        let mut nodes = KVec::new();
-        for peer in self.map.up() {
-            nodes.push(peer.id as u16, GFP_KERNEL)?;
-        }
-        nodes.sort_unstable();
-        nodes.truncate(MAX_NODES);
-        if nodes.is_empty() {
-            return Err(EHOSTDOWN);
-        }
-        // Small datasets do not all go to the same node.
-        let turn = (id % nodes.len() as u64) as usize;
-        nodes.rotate_left(turn);
+        let nodes = self.place(id)?;
         Ok(DatasetRecord {
             sequence: 1,
             id,

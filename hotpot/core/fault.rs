@@ -3,9 +3,11 @@
 //! Reads and writes of pages by processes of this node: page faults and `read(2)`.
 
 use super::{
-    format::{slot, PageVersion, PAGE_BYTES, PAGE_SIZE},
+    eviction,
+    format::{crc32c, slot, Geometry, PageVersion, PAGE_BYTES, PAGE_SIZE},
     handler,
     host::{Action, CallError, Host, Mapping, PageKey, Piece, Sleep, Ticket},
+    integrity,
     msg::{self, Fetch, Reader, Request, Wire},
     node::{Node, GENERAL},
     pages::{Clean, Dirty},
@@ -27,15 +29,20 @@ pub(super) const PAUSE: u64 = 20_000_000;
 
 enum Step {
     Wait(Ticket),
+    /// The dirty copy, or zeros.
     Map(Mapping),
+    /// The clean copy, when it is intact.
+    MapClean(Clean, Geometry),
+    /// The clean copy is damaged.
+    Damaged,
     /// Ask this owner; we have this version.
     Fetch {
         owner: u32,
         have: u64,
     },
-    /// Copy `from` (or zeros) to `to`, the dirty copy.
+    /// Copy `from` (the clean copy, or zeros) to `to`, the dirty copy.
     Copy {
-        from: Option<u64>,
+        from: Clean,
         to: u64,
     },
 }
@@ -45,23 +52,94 @@ enum Step {
 /// ENOSPC without room for a copy, ETIMEDOUT or EHOSTDOWN when the owner does
 /// not answer until `until`.
 pub async fn fault<H: Host>(host: &H, key: PageKey, access: Access, until: u64) -> Result {
+    // What was just written here is not checked again.
+    let mut fresh = None;
     loop {
-        match host.with(|node| node.plan_fault(key, access))? {
-            Step::Wait(ticket) => wait(host, ticket, until).await?,
+        let step = match host.with(|node| node.plan_fault(key, access)) {
+            Err(ENOSPC) => match make_room(host, until).await? {
+                true => continue,
+                false => return Err(ENOSPC),
+            },
+            step => step?,
+        };
+        let mapping = match step {
+            Step::Wait(ticket) => {
+                wait(host, ticket, until).await?;
+                continue;
+            }
             Step::Fetch { owner, have } => {
-                fetch(host, key, owner, have, None, until).await?;
+                if let Fetched::Written(pm) = fetch(host, key, owner, have, None, until).await? {
+                    fresh = Some(pm);
+                }
+                continue;
             }
-            Step::Copy { from, to } => copy(host, key, from, to).await?,
-            Step::Map(mapping) => {
-                let mapped = host.map(key, mapping).await;
-                host.with(|node| {
-                    if let Some(page) = node.pages.get_mut(key) {
-                        page.busy = page.busy.saturating_sub(1);
-                    }
-                    node.wake_page(key);
-                });
-                return mapped;
+            Step::Damaged => {
+                heal(host, key, until).await?;
+                continue;
             }
+            Step::Copy { from, to } => {
+                let known = from.pm.is_none() || from.pm == fresh;
+                if !known && !is_intact(host, key, &from)? {
+                    release(host, key, Some(to));
+                    heal(host, key, until).await?;
+                } else {
+                    copy(host, key, from.pm, to).await?;
+                }
+                continue;
+            }
+            Step::MapClean(clean, geometry) => {
+                let known = clean.pm.is_none() || clean.pm == fresh;
+                if !known && !is_intact(host, key, &clean)? {
+                    release(host, key, None);
+                    heal(host, key, until).await?;
+                    continue;
+                }
+                match clean.pm {
+                    None => Mapping::Zeros,
+                    Some(pm) => Mapping::ReadOnly {
+                        offset: geometry.page(pm),
+                    },
+                }
+            }
+            Step::Map(mapping) => mapping,
+        };
+        let mapped = host.map(key, mapping).await;
+        release(host, key, None);
+        return mapped;
+    }
+}
+
+/// Ends a step that used the copies of a page, which took `unused` in vain.
+fn release<H: Host>(host: &H, key: PageKey, unused: Option<u64>) {
+    host.with(|node| {
+        if let Some(page) = node.pages.get_mut(key) {
+            page.busy = page.busy.saturating_sub(1);
+        }
+        if let Some(pm) = unused {
+            node.space.give(pm);
+        }
+        node.wake_page(key);
+    });
+}
+
+/// Whether the clean copy of a busy page is what was committed.
+fn is_intact<H: Host>(host: &H, key: PageKey, clean: &Clean) -> Result<bool> {
+    let geometry = host.with(|node| node.geometry());
+    integrity::is_intact(host, &geometry, key, clean)
+}
+
+/// Has a damaged copy healed. While nobody can be asked for a good one it is tried again.
+async fn heal<H: Host>(host: &H, key: PageKey, until: u64) -> Result {
+    match integrity::mend(host, key, until).await {
+        Ok(_) => Ok(()),
+        Err(error @ (EIO | ENOMEM | EINTR | ENOENT)) => Err(error),
+        Err(error) => {
+            let now = host.now();
+            if now.saturating_add(PAUSE) >= until {
+                return Err(error);
+            }
+            let ticket = host.with(|node| node.page_ticket(key));
+            host.wait(ticket, now + PAUSE, Sleep::Killable).await
         }
     }
 }
@@ -77,6 +155,7 @@ pub async fn read<H: Host>(
 ) -> Result<usize> {
     let size = host.with(|node| node.names.get(dataset).map(|record| record.size))?;
     let len = (to.len() as u64).min(size.saturating_sub(offset)) as usize;
+    let mut page = integrity::page_buffer()?;
     let mut done = 0;
     while done < len {
         let at = offset + done as u64;
@@ -87,7 +166,7 @@ pub async fn read<H: Host>(
         let within = at % PAGE_BYTES;
         let count = (len - done).min(PAGE_SIZE - within as usize);
         let buf = to.get_mut(done..done + count).ok_or(EINVAL)?;
-        match host.with(|node| node.load(host, key, within, buf))? {
+        match host.with(|node| node.load(host, key, within, buf, &mut page))? {
             None => done += count,
             Some(Step::Wait(ticket)) => wait(host, ticket, until).await?,
             Some(Step::Fetch { owner, have }) => {
@@ -96,10 +175,34 @@ pub async fn read<H: Host>(
                     done += count;
                 }
             }
+            Some(Step::Damaged) => heal(host, key, until).await?,
             Some(_) => return Err(EIO),
         }
     }
     Ok(len)
+}
+
+/// Gets a copy of a page of another node, and keeps it durably.
+pub(super) async fn keep<H: Host>(host: &H, key: PageKey, until: u64) -> Result {
+    loop {
+        match host.with(|node| node.plan_keep(key))? {
+            None => return Ok(()),
+            Some(Step::Wait(ticket)) => wait(host, ticket, until).await?,
+            Some(Step::Fetch { owner, have }) => {
+                fetch(host, key, owner, have, None, until).await?;
+            }
+            Some(_) => return Err(EIO),
+        }
+    }
+}
+
+/// Drops other copies until there is room for one; `false` when that cannot be.
+async fn make_room<H: Host>(host: &H, until: u64) -> Result<bool> {
+    let now = host.now();
+    if now >= until {
+        return Ok(false);
+    }
+    eviction::make_room(host, 1, until.saturating_sub((until - now) / 4)).await
 }
 
 /// Where the bytes of a page go when there is no room to keep it.
@@ -111,8 +214,10 @@ struct Spill<'a> {
 
 /// What a fetch did.
 enum Fetched {
-    /// We look again: a copy was stored, or found to be right, or someone was faster.
+    /// We look again: ours was found to be right, or someone was faster.
     Stored,
+    /// We look again: a good copy is in this PM page now.
+    Written(u64),
     /// There was no room on this node; the bytes were handed on without keeping them.
     Spilled,
 }
@@ -144,6 +249,7 @@ impl Node {
         if let Some(dirty) = page.dirty {
             page.busy = 1;
             page.mapped = true;
+            page.referenced = true;
             return Ok(Step::Map(Mapping::Writable {
                 offset: geometry.page(dirty.pm),
             }));
@@ -156,19 +262,15 @@ impl Node {
                 Access::Read => {
                     page.busy = 1;
                     page.mapped = true;
-                    Ok(Step::Map(match clean.pm {
-                        None => Mapping::Zeros,
-                        Some(pm) => Mapping::ReadOnly {
-                            offset: geometry.page(pm),
-                        },
-                    }))
+                    page.referenced = true;
+                    Ok(Step::MapClean(clean, geometry))
                 }
                 Access::Write => {
                     let Some(to) = self.space.take() else {
                         return Err(ENOSPC);
                     };
                     page.busy = 1;
-                    Ok(Step::Copy { from: clean.pm, to })
+                    Ok(Step::Copy { from: clean, to })
                 }
             },
             _ if !greeted => Ok(Step::Wait(general)),
@@ -182,12 +284,39 @@ impl Node {
         }
     }
 
+    fn plan_keep(&mut self, key: PageKey) -> Result<Option<Step>> {
+        self.check_ready()?;
+        let owner = self.names.check(key)?;
+        if owner == self.id() {
+            return Err(ESTALE);
+        }
+        let ticket = self.page_ticket(key);
+        let general = self.ticket(GENERAL);
+        let greeted = self.is_greeted(owner);
+        let page = self.pages.entry(key)?;
+        if page.is_blocked() {
+            return Ok(Some(Step::Wait(ticket)));
+        }
+        match page.clean {
+            Some(clean) if clean.valid => Ok(None),
+            _ if !greeted => Ok(Some(Step::Wait(general))),
+            clean => {
+                page.fetching = true;
+                Ok(Some(Step::Fetch {
+                    owner,
+                    have: clean.map_or(0, |clean| clean.version),
+                }))
+            }
+        }
+    }
+
     fn load<H: Host>(
         &mut self,
         host: &H,
         key: PageKey,
         within: u64,
         to: &mut [u8],
+        whole: &mut [u8],
     ) -> Result<Option<Step>> {
         self.check_ready()?;
         let owner = self.names.check(key)?;
@@ -204,10 +333,21 @@ impl Node {
         if page.frozen || page.fetching || !page.staged.is_empty() {
             return Ok(Some(Step::Wait(ticket)));
         }
-        let pm = match (page.dirty, page.clean) {
-            (Some(dirty), _) => Some(dirty.pm),
-            (None, Some(clean)) if clean.valid || owner == us => clean.pm,
-            (None, None) if owner == us => None,
+        match (page.dirty, page.clean) {
+            (Some(dirty), _) => host.read(geometry.page(dirty.pm) + within, to)?,
+            (None, Some(clean)) if clean.valid || owner == us => match clean.pm {
+                Some(pm) => {
+                    let copy = (pm, clean.version);
+                    if integrity::read_copy(host, &geometry, key, copy, whole).is_none() {
+                        return Ok(Some(Step::Damaged));
+                    }
+                    let first = within as usize;
+                    let bytes = whole.get(first..first + to.len()).ok_or(EINVAL)?;
+                    to.copy_from_slice(bytes);
+                }
+                None => to.fill(0),
+            },
+            (None, None) if owner == us => to.fill(0),
             _ if !greeted => return Ok(Some(Step::Wait(general))),
             (None, clean) => {
                 page.fetching = true;
@@ -217,10 +357,6 @@ impl Node {
                 }));
             }
         };
-        match pm {
-            Some(pm) => host.read(geometry.page(pm) + within, to)?,
-            None => to.fill(0),
-        }
         self.pages.prune(key);
         Ok(None)
     }
@@ -300,6 +436,9 @@ async fn fetch<H: Host>(
     });
     let error = match result {
         Ok(fetched) => return Ok(fetched),
+        Err(CallError::Handler(ENOSPC)) if make_room(host, until).await? => {
+            return Ok(Fetched::Stored)
+        }
         Err(CallError::Handler(error @ (EFAULT | ENOENT | ENOSPC | EIO | ENOMEM | EINTR))) => {
             return Err(error)
         }
@@ -362,7 +501,7 @@ async fn try_fetch<H: Host>(
                     clean.valid = true;
                     None
                 }
-                _ if head.version == 0 => page.replace_clean(hole()),
+                _ if head.version == 0 && page.busy == 0 => page.replace_clean(hole()),
                 _ => None,
             }
         });
@@ -374,7 +513,8 @@ async fn try_fetch<H: Host>(
             None => Ok(Fetched::Stored),
         };
     }
-    if data.len() != PAGE_SIZE {
+    if data.len() != PAGE_SIZE || crc32c(data) != head.crc {
+        // Damaged on its way.
         return Err(CallError::Lost);
     }
     let Some(pm) = host.with(|node| node.space.take()) else {
@@ -399,7 +539,7 @@ async fn try_fetch<H: Host>(
         areas: &[],
     };
     let written = persist::write_versions(host, &geometry, &[new], slot::State::Committed).await;
-    let released = host.with(|node| {
+    let (stored, released) = host.with(|node| {
         let current = |node: &Node| {
             node.pages
                 .get(key)
@@ -407,20 +547,27 @@ async fn try_fetch<H: Host>(
         };
         let unused = Some(persist::released(pm));
         if written.is_err() || !current(node) {
-            return unused;
+            return (false, unused);
         }
         match node.pages.get_mut(key) {
-            Some(page) => page.replace_clean(Clean {
-                pm: Some(pm),
-                version: head.version,
-                cid: head.cid,
-                valid: true,
-            }),
-            None => unused,
+            Some(page) => {
+                let new = Clean {
+                    pm: Some(pm),
+                    version: head.version,
+                    cid: head.cid,
+                    valid: true,
+                };
+                (true, page.replace_clean(new))
+            }
+            None => (false, unused),
         }
     });
     if let Some(released) = released {
         persist::free(host, &[released]).await.map_err(local)?;
     }
-    written.map(|()| Fetched::Stored).map_err(local)
+    let done = match stored {
+        true => Fetched::Written(pm),
+        false => Fetched::Stored,
+    };
+    written.map(|()| done).map_err(local)
 }

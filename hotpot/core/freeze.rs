@@ -9,6 +9,7 @@ use super::{
     fault,
     format::PAGE_SIZE,
     host::{Action, Host, PageKey, Piece, Ticket},
+    integrity,
     node::Node,
     persist::{self, Batch},
 };
@@ -147,6 +148,11 @@ pub(super) async fn rebase<H: Host>(host: &H, key: PageKey, areas: &[Area<'_>]) 
     let mut new = dirty;
     let mut drop = false;
     let result = async {
+        // What is damaged is not laid below what is left.
+        let clean = match clean {
+            Some(clean) if !integrity::is_intact(host, &geometry, key, &clean)? => None,
+            clean => clean,
+        };
         let mut theirs = KVec::from_elem(0u8, PAGE_SIZE, GFP_KERNEL)?;
         let mut ours = KVec::from_elem(0u8, PAGE_SIZE, GFP_KERNEL)?;
         host.read(geometry.page(dirty.pm), &mut ours)?;

@@ -5,10 +5,12 @@
 use super::{
     barrier,
     cluster::Sender,
-    data_node, dispatcher, grants,
+    data_node, dispatcher, eviction, grants,
     host::{Call, CallError, Host, Level, Piece},
+    integrity,
     msg::{self, Head, Reader, Request, Wire, Writer},
-    outcome, owner, participant, records, recovery, resolve, takeover, tombstones, writers,
+    outcome, owner, participant, records, recovery, resolve, rooms, spread, takeover, tombstones,
+    writers,
 };
 use kernel::prelude::*;
 
@@ -94,6 +96,13 @@ async fn dispatch<H: Host>(
         msg::Inventory::OPCODE => {
             let verdicts = owner::on_inventory(host, from, &whole(body)?)?;
             put(&verdicts, reply)
+        }
+        integrity::Salvage::OPCODE => integrity::on_salvage(host, &whole(body)?, reply),
+        rooms::AskRoom::OPCODE => put(&rooms::on_ask_room(host, from, &whole(body)?)?, reply),
+        spread::Adopt::OPCODE => put(&spread::on_adopt(host, &whole(body)?).await?, reply),
+        eviction::Evict::OPCODE => {
+            let words = eviction::on_evict(host, from, &whole(body)?)?;
+            put(&words, reply)
         }
         msg::AskRecords::OPCODE => records::on_ask_records(host, &whole(body)?, reply),
         msg::SetRecord::OPCODE => {

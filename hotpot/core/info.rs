@@ -14,6 +14,8 @@ pub struct PageCounts {
     pub redundant: u64,
     /// With uncommitted stores.
     pub dirty: u64,
+    /// Of our own, with fewer durable copies than they are to have.
+    pub missing: u64,
 }
 
 /// `struct hotpot_chunk`.
@@ -27,7 +29,7 @@ pub struct ChunkInfo {
     pub nr_dirty: u32,
     /// At the owner: committed pages that exist.
     pub nr_pages: u32,
-    /// At the owner: copies of the page that has the fewest.
+    /// At the owner: durable copies of the page that has the fewest, as far as it knows.
     pub min_replicas: u32,
 }
 
@@ -50,6 +52,9 @@ pub fn pages(node: &Node, dataset: u64) -> PageCounts {
         .filter(|(key, _)| key.dataset == dataset)
     {
         let clean = page.clean.is_some_and(|clean| clean.pm.is_some());
+        if clean && node.owns(key) && node.durable_copies(key, None) < node.degree_of(key) {
+            counts.missing += 1;
+        }
         if page.dirty.is_some() {
             counts.dirty += 1;
         } else if clean && page.mapped {
@@ -92,8 +97,7 @@ pub fn chunk(node: &Node, dataset: u64, chunk: u64) -> Result<ChunkInfo> {
             info.nr_local += 1;
             if ours {
                 info.nr_pages += 1;
-                let holders = node.owned.get(&key).map_or(0, |owned| owned.holders.len());
-                min = min.min(1 + holders as u32);
+                min = min.min(node.durable_copies(key, None) as u32);
             }
         }
     }

@@ -64,6 +64,9 @@
 //! names::change(&host, dataset, &Change { size, uid, gid, permissions, times, setup fields: all Option }, until) -> Result
 //! // In Host::with: node.names.lookup(name), .get(id), .after(id) (readdir); info::pages, info::chunk, info::room
 //!
+//! // HOTPOT_IOC_SCRUB: checks the copies that are here, some at a time.
+//! scrub::scrub(&host, dataset, first: u64 /* page */, most: u32, until) -> Result<Scrubbed>
+//!
 //! barrier::meet(&host, name: &[u8], count, until) -> Result
 //! ```
 //!
@@ -81,6 +84,7 @@ pub mod commit;
 pub mod commit_node;
 pub mod data_node;
 mod dispatcher;
+pub mod eviction;
 pub mod fault;
 pub mod format;
 pub mod freeze;
@@ -88,6 +92,7 @@ pub mod grants;
 pub mod handler;
 pub mod host;
 pub mod info;
+pub mod integrity;
 pub mod msg;
 pub mod names;
 pub mod node;
@@ -96,11 +101,15 @@ pub mod owner;
 pub mod pages;
 mod participant;
 pub mod persist;
+mod placement;
 mod records;
 pub mod recovery;
 pub mod replicate;
 mod resolve;
+pub mod rooms;
+pub mod scrub;
 pub mod space;
+pub mod spread;
 mod takeover;
 mod tombstones;
 mod transaction;

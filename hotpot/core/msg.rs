@@ -266,6 +266,8 @@ macro_rules! wire_enum {
     };
 }
 
+pub(super) use wire_enum;
+
 wire_struct!(PageKey { dataset, page });
 wire_struct!(Timestamp { sec, nsec });
 
@@ -383,8 +385,10 @@ pub struct FetchReply {
     pub version: u64,
     /// The commit that made it.
     pub cid: Cid,
+    /// crc32c of the bytes of the page; 0 without them.
+    pub crc: u32,
 }
-wire_struct!(FetchReply { version, cid });
+wire_struct!(FetchReply { version, cid, crc });
 
 /// Committing node to owner: spans of a commit, ahead of its `Prepare`; their bytes behind it.
 #[derive(Debug)]

@@ -12,7 +12,9 @@ use super::{
     names::Names,
     outcome::Remembered,
     pages::{self, Pages},
+    rooms::Rooms,
     space::Space,
+    spread::Spread,
     takeover::Takeover,
     writers::Writers,
 };
@@ -80,6 +82,10 @@ pub struct Owned {
     pub holders: KVec<Holder>,
     /// The commit that is in flight on it.
     pub txn: Option<Cid>,
+    /// Nodes that are known to have this version durably; it counts while they are holders.
+    pub kept: KVec<(u32, u64)>,
+    /// Copies that the last commit asked for.
+    pub degree: u32,
 }
 
 /// How far a commit is at an owner node.
@@ -254,6 +260,12 @@ pub struct Node {
     pub(super) next_number: u64,
     /// Next page whose version the background asks for.
     pub(super) inventory: PageKey,
+    /// Where eviction looks next.
+    pub(super) hand: PageKey,
+    /// Copies to be made elsewhere.
+    pub(super) spread: Spread,
+    /// Room of other nodes.
+    pub(super) rooms: Rooms,
     wakes: u32,
     counts: [u32; NR_QUEUES],
 }
@@ -298,6 +310,12 @@ impl Node {
                 dataset: 0,
                 page: 0,
             },
+            hand: PageKey {
+                dataset: 0,
+                page: 0,
+            },
+            spread: Spread::default(),
+            rooms: Rooms::default(),
             wakes: 0,
             counts: [0; NR_QUEUES],
         }

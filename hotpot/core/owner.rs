@@ -9,6 +9,7 @@ use super::{
     format::{Cid, PAGE_SIZE},
     handler,
     host::{Host, PageKey, Sleep, Ticket},
+    integrity,
     msg::{self, Verdict},
     node::{Holder, Node},
 };
@@ -24,14 +25,28 @@ pub(super) async fn on_fetch<H: Host>(
     let until = handler::call_until(host, u64::MAX);
     loop {
         let ticket = match host.with(|node| node.serve(host, from, fetch, reply))? {
-            Ok(len) => return Ok(len),
-            Err(ticket) => ticket,
+            Served::Reply(len) => return Ok(len),
+            Served::Wait(ticket) => ticket,
+            Served::Damaged => {
+                integrity::mend(host, fetch.key, until).await?;
+                continue;
+            }
         };
         if host.now() >= until {
             return Err(EAGAIN);
         }
         host.wait(ticket, until, Sleep::Uninterruptible).await?;
     }
+}
+
+/// How a [`msg::Fetch`] is answered.
+enum Served {
+    /// With so many bytes.
+    Reply(usize),
+    /// Not yet.
+    Wait(Ticket),
+    /// Not before our copy is healed.
+    Damaged,
 }
 
 impl Node {
@@ -51,7 +66,7 @@ impl Node {
         from: Sender,
         fetch: &msg::Fetch,
         reply: &mut [u8],
-    ) -> Result<Result<usize, Ticket>> {
+    ) -> Result<Served> {
         self.check_owned(fetch.key)?;
         let in_flight = self
             .owned
@@ -62,24 +77,37 @@ impl Node {
             .get(fetch.key)
             .is_some_and(|page| !page.staged.is_empty());
         if in_flight || blocked {
-            return Ok(Err(self.page_ticket(fetch.key)));
+            return Ok(Served::Wait(self.page_ticket(fetch.key)));
         }
         let clean = self.pages.get(fetch.key).and_then(|page| page.clean);
         let version = clean.map_or(0, |clean| clean.version);
-        self.add_holder(fetch.key, from)?;
-        let head = msg::FetchReply {
+        let mut head = msg::FetchReply {
             version,
             cid: clean.map_or(Cid(0), |clean| clean.cid),
+            crc: 0,
         };
         let len = handler::put(&head, reply)?;
-        match clean.and_then(|clean| clean.pm) {
+        let len = match clean.and_then(|clean| clean.pm) {
             Some(pm) if fetch.have != version => {
                 let to = reply.get_mut(len..len + PAGE_SIZE).ok_or(EMSGSIZE)?;
-                host.read(self.geometry().page(pm), to)?;
-                Ok(Ok(len + PAGE_SIZE))
+                let copy = (pm, version);
+                let Some(crc) = integrity::read_copy(host, &self.geometry(), fetch.key, copy, to)
+                else {
+                    return Ok(Served::Damaged);
+                };
+                head.crc = crc;
+                handler::put(&head, reply)?;
+                len + PAGE_SIZE
             }
-            _ => Ok(Ok(len)),
+            _ => len,
+        };
+        self.add_holder(fetch.key, from)?;
+        match fetch.have == version && version != 0 {
+            true => self.keep(fetch.key, from.node, version)?,
+            false => self.lose(fetch.key, from.node),
         }
+        self.rooms.count(1);
+        Ok(Served::Reply(len))
     }
 
     fn add_holder(&mut self, key: PageKey, from: Sender) -> Result {
@@ -133,6 +161,7 @@ impl Node {
         });
         if right {
             self.add_holder(copy.key, from)?;
+            self.keep(copy.key, from.node, copy.version)?;
             return Ok(Verdict::Right);
         }
         Ok(Verdict::Wrong)

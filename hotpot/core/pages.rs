@@ -74,6 +74,10 @@ pub struct Page {
     pub sequence: u32,
     /// A process has mapped it since it was last unmapped.
     pub mapped: bool,
+    /// A process or a commit has used it since the hand of eviction passed.
+    pub referenced: bool,
+    /// The clean copy was found damaged and could not be healed so far.
+    pub damaged: bool,
 }
 
 impl Page {
@@ -95,6 +99,7 @@ impl Page {
     /// Takes the clean copy out. Its PM page, if nobody needs it any more: the
     /// base of a dirty copy stays. The slot must be freed in either case.
     pub fn take_clean(&mut self) -> Option<Released> {
+        self.damaged = false;
         let pm = self.clean.take()?.pm?;
         Some(self.release(pm))
     }

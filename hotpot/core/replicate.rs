@@ -135,20 +135,18 @@ fn add_copies<H: Host>(
         for (nr, target) in targets.iter_mut().enumerate() {
             let coming = legs.iter().filter(|leg| leg.page == nr && leg.must).count();
             let mut have = 1 + target.copies.len() + coming;
-            let up = node.map.up().count().max(1);
-            let turn = (target.page.key.page % up as u64) as usize;
             while have < prepare.replicas as usize {
-                let mut rotated =
-                    Iterator::chain(node.map.up().skip(turn), node.map.up().take(turn));
-                let fresh = rotated.find(|peer| {
-                    peer.id != us
-                        && !target.tried.contains(&peer.id)
-                        && !target.copies.iter().any(|copy| copy.node == peer.id)
-                        && !legs
-                            .iter()
-                            .any(|leg| leg.page == nr && leg.to.node == peer.id)
-                });
-                let Some(peer) = fresh else {
+                let is_taken = |id: u32| {
+                    target.tried.contains(&id)
+                        || target.copies.iter().any(|copy| copy.node == id)
+                        || legs.iter().any(|leg| leg.page == nr && leg.to.node == id)
+                };
+                // The best place; when all say that they are full they are asked still.
+                let best = node.choose(target.page.key, is_taken);
+                let mut others = node.map.up().map(|peer| peer.id);
+                let any = || others.find(|id| *id != us && !is_taken(*id));
+                let chosen = best.or_else(any).and_then(|id| node.map.peer(id));
+                let Some(peer) = chosen else {
                     // Holders that are asked anyway may still answer well.
                     let hope = legs.iter().any(|leg| leg.page == nr);
                     if hope {
@@ -257,7 +255,11 @@ async fn round<'a, H: Host>(
                 // It keeps a copy that it cannot do without: nothing can be published.
                 Some(Staging::NoSpace) => return Err(ENOSPC),
                 Some(Staging::NeedWhole) => return Err(EPROTO),
-                Some(Staging::Dropped) | None => {}
+                // It may be no copy any more even if the commit fails.
+                Some(Staging::Dropped) | None => {
+                    let key = target.page.key;
+                    host.with(|node| node.lose(key, leg.to.node));
+                }
             }
         }
     }

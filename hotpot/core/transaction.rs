@@ -6,9 +6,11 @@
 
 use super::{
     area::Area,
+    eviction,
     format::{redo_log, slot, Cid, PageVersion, RedoRecord, BODY_SIZE, PAGE_SIZE},
     host::{Host, PageKey, Piece, Sleep, Ticket},
-    node::{Holder, Node, Notice, NoticeKind, Txn, TxnPage, TxnState, GENERAL},
+    integrity,
+    node::{Node, Notice, NoticeKind, Txn, TxnPage, TxnState, GENERAL},
     pages::Staged,
     persist::{self, Batch, NewPage},
     replicate,
@@ -188,13 +190,34 @@ fn keys_of(txn: &Txn) -> Result<KVec<PageKey>> {
     Ok(keys)
 }
 
+/// How many pages areas (in order) are in.
+fn pages_of(areas: &[Area<'_>]) -> u64 {
+    let next = areas.iter().skip(1);
+    let changes = areas.iter().zip(next).filter(|(a, b)| a.key != b.key);
+    1 + changes.count() as u64
+}
+
 /// Phase 1 at the owner; all phases when it is the only one. On an error nothing
 /// is left of the commit here.
 pub(super) async fn prepare<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result {
     loop {
         let now = host.now();
-        let Some(ticket) = host.with(|node| node.lock(prepare, now))? else {
-            break;
+        let ticket = match host.with(|node| node.lock(prepare, now)) {
+            Ok(Some(ticket)) => ticket,
+            Ok(None) => break,
+            // Of the log there is no more to be had.
+            Err(ENOSPC) if host.with(|node| node.space.free() >= pages_of(prepare.areas)) => {
+                return Err(ENOSPC)
+            }
+            Err(ENOSPC) => {
+                let want = pages_of(prepare.areas);
+                let half = now + prepare.until.saturating_sub(now) / 2;
+                match eviction::make_room(host, want, half).await? {
+                    true if host.now() < prepare.until => continue,
+                    _ => return Err(ENOSPC),
+                }
+            }
+            Err(error) => return Err(error),
         };
         if now >= prepare.until {
             return Err(ETIMEDOUT);
@@ -278,6 +301,11 @@ async fn build<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result {
         let count = areas.iter().take_while(|a| a.key == page.key).count();
         let (these, rest) = areas.split_at(count);
         areas = rest;
+        let bytes: usize = these.iter().map(|area| area.bytes.len()).sum();
+        if base.is_some() && bytes < PAGE_SIZE {
+            // What is damaged must not become part of a new version.
+            integrity::ensure(host, page.key, prepare.until).await?;
+        }
         let entry = redo_log::Entry {
             dataset: page.key.dataset,
             page: page.key.page,
@@ -379,6 +407,7 @@ pub(super) async fn finish<H: Host>(host: &H, cid: Cid) -> Result {
         let mut staged = KVec::new();
         let mut keep = false;
         let mut several = false;
+        let mut replicas = 0;
         if let Some(txn) = node.txns.get_mut(&cid) {
             several = !txn.owners.is_empty();
             // What the record must still tell a lonely committing node.
@@ -390,14 +419,20 @@ pub(super) async fn finish<H: Host>(host: &H, cid: Cid) -> Result {
                     node.writers.remove(*key);
                 }
             }
+            replicas = txn.replicas;
         }
         // What other owners in doubt must be able to ask for.
         keep |= several;
         for (nr, key) in keys.iter().enumerate() {
+            let version = node.pages.get(*key).and_then(|page| page.clean);
+            let version = version.map_or(0, |clean| clean.version);
             if let Some(owned) = node.owned.get_mut(key) {
+                owned.degree = replicas;
+                owned.kept.clear();
                 owned.holders.clear();
                 for (_, holder) in staged.iter().filter(|(of, _)| *of as usize == nr) {
                     owned.holders.push(*holder, GFP_KERNEL)?;
+                    owned.kept.push((holder.node, version), GFP_KERNEL)?;
                 }
             }
         }

@@ -87,8 +87,8 @@ static int fill_up(struct __test_metadata *_metadata, struct space *s, int node,
 }
 
 /*
- * Whether the owner of each chunk has it right. A node without room cannot
- * read what lies elsewhere (eviction comes in another issue), so ask owners.
+ * Whether the owner of each chunk has it right: with little room everywhere
+ * that is quicker than to fetch it to another node.
  */
 static bool owners_hold(const struct space *s, const char *name, const char *bytes, size_t len)
 {
@@ -137,11 +137,11 @@ TEST_F_TIMEOUT(full, refuses_commits_and_keeps_their_bytes_dirty, 600)
 {
 	static char page[PAGE];
 	struct agent a;
-	int err = 0;
+	int err = 0, whole, stored = 0;
 
-	if (variant->small[2] && !variant->small[1])
-		SKIP(return, "stores fit at this writer");
 	ASSERT_EQ(0, dataset_make(&self->s, 1, "dirty", 4 * SMALL, 1));
+	/* Little is left of the pool: at some owner, or here, the stores will not fit. */
+	whole = fill_up(_metadata, &self->s, 1, 1);
 	ASSERT_EQ(0, agent_start(&a, at(&self->s, 1, "dirty"), 4 * SMALL));
 	/* Dirty pages take room as well: a store without room is SIGBUS, not a lock-up. */
 	for (unsigned long k = 0; k < 4 * SMALL / PAGE; k++) {
@@ -149,6 +149,7 @@ TEST_F_TIMEOUT(full, refuses_commits_and_keeps_their_bytes_dirty, 600)
 		err = agent_store(&a, k * PAGE, page, PAGE);
 		if (err)
 			break;
+		stored++;
 		if (k % 64 == 63) {
 			err = agent_commit(&a, (k - 63) * PAGE, 64 * PAGE);
 			if (err) {
@@ -160,10 +161,18 @@ TEST_F_TIMEOUT(full, refuses_commits_and_keeps_their_bytes_dirty, 600)
 		}
 	}
 	EXPECT_TRUE(err == EFAULT || err == ENOSPC) TH_LOG("never full: %s", strerror(err));
-	fill(page, PAGE, 1);
-	EXPECT_TRUE(agent_holds(&a, PAGE, page, PAGE));
+	if (stored > 1) {
+		fill(page, PAGE, 1);
+		EXPECT_TRUE(agent_holds(&a, PAGE, page, PAGE));
+	}
 	agent_end(&a);
 	EXPECT_EQ(0, unlink(at(&self->s, 1, "dirty"))) TH_LOG("unlink: %s", strerror(errno));
+	for (int k = 0; k <= whole; k++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "full%d", k);
+		unlink(at(&self->s, 1, name));
+	}
 	EXPECT_LT(2, fill_up(_metadata, &self->s, 1, 1));
 }
 

@@ -84,7 +84,7 @@ struct hotpot_setup {
  * @nr_local: pages that this node holds a clean copy of
  * @nr_dirty: pages with uncommitted stores on this node
  * @nr_pages: at the owner: committed pages that exist; else 0
- * @min_replicas: at the owner: copies of the page that has the fewest
+ * @min_replicas: at the owner: durable copies of the page that has the fewest
  */
 struct hotpot_chunk {
 	__u32 owner;
@@ -115,7 +115,8 @@ struct hotpot_info {
 	__u64 nr_committed;	/* pages by state on this node (section 2.5.1) */
 	__u64 nr_redundant;
 	__u64 nr_dirty;
-	__u64 reserved[8];
+	__u64 nr_missing;	/* pages that it owns with too few copies: being made */
+	__u64 reserved[7];
 };
 
 /**
@@ -181,6 +182,36 @@ struct hotpot_outcome {
 	__u32 reserved;
 };
 
+/**
+ * struct hotpot_scrub - check committed copies of a dataset on this node
+ * @page: in: first page to check; out: where to go on, 0 when @done
+ * @nr_pages: check the copies of at most so many pages; 0 means 1024
+ * @timeout_ms: deadline; 0 means the mount's default. A check that takes
+ *	longer stops early and says where to go on.
+ * @flags: zero
+ * @done: out: 1 when no page is left to check
+ * @checked: out: copies that were checked against their crc32c
+ * @healed: out: damaged copies that were healed from a good one elsewhere
+ * @dropped: out: damaged copies that were outdated: nobody needs them
+ * @lost: out: damaged copies of which no good one is left: reading them is
+ *	EIO, until all of the page is written anew
+ * @waiting: out: damaged copies whose good copy may be on a node that does
+ *	not answer or is down
+ */
+struct hotpot_scrub {
+	__u64 page;
+	__u32 nr_pages;
+	__u32 timeout_ms;
+	__u32 flags;
+	__u32 done;
+	__u64 checked;
+	__u64 healed;
+	__u64 dropped;
+	__u64 lost;
+	__u64 waiting;
+	__u64 reserved[4];
+};
+
 #define HOTPOT_IOC_MAGIC	0xB7
 #define HOTPOT_IOC_COMMIT	_IOWR(HOTPOT_IOC_MAGIC, 0, struct hotpot_commit)
 #define HOTPOT_IOC_SETUP	_IOW(HOTPOT_IOC_MAGIC, 1, struct hotpot_setup)
@@ -189,5 +220,6 @@ struct hotpot_outcome {
 #define HOTPOT_IOC_ACQUIRE	_IOW(HOTPOT_IOC_MAGIC, 4, struct hotpot_acquire)
 #define HOTPOT_IOC_ABORT	_IOW(HOTPOT_IOC_MAGIC, 5, struct hotpot_acquire)
 #define HOTPOT_IOC_OUTCOME	_IOWR(HOTPOT_IOC_MAGIC, 6, struct hotpot_outcome)
+#define HOTPOT_IOC_SCRUB	_IOWR(HOTPOT_IOC_MAGIC, 7, struct hotpot_scrub)
 
 #endif /* _UAPI_LINUX_HOTPOT_H */

@@ -38,6 +38,8 @@ pub enum Command {
     /// Create, set up and look at datasets
     #[command(subcommand)]
     Dataset(Dataset),
+    /// Have nodes check their committed copies, and heal damaged ones
+    Scrub(Scrub),
     /// Memory nodes, remote address spaces, disks in remote memory
     #[command(subcommand)]
     Mem(Mem),
@@ -236,6 +238,15 @@ pub enum Dataset {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Args, Debug)]
+pub struct Scrub {
+    /// Mount points, for all their datasets, or datasets; all mounts here by default
+    pub paths: Vec<PathBuf>,
+    /// JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

@@ -102,7 +102,7 @@ pub fn mode_name(mode: u32) -> &'static str {
 }
 
 /// What an errno of these ioctls means to the one who typed the command.
-fn explain(errno: Errno) -> anyhow::Error {
+pub fn explain(errno: Errno) -> anyhow::Error {
     let hint = match errno {
         Errno::ENOTTY => "not a hotpot dataset",
         Errno::EOPNOTSUPP => "this build of hotpot does not have it; see the kernel log",

@@ -15,6 +15,7 @@ mod map;
 mod mem;
 mod netns;
 mod node;
+mod scrub;
 mod size;
 mod status;
 mod uapi;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Events(args) => events::run(&args),
         Command::Barrier(args) => dataset::barrier(&args).map(|()| ExitCode::SUCCESS),
         Command::Dataset(command) => dataset::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Scrub(args) => scrub::run(&args),
         Command::Mem(command) => mem::run(&command),
         Command::Completions { shell } => {
             clap_complete::generate(

@@ -68,6 +68,8 @@ struct DatasetStatus {
     mode: &'static str,
     replicas: u32,
     chunk_size: u64,
+    /// Pages that have too few copies, as their owners say that were asked: they are being made.
+    missing: u64,
     /// Pages by state on each node that was asked, by node id.
     pages: BTreeMap<u32, Pages>,
     chunks: Vec<ChunkStatus>,
@@ -235,9 +237,11 @@ fn merge(seen: Vec<Seen>) -> Vec<DatasetStatus> {
             mode: mode_name(info.mode),
             replicas: info.replicas,
             chunk_size: info.chunk_size,
+            missing: 0,
             pages: BTreeMap::new(),
             chunks: Vec::new(),
         });
+        merged.missing += info.nr_missing;
         merged.pages.insert(info.node, view.pages());
         for (index, chunk) in view.chunks.iter().enumerate() {
             if index == merged.chunks.len() {
@@ -306,6 +310,7 @@ fn text(status: &Status, all_chunks: bool) -> String {
             "copies",
             "chunk",
             "chunks",
+            "copies to make",
             "dirty pages",
         ]);
         let mut chunks = Builder::new();
@@ -329,6 +334,7 @@ fn text(status: &Status, all_chunks: bool) -> String {
                 d.replicas.to_string(),
                 size::show(d.chunk_size),
                 d.chunks.len().to_string(),
+                d.missing.to_string(),
                 per_node(d.pages.iter().map(|(n, p)| (*n, p.dirty))),
             ]);
             for c in &d.chunks {
@@ -429,6 +435,7 @@ mod tests {
             node,
             nr_chunks: 2,
             nr_dirty: dirty,
+            nr_missing: u64::from(node),
             ..Default::default()
         };
         let chunks = vec![chunk(1, 0), chunk(2, 1)];
@@ -447,6 +454,7 @@ mod tests {
         assert_eq!(d.chunks[1].local[&3], 31);
         assert_eq!(d.chunks[0].dirty[&2], 3);
         assert_eq!(d.pages[&2].dirty, 3);
+        assert_eq!(d.missing, 6);
     }
 
     #[test]
@@ -484,7 +492,7 @@ mod tests {
                 r#""roles":["hotpot","hotpot-cd"],"incarnation":5,"epoch":1,"power":"on","#,
                 r#""mount":"/mnt/n1","suspects":[]}],"datasets":[{"name":"words","id":9,"#,
                 r#""size":8388608,"base":"0x100000000000","reserve":1073741824,"mode":"mrmw","#,
-                r#""replicas":2,"chunk_size":4194304,"#,
+                r#""replicas":2,"chunk_size":4194304,"missing":1,"#,
                 r#""pages":{"1":{"committed":0,"redundant":0,"dirty":0}},"#,
                 r#""chunks":[{"index":0,"owner":1,"pages":40,"min_replicas":2,"local":{"1":10},"dirty":{"1":0}},"#,
                 r#"{"index":1,"owner":2,"pages":null,"min_replicas":null,"local":{"1":11},"dirty":{"1":0}}]}],"#,

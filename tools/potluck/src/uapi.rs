@@ -178,7 +178,8 @@ pub struct DatasetInfo {
     pub nr_committed: u64,
     pub nr_redundant: u64,
     pub nr_dirty: u64,
-    pub reserved: [u64; 8],
+    pub nr_missing: u64,
+    pub reserved: [u64; 7],
 }
 
 #[repr(C)]
@@ -190,9 +191,26 @@ pub struct Barrier {
     pub reserved: [u64; 2],
 }
 
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scrub {
+    pub page: u64,
+    pub nr_pages: u32,
+    pub timeout_ms: u32,
+    pub flags: u32,
+    pub done: u32,
+    pub checked: u64,
+    pub healed: u64,
+    pub dropped: u64,
+    pub lost: u64,
+    pub waiting: u64,
+    pub reserved: [u64; 4],
+}
+
 nix::ioctl_write_ptr!(hotpot_setup, 0xB7, 1, Setup);
 nix::ioctl_readwrite!(hotpot_info, 0xB7, 2, DatasetInfo);
 nix::ioctl_write_ptr!(hotpot_barrier, 0xB7, 3, Barrier);
+nix::ioctl_readwrite!(hotpot_scrub, 0xB7, 7, Scrub);
 
 /// A NUL-terminated name field; `None` when it does not fit with its NUL.
 pub fn name_field(name: &str) -> Option<[u8; 64]> {
@@ -236,12 +254,13 @@ mod tests {
             {
                 S(rdma_lite_map_node); S(rdma_lite_map); S(rdma_lite_event);
                 S(rdma_lite_info); S(rdma_lite_ping); S(hotpot_setup);
-                S(hotpot_chunk); S(hotpot_info); S(hotpot_barrier);
+                S(hotpot_chunk); S(hotpot_info); S(hotpot_barrier); S(hotpot_scrub);
                 S(clio_ras); S(clio_memory_node); S(clio_space); S(clio_region);
                 S(clio_list); S(clio_drain); S(clio_move); S(clio_remove); S(clio_quota);
                 N(RDMA_LITE_IOC_INFO); N(RDMA_LITE_IOC_SET_MAP);
                 N(RDMA_LITE_IOC_GET_MAP); N(RDMA_LITE_IOC_PING);
                 N(HOTPOT_IOC_SETUP); N(HOTPOT_IOC_INFO); N(HOTPOT_IOC_BARRIER);
+                N(HOTPOT_IOC_SCRUB);
                 N(CLIO_IOC_CREATE); N(CLIO_IOC_NODES); N(CLIO_IOC_SPACES);
                 N(CLIO_IOC_REGIONS); N(CLIO_IOC_DRAIN); N(CLIO_IOC_MOVE);
                 N(CLIO_IOC_REMOVE); N(CLIO_IOC_QUOTA);
@@ -289,6 +308,7 @@ mod tests {
             ("hotpot_chunk", size_of::<Chunk>()),
             ("hotpot_info", size_of::<DatasetInfo>()),
             ("hotpot_barrier", size_of::<Barrier>()),
+            ("hotpot_scrub", size_of::<Scrub>()),
             ("clio_ras", size_of::<clio::Ras>()),
             ("clio_memory_node", size_of::<clio::MemoryNode>()),
             ("clio_space", size_of::<clio::Space>()),
@@ -325,6 +345,10 @@ mod tests {
             (
                 "HOTPOT_IOC_BARRIER",
                 nix::request_code_write!(0xB7, 3, size_of::<Barrier>()) as usize,
+            ),
+            (
+                "HOTPOT_IOC_SCRUB",
+                nix::request_code_readwrite!(0xB7, 7, size_of::<Scrub>()) as usize,
             ),
             (
                 "CLIO_IOC_CREATE",

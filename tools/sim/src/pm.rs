@@ -273,6 +273,12 @@ impl Pm {
         pm
     }
 
+    /// The medium lets bits flip: `mask` of the byte at `offset`.
+    pub fn flip(&mut self, offset: usize, mask: u8) {
+        self.current[offset] ^= mask;
+        self.durable[offset] ^= mask;
+    }
+
     /// What the medium holds for sure: the image of a crash that keeps nothing,
     /// and after a crash all there is.
     pub fn image(&self) -> &[u8] {

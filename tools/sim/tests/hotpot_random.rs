@@ -18,6 +18,7 @@ fn live(seed: u64, plan: impl FnOnce(&mut Rng) -> Plan) {
     world.check_at_rest();
     workload::check_end(&mut world);
     world.check_at_rest();
+    workload::check_degree(&mut world);
 }
 
 #[test]
@@ -60,6 +61,20 @@ fn promises_are_kept_when_a_node_is_lost_with_its_pm() {
                 cuts: 0,
                 room: 0,
                 loss: true,
+                ..Plan::random(rng)
+            });
+        },
+    );
+}
+
+#[test]
+fn flipped_bits_are_healed_or_told_and_never_read() {
+    for_each_seed(
+        "--test hotpot_random flipped_bits_are_healed_or_told_and_never_read",
+        2_000,
+        |seed| {
+            live(seed, |rng| Plan {
+                flips: rng.range(1..12),
                 ..Plan::random(rng)
             });
         },

@@ -106,6 +106,8 @@ pub struct Life {
     pub pause_in: u64,
     /// A planted bug.
     pub bug: Bug,
+    /// Bits have flipped: lines for the operator are no surprise.
+    pub flipped: Cell<bool>,
     fence_owed: Cell<bool>,
 }
 
@@ -137,6 +139,7 @@ impl Life {
             rng: RefCell::new(rng),
             pause_in,
             bug,
+            flipped: Cell::new(false),
             fence_owed: Cell::new(false),
         })
     }
@@ -302,7 +305,7 @@ impl Host for SimHost {
             println!("      n{} {level:?}: {line}", self.0.id);
         }
         assert!(
-            level != Level::Error || self.0.bug != Bug::None,
+            level != Level::Error || self.0.bug != Bug::None || self.0.flipped.get(),
             "node {}: {line}",
             self.0.id
         );

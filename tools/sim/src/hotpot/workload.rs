@@ -13,7 +13,7 @@ use hotpot_core::core::{
     barrier,
     commit::{self, Committed},
     fault::{self, Access},
-    format::{Timestamp, PAGE_BYTES},
+    format::{crc32c, slot, Timestamp, LINE_SIZE, PAGE_BYTES},
     grants::{self, Opener},
     host::{Mapping, PageKey},
     names::{self, Change, NewDataset},
@@ -572,6 +572,57 @@ fn check_copies(world: &World, cells: &[Cell], cid: u64, asked: u32) {
     }
 }
 
+/// Some time after everything has come to rest each page has as many copies as it is to have.
+pub fn check_degree(world: &mut World) {
+    world.pass(8000 * MS);
+    let degree = {
+        let life = world.nodes[0].life.as_ref().expect("alive");
+        let core = life.node.borrow();
+        let replicas = core.names.get(1).map_or(1, |record| record.replicas);
+        (replicas as usize).min(world.nodes.len())
+    };
+    for cell in cells() {
+        let copies = world.committed_copies(cell.key);
+        assert!(
+            copies == 0 || copies >= degree || world.damaged.contains(&cell.key),
+            "{copies} copies of {cell:?}, not {degree}"
+        );
+    }
+}
+
+/// A page that cannot be read: no node may have a good copy of its owner's version.
+fn check_lost(world: &World, node: usize, key: PageKey) {
+    let version_at = |index: usize| {
+        let life = world.nodes[index].life.as_ref()?;
+        let core = life.node.borrow();
+        let clean = core.pages.get(key)?.clean?;
+        let (pm, geometry) = (clean.pm?, core.geometry());
+        let device = life.pm.borrow();
+        let line = device.read(geometry.slot(pm) as usize, LINE_SIZE);
+        let slot = slot::Slot::decode(pm, line).ok()??.1;
+        let data = device.read(geometry.page(pm) as usize, PAGE_BYTES as usize);
+        Some((clean.version, crc32c(data) == slot.data_crc))
+    };
+    let owner = {
+        let life = world.nodes[node].life.as_ref().expect("alive");
+        let owner = life.node.borrow().owner(key).expect("it exists");
+        owner as usize - 1
+    };
+    let (version, good) = version_at(owner).expect("the owner has a copy");
+    assert!(
+        !good,
+        "{key:?} cannot be read, and its owner's copy is good"
+    );
+    for index in 0..world.nodes.len() {
+        assert_ne!(
+            version_at(index),
+            Some((version, true)),
+            "{key:?} cannot be read, and n{} has a good copy",
+            index + 1
+        );
+    }
+}
+
 /// Reads all cells on all nodes, after the end: they must agree, and keep what was promised.
 pub fn check_end(world: &mut World) {
     let mut values: BTreeMap<Cell, u64> = BTreeMap::new();
@@ -600,6 +651,11 @@ pub fn check_end(world: &mut World) {
     }
     world.run_until(until, World::is_at_rest);
     for (node, cell, begun, read, value) in results.borrow().iter() {
+        if *read == Err(EIO) && world.damaged.contains(&cell.key) {
+            // An error, not wrong bytes; whether that must be, `check_lost` says.
+            check_lost(world, *node, cell.key);
+            continue;
+        }
         assert_eq!(
             *read,
             Ok(8),

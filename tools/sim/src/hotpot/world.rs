@@ -19,7 +19,7 @@ use hotpot_core::core::{
         PAGE_SIZE,
     },
     handler,
-    host::{CallError, Host, PageKey, Ticket},
+    host::{CallError, Host, Mapping, PageKey, Ticket},
     info,
     msg::{self, Request},
     node::{Config, Node, Phase},
@@ -109,6 +109,7 @@ enum Event {
     Declare(usize, State),
     Cut(usize),
     Heal(usize),
+    Flip(usize),
     Step(usize, usize, u64),
 }
 
@@ -159,6 +160,8 @@ pub struct Plan {
     pub loss: bool,
     /// The dataset that is watched is MRSW.
     pub mrsw: bool,
+    /// Bits of copies that flip.
+    pub flips: u64,
     /// A planted bug.
     pub bug: Bug,
 }
@@ -178,6 +181,7 @@ impl Plan {
             pause_in: 0,
             loss: false,
             mrsw: false,
+            flips: 0,
             bug: Bug::None,
         }
     }
@@ -203,6 +207,7 @@ impl Plan {
             pause_in: rng.range(2..20),
             loss: false,
             mrsw: rng.one_in(3),
+            flips: 0,
             bug: Bug::None,
         }
     }
@@ -228,6 +233,8 @@ pub struct World {
     pub working: bool,
     /// Counted for the report.
     pub events: u64,
+    /// Pages of which a copy was damaged.
+    pub damaged: BTreeSet<PageKey>,
 }
 
 /// As mkfs makes it, but smaller than it would.
@@ -307,6 +314,7 @@ impl World {
             model: Model::default(),
             working: false,
             events: 0,
+            damaged: BTreeSet::new(),
         };
         for index in 0..plan.nodes {
             world.set_peer(index, State::Up, 1);
@@ -398,6 +406,7 @@ impl World {
             self.plan.pause_in,
             self.plan.bug,
         );
+        life.flipped.set(!self.damaged.is_empty());
         sim.life = Some(life.clone());
         let map = self.map();
         let host = SimHost(life);
@@ -552,6 +561,11 @@ impl World {
                 self.schedule.after(delay, Event::Declare(node, State::Up));
             }
         }
+        for _ in 0..self.plan.flips {
+            let at = self.rng.range(0..duration);
+            let node = self.rng.index(self.nodes.len());
+            self.schedule.after(at, Event::Flip(node));
+        }
         let end = self.now() + duration;
         self.run_until(end, |_| false);
         self.working = false;
@@ -682,6 +696,7 @@ impl World {
             }
             Event::Cut(index) => self.nodes[index].cut = true,
             Event::Heal(index) => self.nodes[index].cut = false,
+            Event::Flip(index) => self.flip_somewhere(index),
             Event::Step(node, process, incarnation) => {
                 let sim = &self.nodes[node];
                 if self.working && sim.ready && sim.incarnation == incarnation {
@@ -1039,6 +1054,41 @@ impl World {
         self.crash(node);
     }
 
+    /// Leaves each node so many free pages.
+    pub fn leave_room(&mut self, room: u64) {
+        self.plan.room = room;
+        for index in 0..self.nodes.len() {
+            self.reserve_room(index);
+        }
+    }
+
+    /// Leaves one node so many free pages.
+    pub fn leave_room_on(&mut self, node: usize, room: u64) {
+        let life = self.nodes[node].life.clone().expect("alive");
+        let mut core = life.node.borrow_mut();
+        while core.space.free() > room {
+            let page = core.space.take();
+            self.nodes[node].reserved.extend(page);
+        }
+    }
+
+    /// A store of a process that has the page mapped for it.
+    pub fn store(&mut self, node: usize, key: PageKey, bytes: &[u8]) {
+        let life = self.nodes[node].life.clone().expect("alive");
+        let mapping = life.mapped.borrow().get(&key).copied();
+        let Some(Mapping::Writable { offset }) = mapping else {
+            panic!("{key:?} is not writable");
+        };
+        life.pm.borrow_mut().store(offset as usize, bytes);
+    }
+
+    /// Has the control plane say that a node is gone for good.
+    pub fn set_gone(&mut self, node: usize) {
+        let incarnation = self.nodes[node].incarnation;
+        self.set_peer(node, State::Out, incarnation);
+        self.publish_map();
+    }
+
     /// Cuts a node off, or joins it again.
     pub fn set_cut(&mut self, node: usize, cut: bool) {
         self.nodes[node].cut = cut;
@@ -1053,6 +1103,48 @@ impl World {
     pub fn pass(&mut self, time: Time) {
         let end = self.now() + time;
         self.run_until(end, |_| false);
+    }
+
+    /// Flips a bit of a node's clean copy of a page: of its slot, or of its data.
+    pub fn flip(&mut self, node: usize, key: PageKey, slot: bool) {
+        let life = self.nodes[node].life.clone().expect("alive");
+        let core = life.node.borrow();
+        let clean = core.pages.get(key).and_then(|page| page.clean);
+        let pm = clean.and_then(|clean| clean.pm).expect("a copy");
+        let bit = self
+            .rng
+            .range(0..8 * if slot { 64 } else { PAGE_SIZE as u64 });
+        let at = match slot {
+            true => core.geometry().slot(pm),
+            false => core.geometry().page(pm),
+        };
+        let mut device = self.nodes[node].pm.borrow_mut();
+        device.flip((at + bit / 8) as usize, 1 << (bit % 8));
+        self.damaged.insert(key);
+        for life in self.nodes.iter().filter_map(|node| node.life.as_ref()) {
+            life.flipped.set(true);
+        }
+    }
+
+    /// Damages a copy that nobody just uses: no checksum finds what is flipped under a
+    /// process that has it mapped.
+    fn flip_somewhere(&mut self, index: usize) {
+        let Some(life) = self.nodes[index].life.clone() else {
+            return;
+        };
+        let keys: Vec<PageKey> = {
+            let core = life.node.borrow();
+            let mapped = life.mapped.borrow();
+            let idle = core.pages.iter().filter(|(key, page)| {
+                let copy = page.clean.is_some_and(|clean| clean.pm.is_some());
+                copy && page.dirty.is_none() && !page.is_blocked() && !mapped.contains_key(key)
+            });
+            idle.map(|(key, _)| *key).collect()
+        };
+        if !keys.is_empty() {
+            let key = *self.rng.pick(&keys);
+            self.flip(index, key, false);
+        }
     }
 
     /// Leaves a node with little room.
@@ -1108,7 +1200,11 @@ impl World {
                     {
                         let data = geometry.page(pm_page) as usize;
                         let data = &image[data..data + PAGE_SIZE];
-                        assert_eq!(hotpot_core::core::format::crc32c(data), slot.data_crc);
+                        let good = hotpot_core::core::format::crc32c(data) == slot.data_crc;
+                        assert!(
+                            good || self.damaged.contains(&key),
+                            "a torn copy of {key:?}"
+                        );
                         best = best.max(Some((slot.of.version, slot.of.cid.0)));
                         free = 0;
                     }
@@ -1126,6 +1222,27 @@ impl World {
             .find(|(_, of)| *of == cid)
             .map(|(version, _)| *version)?;
         Some(versions.iter().filter(|(v, _)| *v >= version).count())
+    }
+
+    /// How many nodes have the newest committed version of a page on their PM.
+    pub fn committed_copies(&self, key: PageKey) -> usize {
+        let mut versions = Vec::new();
+        for node in &self.nodes {
+            let life = node.life.as_ref().expect("alive");
+            let geometry = life.node.borrow().geometry();
+            let device = node.pm.borrow();
+            let slots = (0..geometry.nr_pages()).filter_map(|pm| {
+                let line = device.read(geometry.slot(pm) as usize, LINE_SIZE);
+                match slot::Slot::decode(pm, line) {
+                    Ok(Some((slot::State::Committed, found))) => Some(found.of),
+                    _ => None,
+                }
+            });
+            let theirs = slots.filter(|of| (of.dataset, of.page) == (key.dataset, key.page));
+            versions.extend(theirs.map(|of| of.version).max());
+        }
+        let newest = versions.iter().max().copied();
+        versions.iter().filter(|of| Some(**of) == newest).count()
     }
 
     /// Panics when something is left over, or nodes do not agree about names.

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Bits that flip on PM: found when they are read or scrubbed, healed from a good copy, or told
+//! as EIO; never read as data.
+
+use hotpot_core::core::{
+    cluster::State,
+    commit,
+    fault::{self, Access},
+    format::Timestamp,
+    host::PageKey,
+    scrub::{self, Scrubbed},
+};
+use kernel::error::{code::*, Result};
+use sim::{
+    hotpot::{
+        workload,
+        world::{Plan, World},
+    },
+    schedule::{MS, SEC},
+};
+
+const DATASET: u64 = 1;
+const PAGE: u64 = 4096;
+
+fn cluster(nodes: usize) -> World {
+    let mut world = World::new(3, |_| Plan::quiet(nodes));
+    workload::prepare(&mut world);
+    world
+}
+
+fn key(page: u64) -> PageKey {
+    PageKey {
+        dataset: DATASET,
+        page,
+    }
+}
+
+/// A dataset's first page that a node owns.
+fn page_of(world: &World, node: usize) -> u64 {
+    let life = world.nodes[0].life.clone().unwrap();
+    let core = life.node.borrow();
+    (0..48)
+        .find(|page| core.owner(key(*page)) == Ok(node as u32 + 1))
+        .expect("each node owns a chunk")
+}
+
+fn write(world: &mut World, node: usize, at: u64, bytes: &'static [u8]) -> Result {
+    let until = world.now() + SEC;
+    world.execute(node, move |host| async move {
+        commit::write(&host, DATASET, at, bytes, Timestamp::default(), until).await
+    })
+}
+
+fn read(world: &mut World, node: usize, at: u64) -> Result<[u8; 8]> {
+    let until = world.now() + SEC;
+    world.execute(node, move |host| async move {
+        let mut bytes = [0; 8];
+        fault::read(&host, DATASET, at, &mut bytes, until).await?;
+        Ok(bytes)
+    })
+}
+
+fn touch(world: &mut World, node: usize, page: u64, access: Access) -> Result {
+    let until = world.now() + SEC;
+    world.execute(node, move |host| async move {
+        fault::fault(&host, key(page), access, until).await
+    })
+}
+
+fn scrub_all(world: &mut World, node: usize) -> Scrubbed {
+    let until = world.now() + SEC;
+    world.execute(node, move |host| async move {
+        scrub::scrub(&host, DATASET, 0, 1000, until).await.unwrap()
+    })
+}
+
+fn nothing_left(world: &mut World) {
+    let end = world.now() + 3 * SEC;
+    world.run_until(end, World::is_at_rest);
+    world.check_at_rest();
+}
+
+fn has_copy(world: &World, node: usize, page: u64) -> bool {
+    let life = world.nodes[node].life.clone().unwrap();
+    let core = life.node.borrow();
+    let clean = core.pages.get(key(page)).and_then(|page| page.clean);
+    clean.is_some_and(|clean| clean.pm.is_some())
+}
+
+/// A page that `owner` owns holds "original" there and at `reader`.
+fn two_copies(world: &mut World, owner: usize, reader: usize) -> u64 {
+    let page = page_of(world, owner);
+    assert_eq!(write(world, owner, page * PAGE, b"original"), Ok(()));
+    assert_eq!(read(world, reader, page * PAGE), Ok(*b"original"));
+    page
+}
+
+#[test]
+fn a_damaged_copy_of_the_owner_is_healed_before_it_is_served() {
+    for slot in [false, true] {
+        // Node 0 owns no chunk of four nodes' three.
+        let mut world = cluster(4);
+        let page = two_copies(&mut world, 1, 2);
+        world.flip(1, key(page), slot);
+        let fresh = (0..4).find(|node| !has_copy(&world, *node, page)).unwrap();
+        assert_eq!(read(&mut world, fresh, page * PAGE), Ok(*b"original"));
+        assert_eq!(scrub_all(&mut world, 1).healed, 0, "it is healed already");
+        nothing_left(&mut world);
+    }
+}
+
+#[test]
+fn a_damaged_copy_of_a_data_node_is_healed_from_the_owner() {
+    for slot in [false, true] {
+        let mut world = cluster(3);
+        let page = two_copies(&mut world, 0, 1);
+        world.flip(1, key(page), slot);
+        assert_eq!(read(&mut world, 1, page * PAGE), Ok(*b"original"));
+        world.flip(1, key(page), slot);
+        assert_eq!(touch(&mut world, 1, page, Access::Read), Ok(()));
+        assert_eq!(scrub_all(&mut world, 1).healed, 0, "it is healed already");
+        nothing_left(&mut world);
+    }
+}
+
+#[test]
+fn what_is_damaged_does_not_become_part_of_a_store_or_a_commit() {
+    for damaged in [0, 1] {
+        let mut world = cluster(3);
+        let page = two_copies(&mut world, 0, 1);
+        world.flip(damaged, key(page), false);
+        assert_eq!(touch(&mut world, 1, page, Access::Write), Ok(()));
+        world.flip(damaged, key(page), false);
+        // The new version is laid over the old one, at the owner and at the holder.
+        assert_eq!(write(&mut world, 2, page * PAGE + 8, b"replaced"), Ok(()));
+        for node in 0..3 {
+            if node != 1 {
+                assert_eq!(read(&mut world, node, page * PAGE), Ok(*b"original"));
+                assert_eq!(read(&mut world, node, page * PAGE + 8), Ok(*b"replaced"));
+            }
+            assert_eq!(scrub_all(&mut world, node).healed, 0);
+        }
+    }
+}
+
+#[test]
+fn without_a_good_copy_the_answer_is_eio_and_a_whole_new_page_ends_it() {
+    let mut world = cluster(3);
+    let page = page_of(&world, 0);
+    assert_eq!(write(&mut world, 0, page * PAGE, b"original"), Ok(()));
+    nothing_left(&mut world);
+    for node in 0..3 {
+        if has_copy(&world, node, page) {
+            world.flip(node, key(page), false);
+        }
+    }
+    for node in 0..3 {
+        assert_eq!(read(&mut world, node, page * PAGE), Err(EIO), "node {node}");
+        for access in [Access::Read, Access::Write] {
+            assert_eq!(touch(&mut world, node, page, access), Err(EIO));
+        }
+    }
+    assert_eq!(
+        write(&mut world, 1, page * PAGE + 8, b"in vain!"),
+        Err(EIO),
+        "a commit of a part would publish what is damaged"
+    );
+    assert_eq!(scrub_all(&mut world, 0).lost, 1);
+    assert_eq!(write(&mut world, 1, page * PAGE, &[0x5a; 4096]), Ok(()));
+    for node in 0..3 {
+        assert_eq!(read(&mut world, node, page * PAGE), Ok([0x5a; 8]));
+    }
+    nothing_left(&mut world);
+}
+
+#[test]
+fn scrub_finds_and_heals_what_nobody_reads() {
+    let mut world = cluster(3);
+    let mut damaged = 0;
+    for page in 0..40 {
+        assert_eq!(
+            write(&mut world, page as usize % 3, page * PAGE, b"original"),
+            Ok(())
+        );
+        for node in 0..3 {
+            assert_eq!(read(&mut world, node, page * PAGE), Ok(*b"original"));
+        }
+    }
+    nothing_left(&mut world);
+    for page in (0..40).step_by(3) {
+        world.flip(page as usize % 3, key(page), page % 2 == 0);
+        damaged += 1;
+    }
+    let mut sum = Scrubbed::default();
+    for node in 0..3 {
+        let found = scrub_all(&mut world, node);
+        assert_eq!((found.checked, found.next), (40, None));
+        sum.healed += found.healed;
+        sum.lost += found.lost + found.waiting + found.dropped;
+    }
+    assert_eq!((sum.healed, sum.lost), (damaged, 0));
+    for node in 0..3 {
+        assert_eq!(scrub_all(&mut world, node).healed, 0);
+        for page in 0..40 {
+            assert_eq!(read(&mut world, node, page * PAGE), Ok(*b"original"));
+        }
+    }
+    nothing_left(&mut world);
+}
+
+#[test]
+fn scrub_goes_on_where_it_stopped() {
+    let mut world = cluster(2);
+    for page in 0..10 {
+        assert_eq!(write(&mut world, 0, page * PAGE, b"original"), Ok(()));
+        assert_eq!(read(&mut world, 0, page * PAGE), Ok(*b"original"));
+    }
+    let (mut next, mut checked) = (Some(0), 0);
+    while let Some(first) = next {
+        let until = world.now() + SEC;
+        let found = world.execute(0, move |host| async move {
+            scrub::scrub(&host, DATASET, first, 3, until).await.unwrap()
+        });
+        assert!(found.checked <= 3);
+        checked += found.checked;
+        next = found.next;
+    }
+    assert_eq!(checked, 10);
+}
+
+#[test]
+fn a_copy_whose_other_copy_is_on_a_node_that_is_down_waits_for_it() {
+    let mut world = cluster(2);
+    let page = two_copies(&mut world, 0, 1);
+    world.set_cut(1, true);
+    world.declare(1, State::Down);
+    world.pass(MS);
+    world.flip(0, key(page), false);
+    let answer = read(&mut world, 0, page * PAGE);
+    assert!(
+        matches!(answer, Err(EHOSTDOWN | ETIMEDOUT)),
+        "{answer:?}, not EIO: it will be back"
+    );
+    assert_eq!(scrub_all(&mut world, 0).waiting, 1);
+    world.set_cut(1, false);
+    world.pass(SEC);
+    assert_eq!(read(&mut world, 0, page * PAGE), Ok(*b"original"));
+}
+
+#[test]
+fn a_bit_that_flips_while_a_power_failure_is_repaired_is_healed_as_well() {
+    let mut world = cluster(3);
+    let page = two_copies(&mut world, 0, 1);
+    world.flip(0, key(page), false);
+    world.crash_now(0);
+    world.pass(SEC);
+    for node in 0..3 {
+        assert_eq!(read(&mut world, node, page * PAGE), Ok(*b"original"));
+    }
+    nothing_left(&mut world);
+}

@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Little room on PM: copies are dropped and made elsewhere, never below the degree, and nothing
+//! is lost.
+
+use hotpot_core::core::{
+    commit,
+    fault::{self, Access},
+    format::{slot, Timestamp, LINE_SIZE},
+    host::PageKey,
+    names::{self, Change, NewDataset},
+};
+use kernel::error::{code::*, Result};
+use sim::{
+    hotpot::{
+        workload,
+        world::{Plan, World},
+    },
+    schedule::SEC,
+};
+
+const DATASET: u64 = 1;
+const PAGE: u64 = 4096;
+
+/// Nodes with so many free pages each; `replicas` copies of what is committed.
+fn cluster(nodes: usize, room: u64, replicas: u32, size: u64) -> World {
+    let mut world = World::new(5, |_| Plan::quiet(nodes));
+    workload::prepare(&mut world);
+    world.leave_room(room);
+    let until = world.now() + 5 * SEC;
+    world.execute(0, move |host| async move {
+        let cut = Change {
+            size: Some(0),
+            ..Change::default()
+        };
+        names::change(&host, DATASET, &cut, until).await.unwrap();
+        let setup = Change {
+            replicas: Some(replicas),
+            ..Change::default()
+        };
+        names::change(&host, DATASET, &setup, until).await.unwrap();
+        let time = Timestamp::default();
+        names::extend(&host, DATASET, size * PAGE, time, until)
+            .await
+            .unwrap();
+    });
+    world
+}
+
+fn key(page: u64) -> PageKey {
+    PageKey {
+        dataset: DATASET,
+        page,
+    }
+}
+
+fn content(page: u64) -> [u8; 8] {
+    (page * 7 + 1).to_le_bytes()
+}
+
+fn write(world: &mut World, node: usize, page: u64, bytes: [u8; 8]) -> Result {
+    let until = world.now() + SEC;
+    world.execute(node, move |host| async move {
+        let time = Timestamp::default();
+        commit::write(&host, DATASET, page * PAGE, &bytes, time, until).await
+    })
+}
+
+fn read(world: &mut World, node: usize, page: u64) -> Result<[u8; 8]> {
+    let until = world.now() + SEC;
+    world.execute(node, move |host| async move {
+        let mut bytes = [0; 8];
+        fault::read(&host, DATASET, page * PAGE, &mut bytes, until).await?;
+        Ok(bytes)
+    })
+}
+
+fn touch(world: &mut World, node: usize, page: u64, access: Access) -> Result {
+    let until = world.now() + SEC;
+    world.execute(node, move |host| async move {
+        fault::fault(&host, key(page), access, until).await
+    })
+}
+
+/// Nodes that hold the newest committed version of a page on their PM.
+fn copies(world: &World, page: u64) -> Vec<usize> {
+    let mut found = Vec::new();
+    for (index, node) in world.nodes.iter().enumerate() {
+        let geometry = node.life.as_ref().unwrap().node.borrow().geometry();
+        let device = node.pm.borrow();
+        for pm in 0..geometry.nr_pages() {
+            let line = device.read(geometry.slot(pm) as usize, LINE_SIZE);
+            if let Ok(Some((slot::State::Committed, slot))) = slot::Slot::decode(pm, line) {
+                if (slot.of.dataset, slot.of.page) == (DATASET, page) {
+                    found.push((slot.of.version, index));
+                }
+            }
+        }
+    }
+    let newest = found.iter().map(|(version, _)| *version).max().unwrap_or(0);
+    let mut nodes: Vec<usize> = found
+        .into_iter()
+        .filter(|(version, _)| *version == newest)
+        .map(|(_, index)| index)
+        .collect();
+    nodes.dedup();
+    nodes
+}
+
+fn free(world: &World, node: usize) -> u64 {
+    let life = world.nodes[node].life.clone().unwrap();
+    let core = life.node.borrow();
+    core.space.free()
+}
+
+fn rest(world: &mut World) {
+    let end = world.now() + 6 * SEC;
+    world.run_until(end, World::is_at_rest);
+}
+
+#[test]
+fn a_dataset_larger_than_any_nodes_pm_is_written_and_read_on_every_node() {
+    // 3 nodes with room for 40 pages each, 96 pages, every node loads all of them.
+    let mut world = cluster(3, 40, 1, 96);
+    for page in 0..96 {
+        assert_eq!(
+            write(&mut world, page as usize % 3, page, content(page)),
+            Ok(())
+        );
+    }
+    for node in 0..3 {
+        for page in 0..96 {
+            assert_eq!(
+                touch(&mut world, node, page, Access::Read),
+                Ok(()),
+                "{page}"
+            );
+            assert_eq!(read(&mut world, node, page), Ok(content(page)));
+        }
+    }
+    for page in 0..96 {
+        assert!(!copies(&world, page).is_empty());
+    }
+}
+
+#[test]
+fn eviction_never_leaves_fewer_copies_than_the_degree() {
+    let mut world = cluster(4, 40, 2, 48);
+    for page in 0..48 {
+        assert_eq!(
+            write(&mut world, page as usize % 4, page, content(page)),
+            Ok(())
+        );
+    }
+    rest(&mut world);
+    for round in 0..3 {
+        for node in 0..4 {
+            for page in (0..48).rev() {
+                assert_eq!(touch(&mut world, node, page, Access::Read), Ok(()));
+                assert_eq!(read(&mut world, node, page), Ok(content(page)));
+                let copies = copies(&world, page).len();
+                assert!(copies >= 2, "page {page} has {copies}, round {round}");
+            }
+        }
+    }
+    for page in 0..48 {
+        assert!(copies(&world, page).len() >= 2, "page {page}");
+    }
+}
+
+#[test]
+fn the_degree_of_one_commit_is_kept_as_well() {
+    let mut world = cluster(3, 30, 1, 48);
+    let until = world.now() + SEC;
+    assert_eq!(touch(&mut world, 0, 0, Access::Write), Ok(()));
+    world.store(0, key(0), &content(0));
+    let done = world.execute(0, move |host| async move {
+        let range = hotpot_core::core::area::ByteRange { offset: 0, len: 8 };
+        commit::commit(&host, DATASET, &[range], 2, until).await
+    });
+    assert_eq!(done.result, Ok(()));
+    for node in 0..3 {
+        for page in 1..48 {
+            assert_eq!(write(&mut world, node, page, content(page)), Ok(()));
+            assert_eq!(touch(&mut world, node, page, Access::Read), Ok(()));
+        }
+    }
+    assert!(copies(&world, 0).len() >= 2);
+}
+
+#[test]
+fn a_dirty_page_is_never_evicted() {
+    let mut world = cluster(3, 24, 1, 96);
+    for page in 0..8 {
+        assert_eq!(touch(&mut world, 0, page, Access::Write), Ok(()));
+        world.store(0, key(page), &content(page));
+    }
+    for page in 8..60 {
+        assert_eq!(touch(&mut world, 0, page, Access::Read), Ok(()));
+        assert_eq!(write(&mut world, 1, page, content(page)), Ok(()));
+    }
+    for page in 0..8 {
+        assert_eq!(read(&mut world, 0, page), Ok(content(page)));
+    }
+}
+
+#[test]
+fn redundant_copies_go_before_committed_ones() {
+    let mut world = cluster(2, 100, 1, 48);
+    // Node 1's pages, which node 0 reads: some mapped, some not.
+    let theirs: Vec<u64> = {
+        let life = world.nodes[0].life.clone().unwrap();
+        let core = life.node.borrow();
+        (0..48)
+            .filter(|page| core.owner(key(*page)) == Ok(2))
+            .collect()
+    };
+    for page in &theirs {
+        assert_eq!(write(&mut world, 1, *page, content(*page)), Ok(()));
+        let access = match page % 2 {
+            0 => touch(&mut world, 0, *page, Access::Read),
+            _ => read(&mut world, 0, *page).map(|_| ()),
+        };
+        assert_eq!(access, Ok(()));
+    }
+    let want = free(&world, 0) + theirs.len() as u64 / 2;
+    let until = world.now() + SEC;
+    let done = world.execute(0, move |host| async move {
+        hotpot_core::core::eviction::make_room(&host, want, until).await
+    });
+    assert_eq!(done, Ok(true));
+    for page in theirs {
+        let here = copies(&world, page).contains(&0);
+        assert_eq!(
+            here,
+            page % 2 == 0,
+            "page {page}: those mapped are still here"
+        );
+    }
+}
+
+#[test]
+fn a_full_pool_is_enospc_and_loses_nothing() {
+    let mut world = cluster(3, 20, 2, 96);
+    let mut written = Vec::new();
+    let mut full = false;
+    for page in 0..96 {
+        match write(&mut world, page as usize % 3, page, content(page)) {
+            Ok(()) => written.push(page),
+            Err(ENOSPC) => full = true,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert!(full, "60 pages do not hold 96 twice");
+    assert!(written.len() >= 20, "{} of 30 fitted", written.len());
+    rest(&mut world);
+    for page in &written {
+        assert!(copies(&world, *page).len() >= 2, "page {page}");
+        for node in 0..3 {
+            assert_eq!(read(&mut world, node, *page), Ok(content(*page)));
+        }
+    }
+}
+
+#[test]
+fn copies_that_a_node_took_with_it_are_made_anew_on_others() {
+    let mut world = cluster(4, 100, 2, 48);
+    for page in 0..48 {
+        assert_eq!(
+            write(&mut world, page as usize % 4, page, content(page)),
+            Ok(())
+        );
+    }
+    rest(&mut world);
+    let lost = 3;
+    let owned: Vec<u64> = {
+        let life = world.nodes[0].life.clone().unwrap();
+        let core = life.node.borrow();
+        (0..48)
+            .filter(|page| core.owner(key(*page)) != Ok(lost as u32 + 1))
+            .collect()
+    };
+    let with_it = owned
+        .iter()
+        .filter(|page| copies(&world, **page).contains(&lost));
+    assert!(with_it.count() > 0, "it has copies of others' pages");
+    world.set_cut(lost, true);
+    world.set_gone(lost);
+    world.pass(8 * SEC);
+    for page in owned {
+        let left = copies(&world, page)
+            .into_iter()
+            .filter(|node| *node != lost);
+        assert!(left.count() >= 2, "page {page}");
+    }
+}
+
+#[test]
+fn further_copies_go_to_the_nodes_with_the_most_room() {
+    let mut world = cluster(4, 100, 2, 48);
+    // Node 3 has little room, and tells.
+    world.leave_room_on(3, 20);
+    world.pass(6 * SEC);
+    for page in 0..48 {
+        assert_eq!(
+            write(&mut world, page as usize % 3, page, content(page)),
+            Ok(())
+        );
+    }
+    rest(&mut world);
+    let life = world.nodes[0].life.clone().unwrap();
+    for page in 0..48 {
+        let owner = life.node.borrow().owner(key(page));
+        if owner != Ok(4) {
+            assert!(!copies(&world, page).contains(&3), "page {page}");
+        }
+    }
+}
+
+#[test]
+fn a_degree_that_there_is_no_room_for_is_an_error_before_anything_is_published() {
+    let mut world = cluster(3, 40, 3, 48);
+    assert_eq!(write(&mut world, 0, 0, content(0)), Ok(()));
+    rest(&mut world);
+    world.leave_room_on(2, 0);
+    assert_eq!(write(&mut world, 0, 1, content(1)), Err(ENOSPC));
+    for node in 0..3 {
+        assert_eq!(read(&mut world, node, 1), Ok([0; 8]), "node {node}");
+        assert_eq!(read(&mut world, node, 0), Ok(content(0)), "node {node}");
+    }
+}
+
+#[test]
+fn a_node_with_less_room_owns_fewer_chunks_of_a_new_dataset() {
+    let mut world = cluster(3, 120, 1, 0);
+    world.leave_room_on(2, 40);
+    world.pass(6 * SEC);
+    let until = world.now() + 5 * SEC;
+    let id = world.execute(0, move |host| async move {
+        let new = NewDataset {
+            uid: 0,
+            gid: 0,
+            permissions: 0o600,
+            replicas: 1,
+            mode: 1,
+            chunk_size: 64 << 10,
+            reserve: 1 << 30,
+            time: Timestamp::default(),
+        };
+        names::create(&host, b"placed", &new, until).await.unwrap()
+    });
+    let life = world.nodes[1].life.clone().unwrap();
+    let core = life.node.borrow();
+    let mut chunks = [0; 4];
+    for chunk in 0..190 {
+        let key = PageKey {
+            dataset: id,
+            page: chunk * 16,
+        };
+        chunks[core.owner(key).unwrap() as usize] += 1;
+    }
+    assert_eq!((chunks[1], chunks[2], chunks[3]), (80, 80, 30));
+}
