@@ -125,6 +125,8 @@ pub struct SimNode {
     pub ready: bool,
     incarnation: u64,
     cut: bool,
+    /// No map reaches it any more.
+    pub deaf: bool,
     /// Lost for good, with its PM.
     pub gone: bool,
     /// The last epoch in which the map did not have this life as up.
@@ -294,6 +296,7 @@ impl World {
                     ready: false,
                     incarnation: 0,
                     cut: false,
+                    deaf: false,
                     gone: false,
                     away: 0,
                     processes: Vec::new(),
@@ -648,6 +651,9 @@ impl World {
             } => self.deliver(caller, serial, leg, src, sender, meant, dst, bytes, room),
             Event::NewMap(index) => {
                 let map = self.map();
+                if self.nodes[index].deaf {
+                    return;
+                }
                 if let Some(life) = self.nodes[index].life.clone() {
                     let host = SimHost(life);
                     self.begin(
