@@ -150,7 +150,7 @@ the_compute_node_crashes() {
 	local ledger=/tmp/clio-disk-ledger writer
 	"$lab" store "$(device d1)" $ledger &
 	writer=$!
-	sleep 2
+	sleep 3
 	"$lab" crash 4 4 && wait $writer || return
 	# Its last life's disk cannot tell the copies anything any more.
 	echo 0 >"$d/power" 2>/dev/null

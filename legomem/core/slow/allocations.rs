@@ -136,7 +136,13 @@ impl Slow {
     }
 
     /// Puts an allocation, whose slots are reserved, into tree and page table.
-    pub(super) fn add(&mut self, host: &impl Fast, ras: u64, index: u32, allocation: Allocation) -> Result {
+    pub(super) fn add(
+        &mut self,
+        host: &impl Fast,
+        ras: u64,
+        index: u32,
+        allocation: Allocation,
+    ) -> Result {
         let node = Ranges::node(allocation)?;
         let page_shift = self.page_shift;
         let space = self.spaces.get_mut(&ras).ok_or(ENOENT)?;
@@ -242,7 +248,12 @@ impl Slow {
         Ok(())
     }
 
-    pub(in crate::core) fn next_allocation(&self, ras: u64, from: u32, end: u32) -> Option<Allocation> {
+    pub(in crate::core) fn next_allocation(
+        &self,
+        ras: u64,
+        from: u32,
+        end: u32,
+    ) -> Option<Allocation> {
         self.spaces.get(&ras)?.ranges.next(from, end)
     }
 

@@ -262,7 +262,10 @@ impl World {
             let disk = self.disk.as_mut().unwrap();
             disk.node_down(node);
             let there = disk.copies().any(|(_, copy)| copy.node == node);
-            assert!(!there || disk.status().in_sync == 1, "it is not left at once");
+            assert!(
+                !there || disk.status().in_sync == 1,
+                "it is not left at once"
+            );
             self.drive();
         }
         match self.dice.below(8) {
