@@ -19,7 +19,8 @@ def run(*args, timeout=300, check=True, text=None):
         raise Skip(f"{args[0]} is not in the root") from e
     if check and done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
-        raise Skip(f"{' '.join(map(str, args[:6]))}: {lines[-1] if lines else done.returncode}")
+        status = f"killed by signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
+        raise Skip(f"{' '.join(map(str, args[:6]))}: {lines[-1] if lines else status}")
     return done.stdout
 
 
