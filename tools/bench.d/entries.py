@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """Latency by the number of entries of a memory node's page table.
 
-m3 begins again with a little more than 100,000 pages of 64 KiB (or what the guest's memory allows) and promises ten times as much, so its
-table has room for 1,000,000 entries. Allocations fill it: almost all are entries of pages that nobody touched. m2 begins
-again as well, and has a table of 16. Reads go to pages that were written to, at random over all allocations, on both.
+m3 begins again with a little more than 100,000 pages of 64 KiB (or what the guest's memory allows) and promises ten
+times as much, so its table has room for 1,000,000 entries. Allocations fill it: almost all are entries of pages that
+nobody touched. m2 begins again as well, and has a table of 16. Reads go to pages that were written to, at random over all
+allocations, on both.
 """
 
 import re

@@ -6,6 +6,11 @@ import subprocess
 import time
 
 
+# A case that takes longer than this has no more rounds, when it has had three.
+CASE_SECONDS = 40
+LEAST_ROUNDS = 3
+
+
 class Skip(Exception):
     """A peer that is not there, or something it needs; says why."""
 
@@ -128,7 +133,9 @@ def measure(case, peers, rounds):
                 theirs[name] = []
             except Skip as e:
                 why[name] = str(e)
-        for _ in range(rounds):
+        for done in range(rounds):
+            if done >= LEAST_ROUNDS and time.monotonic() - begin > CASE_SECONDS:
+                break
             ours.append(case.ours())
             for name in list(theirs):
                 what, how = case.peers[name]
@@ -154,7 +161,7 @@ def measure(case, peers, rounds):
 
 
 def row(case, ours, name, theirs, why, goal=None):
-    made = {"case": case.name, "metric": case.metric, "ours": summary(ours, case.metric), "peer": name}
+    made = {"case": case.name, "metric": case.metric, "rounds": len(ours), "ours": summary(ours, case.metric), "peer": name}
     if why:
         made["skipped"] = why
     elif theirs:
