@@ -11,9 +11,9 @@ use crate::{
     transport::{window::Window, Link, Piece},
 };
 use kernel::{
-    new_spinlock,
+    new_spinlock_bh,
     prelude::*,
-    sync::{Arc, Completion, SpinLock},
+    sync::{Arc, Completion, SpinLockBh},
     time::{delay::fsleep, msecs_to_jiffies, Delta},
 };
 
@@ -39,6 +39,17 @@ pub(crate) struct Call {
 }
 
 kernel::static_assert!(size_of::<Call>() == 56);
+
+extern "C" {
+    /// shim.c
+    fn lite_yield_or_relax();
+}
+
+/// Lets another task have the processor if one wants it.
+fn yield_or_relax() {
+    // SAFETY: Callers are tasks that wait and hold no lock.
+    unsafe { lite_yield_or_relax() };
+}
 
 /// Which signals end the wait for a call.
 #[derive(Copy, Clone, PartialEq, Eq)]
@@ -67,7 +78,7 @@ pub(crate) struct Pending {
     /// The link that a window to `reply` was opened on.
     window_on: Option<Arc<PeerLink>>,
     #[pin]
-    outcome: SpinLock<Option<Outcome>>,
+    outcome: SpinLockBh<Option<Outcome>>,
     #[pin]
     ended: Completion,
 }
@@ -107,6 +118,29 @@ impl Pending {
         link.read(offset, reply)
     }
 
+    /// Looks for the end of the call for up to `window` ns, and lets others run who want to.
+    /// Returns whether it has come.
+    fn poll(&self, window: u64) -> bool {
+        /// Rounds between two looks at the clock, which may be a slow one.
+        const ROUNDS: u32 = 16;
+
+        let start = now();
+        loop {
+            for _ in 0..ROUNDS {
+                if self.ended.is_done() {
+                    return true;
+                }
+                if window == 0 {
+                    return false;
+                }
+                yield_or_relax();
+            }
+            if now().saturating_sub(start) >= window {
+                return self.ended.is_done();
+            }
+        }
+    }
+
     /// Ends the call.
     pub(crate) fn finish(&self, outcome: Outcome) {
         *self.outcome.lock() = Some(outcome);
@@ -121,6 +155,7 @@ struct Issued {
     pending: Arc<Pending>,
     window: Option<(Arc<PeerLink>, Window)>,
     deadline: u64,
+    made: u64,
 }
 
 impl Call {
@@ -188,7 +223,8 @@ impl Call {
         let dst = u16::try_from(self.dst).map_err(|_| EHOSTDOWN)?;
         let peer = host.peer(dst).ok_or(EHOSTDOWN)?;
         let cap = self.reply_cap.min(host.config.max_payload() as usize);
-        let deadline = now().saturating_add(u64::from(self.timeout(host)) * MS);
+        let made = now();
+        let deadline = made.saturating_add(u64::from(self.timeout(host)) * MS);
         let window = if cap >= host.config.direct_min as usize {
             peer.link().and_then(|link| {
                 // SAFETY: As the caller promises; `wait()` hides the window. Without one the reply
@@ -209,6 +245,8 @@ impl Call {
             len,
             reply,
             deadline,
+            nowait: false,
+            notify: false,
         };
         let submitted = self.submit(&peer, new, cap, window.as_ref().map(|(link, _)| link));
         match submitted {
@@ -218,6 +256,7 @@ impl Call {
                 pending,
                 window,
                 deadline,
+                made,
             }),
             Err(e) => {
                 if let Some((link, window)) = window {
@@ -243,7 +282,7 @@ impl Call {
                 reply: self.reply,
                 cap,
                 window_on: window_on.cloned(),
-                outcome <- new_spinlock!(None, "lite_outcome"),
+                outcome <- new_spinlock_bh!(None, "lite_outcome"),
                 ended <- Completion::new(),
             }),
             GFP_KERNEL,
@@ -268,9 +307,10 @@ impl Call {
             pending,
             window,
             deadline,
+            made,
         } = issued;
         let mut interrupted = None;
-        loop {
+        while !pending.poll(peer.poll_window(self.port)) {
             let left = deadline.saturating_sub(now()).div_ceil(MS) as u32;
             let left = msecs_to_jiffies(left.saturating_add(1));
             let waited = match signals {
@@ -293,6 +333,7 @@ impl Call {
                 Err(_) => peer.tick(),
             }
         }
+        peer.call_took(self.port, now().saturating_sub(made));
         // Before the memory goes back to the caller.
         if let Some((link, window)) = window {
             link.hide(window);

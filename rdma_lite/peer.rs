@@ -3,8 +3,9 @@
 //! Another node: drives its [protocol](crate::core::Peer) by what happens on the link, by time and
 //! by calls, and does what the protocol says.
 //!
-//! Messages are sent under the peer's lock, in the order in which the protocol gives them. What
-//! could wait for completions (making and ending links) is left to a work item.
+//! Messages are sent under the peer's lock, in the order in which the protocol gives them. Softirqs
+//! take it too, as that is where messages come in. What may sleep (making and ending links, the
+//! map's lock) is left to a work item.
 
 mod chores;
 mod messages;
@@ -15,21 +16,27 @@ pub(crate) use reply::Reply;
 
 use crate::{
     call::Pending,
-    core::{Action, CallId, CallRef, Health, NewCall, View},
+    core::{Action, CallId, CallRef, Health, NewCall, Recent, Refusal, View},
     events::{self, now},
     host::Host,
     transport::{Link, NodeLink},
     uapi,
 };
 use kernel::{
-    fmt, impl_has_delayed_work, impl_has_work, new_delayed_work, new_mutex, new_work,
+    fmt, impl_has_delayed_work, impl_has_work, new_delayed_work, new_spinlock_bh, new_work,
     prelude::*,
-    sync::{Arc, Mutex},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+        SpinLockBh, //
+    },
     time::msecs_to_jiffies,
     workqueue::{self, DelayedWork, Work},
 };
 
 const MS: u64 = 1_000_000;
+/// Ports share what is known of the time that their calls take, modulo this.
+const PORT_KINDS: usize = 8;
 /// The same complaint about a peer is made again after this long.
 const COMPLAIN_AGAIN: u64 = 60_000 * MS;
 
@@ -41,6 +48,14 @@ type Protocol = crate::core::Peer<Arc<Pending>, Reply>;
 struct Chores {
     connect: Option<u32>,
     end: KVec<Arc<PeerLink>>,
+    /// The peer showed this incarnation.
+    met: Option<u64>,
+}
+
+impl Chores {
+    fn is_empty(&self) -> bool {
+        self.connect.is_none() && self.end.is_empty() && self.met.is_none()
+    }
 }
 
 struct State {
@@ -49,8 +64,6 @@ struct State {
     /// The newest generation that was to be torn down.
     torn_down: Option<u32>,
     chores: Chores,
-    /// The peer showed this incarnation.
-    met: Option<u64>,
     /// When the timer runs next.
     armed: u64,
     stopped: bool,
@@ -64,7 +77,9 @@ pub(crate) struct Peer {
     host: Arc<Host>,
     id: u16,
     #[pin]
-    state: Mutex<State>,
+    state: SpinLockBh<State>,
+    /// What recent calls took, by port.
+    recent: [Atomic<u64>; PORT_KINDS],
     #[pin]
     timer: DelayedWork<Peer, 0>,
     #[pin]
@@ -96,12 +111,12 @@ impl Peer {
             pin_init!(Self {
                 host: host.clone(),
                 id,
-                state <- new_mutex!(State {
+                recent: [const { Atomic::new(0) }; PORT_KINDS],
+                state <- new_spinlock_bh!(State {
                     protocol,
                     link: None,
                     torn_down: None,
                     chores: Chores::default(),
-                    met: None,
                     armed: u64::MAX,
                     stopped: false,
                     complaints: [(0, 0); 8],
@@ -154,11 +169,6 @@ impl Peer {
         let mut state = self.state.lock();
         let result = f(&mut state);
         self.drive(&mut state);
-        let met = state.met.take();
-        drop(state);
-        if let Some(incarnation) = met {
-            self.meet(incarnation);
-        }
         result
     }
 
@@ -178,7 +188,6 @@ impl Peer {
             link,
             torn_down,
             chores,
-            met,
             ..
         } = state;
         while let Some(action) = protocol.poll(now) {
@@ -228,13 +237,13 @@ impl Peer {
                     let name = self.host.node.name();
                     pr_warn!("{name}: node {}: lives in newer epoch {epoch}\n", self.id);
                 }
-                Action::Met(incarnation) => *met = Some(incarnation),
+                Action::Met(incarnation) => chores.met = Some(incarnation),
             }
         }
         if state.stopped {
             return;
         }
-        if state.chores.connect.is_some() || !state.chores.end.is_empty() {
+        if !state.chores.is_empty() {
             // Queued already: it will find the new chores as well.
             let _ = self.host.queues().links.enqueue::<_, 1>(self.clone());
         }
@@ -277,6 +286,20 @@ impl Peer {
         self.with(|state| state.protocol.tick(now()));
     }
 
+    /// How long to poll for the end of a call of this port, in ns.
+    pub(crate) fn poll_window(&self, port: u16) -> u64 {
+        let recent = self.recent[usize::from(port) % PORT_KINDS].load(Relaxed);
+        Recent(recent).window(self.host.config.poll)
+    }
+
+    /// A call of this port took so long, in ns.
+    pub(crate) fn call_took(&self, port: u16, ns: u64) {
+        let recent = &self.recent[usize::from(port) % PORT_KINDS];
+        let new = Recent(recent.load(Relaxed)).after(ns, self.host.config.poll);
+        // Of two at once one may be lost, which matters little.
+        recent.store(new.0, Relaxed);
+    }
+
     /// The link that messages flow on now.
     pub(crate) fn link(&self) -> Option<Arc<PeerLink>> {
         self.state.lock().link.clone()
@@ -298,6 +321,11 @@ impl Peer {
             Ok(len) => state.protocol.executed(call, 0, len as u32, Some(reply)),
             Err(e) => state.protocol.executed(call, e.to_errno(), 0, None),
         });
+    }
+
+    /// A call was not executed, for this reason.
+    pub(crate) fn refuse(self: &Arc<Self>, call: CallRef, why: Refusal) {
+        self.with(|state| state.protocol.refuse(call, why));
     }
 
     /// Ends everything, and waits for it.

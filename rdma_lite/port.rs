@@ -2,15 +2,19 @@
 
 //! Ports: who executes which calls.
 
-use crate::peer::{Peer, Reply};
+use crate::{
+    core::Refusal,
+    peer::{Peer, PeerLink}, //
+};
 use kernel::{
-    impl_has_work, new_spinlock, new_work,
+    alloc::Flags,
+    impl_has_work, new_spinlock_bh, new_work,
     prelude::*,
     sync::{
         atomic::{Atomic, Full},
         Arc,
         Completion,
-        SpinLock, //
+        SpinLockBh, //
     },
     workqueue::{Work, WorkItem},
 };
@@ -42,6 +46,8 @@ pub(crate) struct Port {
     number: u16,
     handler: Handler,
     ctx: *mut c_void,
+    /// The handler never sleeps, so that softirqs may call it.
+    quick: bool,
     /// Executions, and one for being registered.
     users: Atomic<i32>,
     #[pin]
@@ -58,6 +64,11 @@ unsafe impl Sync for Port {}
 pub(crate) struct PortUse(Arc<Port>);
 
 impl PortUse {
+    /// Whether the handler may be called in softirq context.
+    fn is_quick(&self) -> bool {
+        self.0.quick
+    }
+
     /// Executes one request; returns the length of the reply or a negative errno.
     ///
     /// # Safety
@@ -105,12 +116,12 @@ impl Port {
 #[pin_data]
 pub(crate) struct Ports {
     #[pin]
-    list: SpinLock<KVec<Arc<Port>>>,
+    list: SpinLockBh<KVec<Arc<Port>>>,
 }
 
 impl Ports {
     pub(crate) fn new() -> impl PinInit<Self> {
-        pin_init!(Self { list <- new_spinlock!(KVec::new(), "lite_ports") })
+        pin_init!(Self { list <- new_spinlock_bh!(KVec::new(), "lite_ports") })
     }
 
     /// Registers a handler; [`EBUSY`] when the port has one.
@@ -118,18 +129,20 @@ impl Ports {
     /// # Safety
     ///
     /// `handler` must be callable with `ctx`, on many threads at once, until
-    /// [`Self::unregister`] returned.
+    /// [`Self::unregister`] returned; if it is `quick`, in softirq context too.
     pub(crate) unsafe fn register(
         &self,
         number: u16,
         handler: Handler,
         ctx: *mut c_void,
+        quick: bool,
     ) -> Result {
         let port = Arc::pin_init(
             pin_init!(Port {
                 number,
                 handler,
                 ctx,
+                quick,
                 users: Atomic::new(1),
                 idle <- Completion::new(),
             }),
@@ -186,59 +199,56 @@ pub(crate) unsafe extern "C" fn echo(
     len as c_long
 }
 
-/// One execution of a call of a peer.
-#[pin_data]
-pub(crate) struct Execution {
+/// A call of a peer that is to be executed.
+pub(crate) struct Job {
     pub(crate) peer: Arc<Peer>,
+    /// What it came over.
+    pub(crate) link: Arc<PeerLink>,
     pub(crate) request: crate::core::Request,
     pub(crate) port: PortUse,
+    /// The request.
     pub(crate) data: KVVec<u8>,
-    pub(crate) reply: Reply,
-    #[pin]
-    work: Work<Execution>,
+    /// Bytes of reply that the caller takes.
+    pub(crate) cap: usize,
+    /// The reply may be written to the caller's memory.
+    pub(crate) device: bool,
 }
 
-impl_has_work! {
-    impl HasWork<Self> for Execution { self.work }
-}
+/// Replies up to this size are made where the call came in, if the handler is quick.
+const SMALL: usize = 4096;
 
-impl Execution {
-    /// Queues the execution of a call.
-    pub(crate) fn start(
-        peer: &Arc<Peer>,
-        request: crate::core::Request,
-        port: PortUse,
-        data: KVVec<u8>,
-        reply: Reply,
-    ) -> Result {
-        let this = KBox::pin_init(
-            pin_init!(Self {
-                peer: peer.clone(),
-                request,
-                port,
-                data,
-                reply,
+impl Job {
+    /// Executes the call here if the handler is quick, else by work.
+    pub(crate) fn start(self, may_sleep: bool) {
+        if self.port.is_quick() && self.cap <= SMALL && !self.device {
+            return self.execute(if may_sleep { GFP_KERNEL } else { GFP_NOWAIT });
+        }
+        let (peer, call) = (self.peer.clone(), self.request.call);
+        let queued = KBox::pin_init(
+            pin_init!(Execution {
+                job: self,
                 work <- new_work!("Execution::work"),
             }),
-            GFP_KERNEL,
-        )?;
-        peer.host().queues().handlers.enqueue(this);
-        Ok(())
+            if may_sleep { GFP_KERNEL } else { GFP_ATOMIC },
+        );
+        match queued {
+            Ok(execution) => peer.host().queues().handlers.enqueue(execution),
+            Err(_) => peer.refuse(call, Refusal::Busy),
+        }
     }
-}
 
-impl WorkItem for Execution {
-    type Pointer = Pin<KBox<Self>>;
-
-    fn run(this: Pin<KBox<Self>>) {
-        let Execution {
+    fn execute(&self, flags: Flags) {
+        let Job {
             peer,
             request,
             port,
             data,
-            reply,
             ..
-        } = &*this;
+        } = self;
+        let Ok(reply) = Peer::reply_memory(self, flags) else {
+            // Or the link is gone: then the caller asks again on the next one.
+            return peer.refuse(request.call, Refusal::Busy);
+        };
         let msg = Message {
             src: peer.id().into(),
             len: request.len,
@@ -248,6 +258,26 @@ impl WorkItem for Execution {
         };
         // SAFETY: The reply was made for this call alone, and has that room.
         let result = unsafe { port.execute(&msg, reply.as_ptr(), reply.cap()) };
-        peer.executed(request.call, result, reply.clone());
+        peer.executed(request.call, result, reply);
+    }
+}
+
+/// The execution of a call by work.
+#[pin_data]
+struct Execution {
+    job: Job,
+    #[pin]
+    work: Work<Execution>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Execution { self.work }
+}
+
+impl WorkItem for Execution {
+    type Pointer = Pin<KBox<Self>>;
+
+    fn run(this: Pin<KBox<Self>>) {
+        this.job.execute(GFP_KERNEL);
     }
 }

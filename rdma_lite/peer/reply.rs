@@ -3,7 +3,7 @@
 //! The memory of replies, at the node that gives them.
 
 use core::cell::UnsafeCell;
-use kernel::{prelude::*, rdma::DmaBuffer, sync::Arc};
+use kernel::{alloc::Flags, prelude::*, rdma::DmaBuffer, sync::Arc};
 
 /// Memory that a handler writes its reply to, and that the reply is sent from.
 #[derive(Clone)]
@@ -22,10 +22,10 @@ unsafe impl Send for ReplyMemory {}
 unsafe impl Sync for ReplyMemory {}
 
 impl Reply {
-    pub(super) fn heap(cap: usize) -> Result<Self> {
-        let bytes = KVVec::from_elem(0, cap, GFP_KERNEL)?;
+    pub(super) fn heap(cap: usize, flags: Flags) -> Result<Self> {
+        let bytes = KVVec::from_elem(0, cap, flags)?;
         let memory = ReplyMemory::Heap(UnsafeCell::new(bytes), cap);
-        Ok(Self(Arc::new(memory, GFP_KERNEL)?))
+        Ok(Self(Arc::new(memory, flags)?))
     }
 
     /// The memory; valid for [`Self::cap`] bytes.
