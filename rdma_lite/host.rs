@@ -16,9 +16,9 @@ use crate::{
 };
 use ::core::net::{IpAddr, SocketAddr};
 use kernel::{
-    fmt,
+    fmt, impl_has_work,
     net::SockAddr,
-    new_mutex, new_spinlock,
+    new_mutex, new_spinlock, new_work,
     prelude::*,
     rdma::cm::ConnectRequest,
     str::BStr,
@@ -28,7 +28,7 @@ use kernel::{
         Mutex,
         SpinLock, //
     },
-    workqueue::{OwnedQueue, QueueFlags},
+    workqueue::{OwnedQueue, QueueFlags, Work, WorkItem},
 };
 
 /// The work queues of the module.
@@ -91,6 +91,13 @@ pub(crate) struct Host {
     peers: SpinLock<KVec<Arc<Peer>>>,
     #[pin]
     listener: Mutex<Option<Listener>>,
+    /// Tells of what was learnt since the map was published.
+    #[pin]
+    news: Work<Host, 0>,
+}
+
+impl_has_work! {
+    impl HasWork<Host, 0> for Host { self.news }
 }
 
 impl Host {
@@ -121,6 +128,7 @@ impl Host {
                 epoch: Atomic::new(0),
                 peers <- new_spinlock!(KVec::new(), "lite_peers"),
                 listener <- new_mutex!(None, "lite_listener"),
+                news <- new_work!("Host::news"),
             }),
             GFP_KERNEL,
         )?;
@@ -228,9 +236,39 @@ impl Host {
         Ok(())
     }
 
+    /// Lets the map learn from a message. Those who hear of maps hear of it once more when a node
+    /// of it lives another life than was known: not from here, where they may have called from.
+    pub(crate) fn learn<T>(self: &Arc<Self>, f: impl FnOnce(&mut Membership) -> T) -> T {
+        let (result, is_news) = {
+            let mut map = self.map.lock();
+            let before = map.learnt();
+            let result = f(&mut map);
+            (result, map.learnt() != before)
+        };
+        if is_news {
+            // Queued already: it will be told with that.
+            let _ = self.queues().handlers.enqueue::<_, 0>(self.clone());
+        }
+        result
+    }
+
     /// Epoch of the map in force, 0 without one.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Relaxed)
+    }
+}
+
+impl WorkItem<0> for Host {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        let is_on = this
+            .node
+            .host()
+            .is_ok_and(|host| Arc::ptr_eq(&host, &this));
+        if is_on {
+            this.node.notifiers.tell(this.epoch());
+        }
     }
 }
 

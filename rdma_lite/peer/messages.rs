@@ -145,7 +145,7 @@ impl LinkUser for Peer {
             epoch: self.host.epoch(),
         };
         let hello = Hello::decode(hello).map_err(|_| refuse(reason(RejectReason::Protocol)))?;
-        let admitted = self.host.map.lock().admit(&hello);
+        let admitted = self.host.learn(|map| map.admit(&hello));
         let view = admitted.map_err(|why| {
             self.complain(
                 &mut self.state.lock(),
@@ -173,7 +173,7 @@ impl LinkUser for Peer {
 
     fn greeted(self: &Arc<Self>, link: &Arc<PeerLink>, hello: &[u8]) -> Result<RingAddress> {
         let hello = Hello::decode(hello)?;
-        let admitted = self.host.map.lock().admit(&hello);
+        let admitted = self.host.learn(|map| map.admit(&hello));
         let view = admitted.map_err(|why| {
             self.complain(
                 &mut self.state.lock(),
