@@ -3,18 +3,21 @@
 //! Making calls.
 
 use crate::{
-    core::{NewCall, ReplyBuffer},
+    core::{NewCall, Refusal, ReplyBuffer},
     events::now,
     host::Host,
     peer::{Peer, PeerLink},
-    port::Message,
+    port::{
+        job::{Caller, Job, LocalCall},
+        Message, //
+    },
     transport::{window::Window, Link, Piece},
 };
 use kernel::{
     new_spinlock_bh,
     prelude::*,
     sync::{Arc, Completion, SpinLockBh},
-    time::{delay::fsleep, msecs_to_jiffies, Delta},
+    time::{msecs_to_jiffies, Jiffies},
 };
 
 const MS: u64 = 1_000_000;
@@ -40,6 +43,11 @@ pub(crate) struct Call {
 
 kernel::static_assert!(size_of::<Call>() == 56);
 
+/// `LITE_CALL_NOWAIT`
+pub(crate) const NOWAIT: u16 = 1;
+/// `LITE_CALL_NOTIFY`
+pub(crate) const NOTIFY: u16 = 2;
+
 extern "C" {
     /// shim.c
     fn lite_yield_or_relax();
@@ -58,6 +66,24 @@ pub(crate) enum Signals {
     Fatal,
     /// All: a system call waits.
     All,
+}
+
+impl Signals {
+    /// Waits for `end`; [`EINTR`] when a signal comes first, [`ETIMEDOUT`] when `left` is over.
+    fn wait(self, end: &Completion, left: Jiffies) -> Result {
+        match self {
+            Signals::Fatal => end.wait_for_completion_killable_timeout(left),
+            Signals::All => end.wait_for_completion_interruptible_timeout(left),
+        }
+    }
+
+    /// Sleeps for a moment; [`EINTR`] when a signal comes.
+    fn pause(self, never: &Completion) -> Result {
+        match self.wait(never, 1) {
+            Err(e) if e == EINTR => Err(EINTR),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What a call ends with: the handler's status and the length of the reply.
@@ -170,6 +196,10 @@ impl Call {
         unsafe { core::slice::from_raw_parts(self.req, self.nr_req as usize) }
     }
 
+    fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
     fn timeout(&self, host: &Host) -> u32 {
         match self.timeout_ms {
             0 => host.timeout_ms,
@@ -198,7 +228,10 @@ impl Call {
     ///
     /// As for [`all`].
     unsafe fn check(&self, host: &Host) -> Result<u32> {
-        if self.flags != 0 || self.reply_cap != 0 && self.reply.is_null() {
+        if self.flags & !(NOWAIT | NOTIFY) != 0 || self.reply_cap != 0 && self.reply.is_null() {
+            return Err(EINVAL);
+        }
+        if self.has(NOTIFY) && self.reply_cap != 0 {
             return Err(EINVAL);
         }
         let mut len = 0usize;
@@ -217,7 +250,7 @@ impl Call {
     /// # Safety
     ///
     /// As for [`all`], until the result was given to [`Self::wait`].
-    unsafe fn issue(&self, host: &Arc<Host>) -> Result<Issued> {
+    unsafe fn issue(&self, host: &Arc<Host>, signals: Signals) -> Result<Issued> {
         // SAFETY: As the caller promises.
         let len = unsafe { self.check(host)? };
         let dst = u16::try_from(self.dst).map_err(|_| EHOSTDOWN)?;
@@ -245,10 +278,11 @@ impl Call {
             len,
             reply,
             deadline,
-            nowait: false,
-            notify: false,
+            nowait: self.has(NOWAIT),
+            notify: self.has(NOTIFY),
         };
-        let submitted = self.submit(&peer, new, cap, window.as_ref().map(|(link, _)| link));
+        let on = window.as_ref().map(|(link, _)| link);
+        let submitted = self.submit(&peer, new, cap, on, signals);
         match submitted {
             Ok((id, pending)) => Ok(Issued {
                 peer,
@@ -273,6 +307,7 @@ impl Call {
         new: NewCall,
         cap: usize,
         window_on: Option<&Arc<PeerLink>>,
+        signals: Signals,
     ) -> Result<(crate::core::CallId, Arc<Pending>)> {
         // INVARIANT: The caller of `issue()` promises what the type wants.
         let pending = Arc::pin_init(
@@ -290,10 +325,13 @@ impl Call {
         loop {
             match peer.submit(new, pending.clone()) {
                 // Too many at a time: until one has ended.
-                Err(e) if e == EAGAIN && now() < new.deadline => {
-                    fsleep(Delta::from_micros(500));
+                Err(e) if e == EAGAIN && !new.nowait => {
+                    if now() >= new.deadline {
+                        return Err(ETIMEDOUT);
+                    }
+                    // This one has not begun and will not end: a sleep that a signal ends.
+                    signals.pause(&pending.ended)?;
                 }
-                Err(e) if e == EAGAIN => return Err(ETIMEDOUT),
                 result => return Ok((result?, pending)),
             }
         }
@@ -315,10 +353,7 @@ impl Call {
             let left = msecs_to_jiffies(left.saturating_add(1));
             let waited = match signals {
                 _ if interrupted.is_some() => pending.ended.wait_for_completion_timeout(left),
-                Signals::Fatal => pending.ended.wait_for_completion_killable_timeout(left),
-                Signals::All => pending
-                    .ended
-                    .wait_for_completion_interruptible_timeout(left),
+                signals => signals.wait(&pending.ended, left),
             };
             match waited {
                 Ok(()) => break,
@@ -354,10 +389,15 @@ impl Call {
     /// # Safety
     ///
     /// As for [`all`].
-    unsafe fn local(&self, host: &Arc<Host>) -> Outcome {
+    unsafe fn local(&self, host: &Arc<Host>, signals: Signals) -> Outcome {
         // SAFETY: As the caller promises.
         let (len, pieces) = unsafe { (self.check(host)?, self.pieces()) };
         let port = host.node.ports.get(self.port).ok_or(ENOENT)?;
+        if port.inbox().is_some() || self.has(NOTIFY) {
+            drop(port);
+            // SAFETY: As the caller promises.
+            return unsafe { self.local_job(host, pieces, len, signals) };
+        }
         let mut joined = KVVec::new();
         let data = match pieces {
             [one] => one.ptr,
@@ -387,6 +427,65 @@ impl Call {
     }
 }
 
+impl Call {
+    /// Has a call to ourselves executed by a process of ours, or by a handler that nobody waits for.
+    ///
+    /// # Safety
+    ///
+    /// As for [`all`].
+    unsafe fn local_job(
+        &self,
+        host: &Arc<Host>,
+        pieces: &[Buf],
+        len: u32,
+        signals: Signals,
+    ) -> Outcome {
+        let deadline = now().saturating_add(u64::from(self.timeout(host)) * MS);
+        let cap = self.reply_cap.min(host.config.max_payload() as usize);
+        loop {
+            let mut data = KVVec::with_capacity(len as usize, GFP_KERNEL)?;
+            for piece in pieces.iter().filter(|piece| piece.len != 0) {
+                // SAFETY: As the caller promises.
+                let bytes = unsafe { core::slice::from_raw_parts(piece.ptr, piece.len) };
+                data.extend_from_slice(bytes, GFP_KERNEL)?;
+            }
+            let call = LocalCall::new()?;
+            let job = Job {
+                src: self.dst,
+                src_incarnation: host.local.incarnation,
+                epoch: host.epoch(),
+                expires: deadline,
+                notify: self.has(NOTIFY),
+                data,
+                cap,
+                caller: Caller::Local(call.clone()),
+            };
+            let port = host.node.ports.get(self.port).ok_or(ENOENT)?;
+            port.start(job, true);
+            let left = deadline.saturating_sub(now()).div_ceil(MS) as u32;
+            let waited = signals.wait(&call.ended, msecs_to_jiffies(left).max(1));
+            match call.take_end() {
+                Some(Ok((status, reply))) => {
+                    let len = reply.len().min(cap);
+                    if len != 0 {
+                        // SAFETY: The reply is writable for `cap` bytes, as the caller promises.
+                        unsafe { core::ptr::copy_nonoverlapping(reply.as_ptr(), self.reply, len) };
+                    }
+                    return Ok((status, len as u32));
+                }
+                Some(Err(Refusal::Busy)) if self.has(NOWAIT) => return Err(EAGAIN),
+                Some(Err(Refusal::Busy)) if now() < deadline => {
+                    signals.pause(LocalCall::new()?.never())?;
+                }
+                Some(Err(Refusal::NoPort)) => return Err(ENOENT),
+                Some(Err(Refusal::TooLarge)) => return Err(EMSGSIZE),
+                Some(Err(_)) => return Err(ETIMEDOUT),
+                None => return Err(waited.err().unwrap_or(ETIMEDOUT)),
+            }
+        }
+    }
+}
+
 /// Makes all calls at once and waits for all of them. Returns how many were answered.
 ///
 /// # Safety
@@ -401,7 +500,7 @@ pub(crate) unsafe fn all(host: &Arc<Host>, calls: &mut [Call], signals: Signals)
             Ok(None)
         } else {
             // SAFETY: As the caller promises; what is issued is waited for below.
-            unsafe { call.issue(host) }.map(Some)
+            unsafe { call.issue(host, signals) }.map(Some)
         };
         let one = result.unwrap_or_else(|e| {
             call.end(Err(e));
@@ -411,7 +510,7 @@ pub(crate) unsafe fn all(host: &Arc<Host>, calls: &mut [Call], signals: Signals)
     }
     for call in calls.iter_mut().filter(|call| call.dst == own) {
         // SAFETY: As the caller promises.
-        let outcome = unsafe { call.local(host) };
+        let outcome = unsafe { call.local(host, signals) };
         call.end(outcome);
     }
     for (call, issued) in calls.iter_mut().zip(issued) {
@@ -430,11 +529,11 @@ pub(crate) unsafe fn all(host: &Arc<Host>, calls: &mut [Call], signals: Signals)
 pub(crate) unsafe fn one(host: &Arc<Host>, call: &mut Call, signals: Signals) -> Result {
     if call.dst == u32::from(host.local.id) {
         // SAFETY: As the caller promises.
-        let outcome = unsafe { call.local(host) };
+        let outcome = unsafe { call.local(host, signals) };
         call.end(outcome);
     } else {
         // SAFETY: As the caller promises; it is waited for at once.
-        match unsafe { call.issue(host) } {
+        match unsafe { call.issue(host, signals) } {
             Ok(issued) => call.wait(issued, signals),
             Err(e) => call.end(Err(e)),
         }

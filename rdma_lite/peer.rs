@@ -316,9 +316,18 @@ impl Peer {
     }
 
     /// A handler returned.
-    pub(crate) fn executed(self: &Arc<Self>, call: CallRef, result: Result<usize>, reply: Reply) {
+    pub(crate) fn executed(
+        self: &Arc<Self>,
+        call: CallRef,
+        result: Result<usize>,
+        reply: Option<Reply>,
+    ) {
         self.with(|state| match result {
-            Ok(len) => state.protocol.executed(call, 0, len as u32, Some(reply)),
+            Ok(len) if reply.as_ref().is_some_and(Reply::is_heap) => {
+                let protocol = &mut state.protocol;
+                protocol.executed_in_ring(call, 0, len as u32, reply);
+            }
+            Ok(len) => state.protocol.executed(call, 0, len as u32, reply),
             Err(e) => state.protocol.executed(call, e.to_errno(), 0, None),
         });
     }

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ports: who executes which calls.
+//! Ports: who executes which calls. A handler of a module, or a process that receives them.
 
-use crate::{
-    core::Refusal,
-    peer::{Peer, PeerLink}, //
+pub(crate) mod inbox;
+pub(crate) mod job;
+
+use self::{
+    inbox::Inbox,
+    job::{Execution, Job}, //
 };
 use kernel::{
-    alloc::Flags,
-    impl_has_work, new_spinlock_bh, new_work,
+    new_spinlock_bh,
     prelude::*,
     sync::{
         atomic::{Atomic, Full},
@@ -16,7 +18,6 @@ use kernel::{
         Completion,
         SpinLockBh, //
     },
-    workqueue::{Work, WorkItem},
 };
 
 /// `struct lite_msg`
@@ -40,14 +41,26 @@ pub(crate) type Handler = unsafe extern "C" fn(
 /// The port that answers what it gets.
 pub(crate) const ECHO: u16 = 1;
 
-/// A registered handler.
+/// Who executes the calls of a port.
+pub(crate) enum Service {
+    /// A function of a module.
+    Handler {
+        /// The function.
+        handler: Handler,
+        /// What it is called with.
+        ctx: *mut c_void,
+        /// It never sleeps, so that softirqs may call it.
+        quick: bool,
+    },
+    /// A process.
+    Inbox(Arc<Inbox>),
+}
+
+/// A registered port.
 #[pin_data]
 pub(crate) struct Port {
     number: u16,
-    handler: Handler,
-    ctx: *mut c_void,
-    /// The handler never sleeps, so that softirqs may call it.
-    quick: bool,
+    service: Service,
     /// Executions, and one for being registered.
     users: Atomic<i32>,
     #[pin]
@@ -64,9 +77,22 @@ unsafe impl Sync for Port {}
 pub(crate) struct PortUse(Arc<Port>);
 
 impl PortUse {
-    /// Whether the handler may be called in softirq context.
-    fn is_quick(&self) -> bool {
-        self.0.quick
+    /// What a process receives, if one executes the calls.
+    pub(crate) fn inbox(&self) -> Option<&Arc<Inbox>> {
+        match &self.0.service {
+            Service::Inbox(inbox) => Some(inbox),
+            Service::Handler { .. } => None,
+        }
+    }
+
+    /// Has a call executed: here, by work, or by a process.
+    pub(crate) fn start(self, job: Job, may_sleep: bool) {
+        let flags = if may_sleep { GFP_KERNEL } else { GFP_ATOMIC };
+        match &self.0.service {
+            Service::Inbox(inbox) => inbox.offer(job, flags),
+            Service::Handler { quick: true, .. } if !job.is_large() => job.execute(&self, flags),
+            Service::Handler { .. } => Execution::start(self, job, flags),
+        }
     }
 
     /// Executes one request; returns the length of the reply or a negative errno.
@@ -81,9 +107,12 @@ impl PortUse {
         cap: usize,
     ) -> Result<usize> {
         let port = &self.0;
+        let Service::Handler { handler, ctx, .. } = &port.service else {
+            return Err(EOPNOTSUPP);
+        };
         // SAFETY: The handler is registered, and its removal waits for `self`; the caller
         // promises that the reply can be written.
-        let ret = unsafe { (port.handler)(port.ctx, msg, reply.cast(), cap) };
+        let ret = unsafe { handler(*ctx, msg, reply.cast(), cap) };
         if ret < 0 {
             return Err(Error::from_errno(ret as c_int));
         }
@@ -137,12 +166,24 @@ impl Ports {
         ctx: *mut c_void,
         quick: bool,
     ) -> Result {
+        let service = Service::Handler {
+            handler,
+            ctx,
+            quick,
+        };
+        self.add(number, service)
+    }
+
+    /// Has the calls of a port received by a process; [`EBUSY`] when the port has an owner.
+    pub(crate) fn register_inbox(&self, number: u16, inbox: Arc<Inbox>) -> Result {
+        self.add(number, Service::Inbox(inbox))
+    }
+
+    fn add(&self, number: u16, service: Service) -> Result {
         let port = Arc::pin_init(
             pin_init!(Port {
                 number,
-                handler,
-                ctx,
-                quick,
+                service,
                 users: Atomic::new(1),
                 idle <- Completion::new(),
             }),
@@ -197,87 +238,4 @@ pub(crate) unsafe extern "C" fn echo(
     // SAFETY: The message has `len` bytes, and the reply has room for them.
     unsafe { core::ptr::copy_nonoverlapping(msg.data.cast::<u8>(), reply.cast(), len) };
     len as c_long
-}
-
-/// A call of a peer that is to be executed.
-pub(crate) struct Job {
-    pub(crate) peer: Arc<Peer>,
-    /// What it came over.
-    pub(crate) link: Arc<PeerLink>,
-    pub(crate) request: crate::core::Request,
-    pub(crate) port: PortUse,
-    /// The request.
-    pub(crate) data: KVVec<u8>,
-    /// Bytes of reply that the caller takes.
-    pub(crate) cap: usize,
-    /// The reply may be written to the caller's memory.
-    pub(crate) device: bool,
-}
-
-/// Replies up to this size are made where the call came in, if the handler is quick.
-const SMALL: usize = 4096;
-
-impl Job {
-    /// Executes the call here if the handler is quick, else by work.
-    pub(crate) fn start(self, may_sleep: bool) {
-        if self.port.is_quick() && self.cap <= SMALL && !self.device {
-            return self.execute(if may_sleep { GFP_KERNEL } else { GFP_NOWAIT });
-        }
-        let (peer, call) = (self.peer.clone(), self.request.call);
-        let queued = KBox::pin_init(
-            pin_init!(Execution {
-                job: self,
-                work <- new_work!("Execution::work"),
-            }),
-            if may_sleep { GFP_KERNEL } else { GFP_ATOMIC },
-        );
-        match queued {
-            Ok(execution) => peer.host().queues().handlers.enqueue(execution),
-            Err(_) => peer.refuse(call, Refusal::Busy),
-        }
-    }
-
-    fn execute(&self, flags: Flags) {
-        let Job {
-            peer,
-            request,
-            port,
-            data,
-            ..
-        } = self;
-        let Ok(reply) = Peer::reply_memory(self, flags) else {
-            // Or the link is gone: then the caller asks again on the next one.
-            return peer.refuse(request.call, Refusal::Busy);
-        };
-        let msg = Message {
-            src: peer.id().into(),
-            len: request.len,
-            src_incarnation: request.src_incarnation,
-            epoch: request.epoch,
-            data: data.as_ptr().cast(),
-        };
-        // SAFETY: The reply was made for this call alone, and has that room.
-        let result = unsafe { port.execute(&msg, reply.as_ptr(), reply.cap()) };
-        peer.executed(request.call, result, reply);
-    }
-}
-
-/// The execution of a call by work.
-#[pin_data]
-struct Execution {
-    job: Job,
-    #[pin]
-    work: Work<Execution>,
-}
-
-impl_has_work! {
-    impl HasWork<Self> for Execution { self.work }
-}
-
-impl WorkItem for Execution {
-    type Pointer = Pin<KBox<Self>>;
-
-    fn run(this: Pin<KBox<Self>>) {
-        this.job.execute(GFP_KERNEL);
-    }
 }

@@ -686,7 +686,13 @@ impl<C, R> Peer<C, R> {
 
     /// The handler returned: a negative errno, or 0 and `len` bytes in `reply`.
     pub fn executed(&mut self, call: CallRef, status: i32, len: u32, reply: Option<R>) {
-        self.session.executed(call, status, len, reply);
+        self.session.executed(call, status, len, reply, false);
+    }
+
+    /// As [`Self::executed`], with a reply in memory that the device cannot write from: it goes
+    /// through the ring whatever the caller offers.
+    pub fn executed_in_ring(&mut self, call: CallRef, status: i32, len: u32, reply: Option<R>) {
+        self.session.executed(call, status, len, reply, true);
     }
 
     /// The call is not executed: [`Refusal::NoPort`] for good, or
@@ -858,17 +864,18 @@ impl<C, R> Peer<C, R> {
 
     fn next_answer(&mut self, now: u64) -> Option<Header> {
         let (id, answer) = self.session.to_send()?;
-        let (status, len, reply_to, expires) = match answer {
+        let (status, len, reply_to, expires, ring_only) = match answer {
             Answer::Refuse(refusal) => return Some(self.refusal(id, refusal)),
             Answer::Reply {
                 status,
                 len,
                 reply_to,
                 expires,
+                ring_only,
                 ..
-            } => (status, len, reply_to, expires),
+            } => (status, len, reply_to, expires, ring_only),
         };
-        let has_buffer = reply_to.rkey != 0;
+        let has_buffer = reply_to.rkey != 0 && !ring_only;
         let direct = has_buffer && len >= self.direct_min();
         if direct && now >= expires {
             // A write to a window that is shut would break the connection.

@@ -264,6 +264,14 @@ impl<M: Clone> ReceiveQueue<M> {
         self.waiting.push_first(&mut self.entries, at);
     }
 
+    /// The request that was received under this token, if it has no reply yet.
+    pub fn get(&self, token: Token) -> Option<M> {
+        match &self.entries[self.received(token)?].state {
+            State::Received(request) => Some(request.clone()),
+            _ => None,
+        }
+    }
+
     /// The request has its reply; gives it back, or `None` when there is none of this token (any
     /// more).
     pub fn reply(&mut self, token: Token) -> Option<M> {

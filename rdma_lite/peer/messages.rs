@@ -2,7 +2,7 @@
 
 //! What comes from a peer's link, on its way to the protocol.
 
-use super::{complaint, reply::ReplyMemory, Peer, PeerLink, Reply, State};
+use super::{complaint, Peer, PeerLink, State};
 use crate::{
     call::Pending,
     core::{
@@ -15,20 +15,29 @@ use crate::{
         Request, //
     },
     events::now,
-    port::Job,
+    port::{
+        job::{Caller, Job, Remote},
+        PortUse, //
+    },
     transport::{Down, Link, LinkUser}, //
 };
-use kernel::{alloc::Flags, prelude::*, sync::Arc};
+use kernel::{prelude::*, sync::Arc};
 
 /// Requests up to this size are copied where the message came in, longer ones where that may sleep
 /// for memory.
 const SMALL: u32 = 4096;
 
+/// An execution to start.
+struct Start {
+    port: PortUse,
+    job: Job,
+}
+
 /// Something that ended outside of the protocol, and is told without the peer's lock.
 enum Then {
     Nothing,
     /// Start this execution.
-    Start(Job),
+    Start(Start),
     /// End this call.
     End(Arc<Pending>, Result<(i32, u32)>),
 }
@@ -44,7 +53,7 @@ impl Peer {
     ) -> Then {
         let direct_min = state.protocol.direct_min();
         match self.try_execute(link, request, direct_min, memory) {
-            Ok(job) => Then::Start(job),
+            Ok(start) => Then::Start(start),
             Err(refusal) => {
                 state.protocol.refuse(request.call, refusal);
                 Then::Nothing
@@ -58,7 +67,7 @@ impl Peer {
         request: Request,
         direct_min: u32,
         mut data: KVVec<u8>,
-    ) -> Result<Job, Refusal> {
+    ) -> Result<Start, Refusal> {
         let ports = &self.host.node.ports;
         let port = ports.get(request.port).ok_or(Refusal::NoPort)?;
         let len = request.len as usize;
@@ -71,25 +80,26 @@ impl Peer {
         link.read(request.offset, &mut data)
             .map_err(|_| Refusal::Busy)?;
         let cap = request.reply_cap.min(self.host.config.max_payload());
-        Ok(Job {
+        let from = Remote {
             peer: self.clone(),
             link: link.clone(),
-            request,
-            port,
-            data,
-            cap: cap as usize,
+            call: request.call,
             // What may be written to the caller's memory is written from the device's.
             device: cap >= direct_min,
+        };
+        Ok(Start {
+            port,
+            job: Job {
+                src: self.id.into(),
+                src_incarnation: request.src_incarnation,
+                epoch: request.epoch,
+                expires: request.expires,
+                notify: request.notify,
+                data,
+                cap: cap as usize,
+                caller: Caller::Remote(from),
+            },
         })
-    }
-
-    /// Memory for the reply to a call.
-    pub(crate) fn reply_memory(job: &Job, flags: Flags) -> Result<Reply> {
-        if !job.device {
-            return Reply::heap(job.cap, flags);
-        }
-        let memory = ReplyMemory::Device(job.link.buffer(job.cap)?);
-        Ok(Reply(Arc::new(memory, flags)?))
     }
 
     /// Reads the header that stands at the place that `imm` names, and gets memory for what follows
@@ -238,7 +248,7 @@ impl LinkUser for Peer {
         // Without the lock, so that whoever is woken finds it free.
         match then {
             Then::Nothing => {}
-            Then::Start(job) => job.start(may_sleep),
+            Then::Start(Start { port, job }) => port.start(job, may_sleep),
             Then::End(token, result) => token.finish(result),
         }
         true

@@ -48,7 +48,7 @@ pub(super) fn transmit(
             }
             Some(to) => match &*reply.0 {
                 ReplyMemory::Device(buffer) => link.put(buffer, len as usize, &to)?,
-                // A caller that takes so much was given memory of the device.
+                // The protocol was told that these go through the ring.
                 ReplyMemory::Heap(..) => return Err(EIO),
             },
         },
