@@ -124,6 +124,11 @@ impl Pending {
         unsafe { core::slice::from_raw_parts(self.req, self.nr_req) }
     }
 
+    /// Bytes of the request. Not to be used once the memory went back to the caller.
+    fn len(&self) -> usize {
+        self.request().iter().map(|piece| piece.len).sum()
+    }
+
     /// Whether the reply can be written by the peer over this link.
     pub(crate) fn has_window_on(&self, link: &Arc<PeerLink>) -> bool {
         let on = self.window_on.as_ref();
@@ -368,13 +373,15 @@ impl Call {
                 Err(_) => peer.tick(),
             }
         }
-        peer.call_took(self.port, now().saturating_sub(made));
+        let took = now().saturating_sub(made);
         // Before the memory goes back to the caller.
         if let Some((link, window)) = window {
             link.hide(window);
         }
         let outcome = pending.outcome.lock().take();
         let outcome = outcome.or(interrupted).unwrap_or(Err(ETIMEDOUT));
+        let counted = outcome.map(|(status, len)| (status, len as usize));
+        peer.note_call(self.port, took, pending.len(), counted);
         if let Err(e) = outcome {
             if e != EINTR && e != ESHUTDOWN {
                 let timeout = self.timeout(peer.host());
@@ -455,6 +462,8 @@ impl Call {
                 src_incarnation: host.local.incarnation,
                 epoch: host.epoch(),
                 expires: deadline,
+                port: self.port,
+                since: now(),
                 notify: self.has(NOTIFY),
                 data,
                 cap,

@@ -16,7 +16,17 @@ pub(crate) use reply::Reply;
 
 use crate::{
     call::Pending,
-    core::{Action, CallId, CallRef, Health, NewCall, Recent, Refusal, View},
+    core::{
+        stats::{PortStats, Stats},
+        Action,
+        CallId,
+        CallRef,
+        Health,
+        NewCall,
+        Recent,
+        Refusal,
+        View, //
+    },
     events::{self, now},
     host::Host,
     transport::{Link, NodeLink},
@@ -78,6 +88,8 @@ pub(crate) struct Peer {
     id: u16,
     #[pin]
     state: SpinLockBh<State>,
+    #[pin]
+    stats: SpinLockBh<Stats>,
     /// What recent calls took, by port.
     recent: [Atomic<u64>; PORT_KINDS],
     #[pin]
@@ -111,6 +123,7 @@ impl Peer {
             pin_init!(Self {
                 host: host.clone(),
                 id,
+                stats <- new_spinlock_bh!(Stats::new(), "lite_stats"),
                 recent: [const { Atomic::new(0) }; PORT_KINDS],
                 state <- new_spinlock_bh!(State {
                     protocol,
@@ -292,8 +305,32 @@ impl Peer {
         Recent(recent).window(self.host.config.poll)
     }
 
-    /// A call of this port took so long, in ns.
-    pub(crate) fn call_took(&self, port: u16, ns: u64) {
+    /// Counters of one port, in no order.
+    pub(crate) fn stats_of(&self, nr: usize) -> Option<PortStats> {
+        self.stats.lock().iter().nth(nr).copied()
+    }
+
+    /// A call that we executed for the peer ended, after so many ns.
+    pub(crate) fn note_executed(
+        &self,
+        port: u16,
+        ns: u64,
+        request: usize,
+        result: Result<(i32, usize)>,
+    ) {
+        let mut stats = self.stats.lock();
+        stats.port(port).executed.ended(ns, request, result);
+    }
+
+    /// A call of this port ended, after so many ns.
+    pub(crate) fn note_call(
+        &self,
+        port: u16,
+        ns: u64,
+        request: usize,
+        result: Result<(i32, usize)>,
+    ) {
+        self.stats.lock().port(port).made.ended(ns, request, result);
         let recent = &self.recent[usize::from(port) % PORT_KINDS];
         let new = Recent(recent.load(Relaxed)).after(ns, self.host.config.poll);
         // Of two at once one may be lost, which matters little.

@@ -10,7 +10,7 @@ use self::{
     job::{Execution, Job}, //
 };
 use kernel::{
-    new_spinlock_bh,
+    bindings, new_spinlock_bh,
     prelude::*,
     sync::{
         atomic::{Atomic, Full},
@@ -206,6 +206,10 @@ impl Ports {
         if let Some(port) = port {
             port.put();
             port.idle.wait_for_completion();
+            // The softirq whose execution was the last may still drop its reference, and must not be
+            // the last to do that: what the port holds may sleep when it goes.
+            // SAFETY: A task, without locks.
+            unsafe { bindings::synchronize_rcu() };
         }
     }
 

@@ -69,6 +69,7 @@ pub mod queue;
 pub mod receive;
 pub mod ring;
 pub mod session;
+pub mod stats;
 pub mod wire;
 
 pub use self::{

@@ -94,6 +94,8 @@ impl Peer {
                 src_incarnation: request.src_incarnation,
                 epoch: request.epoch,
                 expires: request.expires,
+                port: request.port,
+                since: now(),
                 notify: request.notify,
                 data,
                 cap: cap as usize,

@@ -5,6 +5,7 @@
 use super::{Message, PortUse};
 use crate::{
     core::{CallRef, Refusal},
+    events::now,
     peer::{Peer, PeerLink, Reply},
     transport::Link, //
 };
@@ -28,6 +29,10 @@ pub(crate) struct Job {
     pub(crate) epoch: u64,
     /// When its caller gives up.
     pub(crate) expires: u64,
+    /// The port called.
+    pub(crate) port: u16,
+    /// When it came.
+    pub(crate) since: u64,
     /// No reply is wanted.
     pub(crate) notify: bool,
     /// The request.
@@ -149,6 +154,7 @@ impl Job {
                     _ => None,
                 };
                 let result = if reply.is_some() { result } else { result.map(|_| 0) };
+                self.note(remote, result);
                 remote.peer.executed(remote.call, result, reply);
             }
             (Caller::Local(call), ReplyRoom::Local(mut bytes)) => match result {
@@ -167,6 +173,7 @@ impl Job {
         match &self.caller {
             Caller::Remote(remote) => {
                 let result = result.map(|()| 0);
+                self.note(remote, result);
                 remote.peer.executed(remote.call, result, None);
             }
             Caller::Local(call) => {
@@ -174,6 +181,16 @@ impl Job {
                 call.finish(Ok((status, KVVec::new())));
             }
         }
+    }
+
+    fn note(&self, remote: &Remote, result: Result<usize>) {
+        let took = now().saturating_sub(self.since);
+        let result = match result {
+            Ok(len) => (0, len),
+            Err(e) => (e.to_errno(), 0),
+        };
+        let peer = &remote.peer;
+        peer.note_executed(self.port, took, self.data.len(), Ok(result));
     }
 
     /// It is not executed, for this reason.
