@@ -228,7 +228,7 @@ pub(crate) unsafe extern "C" fn lite_port_register(
     _owner: *mut bindings::module,
 ) -> c_int {
     // SAFETY: As the caller promises.
-    code(unsafe { node(this).ports.register(number, handler, ctx) })
+    code(unsafe { node(this).ports.register(number, handler, ctx, false) })
 }
 
 /// # Safety

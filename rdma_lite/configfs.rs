@@ -81,6 +81,7 @@ impl configfs::GroupOperations for Root {
                 state: 11,
                 epoch: 12,
                 incarnation: 13,
+                poll_us: 20,
             ],
         };
         if name.to_bytes().len() > 63 {
@@ -182,7 +183,10 @@ macro_rules! attribute {
     };
 }
 
+const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
+/// A caller that looks for its answer longer than this had better sleep.
+const MAX_POLL_US: u64 = 100_000;
 /// What is shown while no address is set.
 const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// Periods and deadlines: up to an hour.
@@ -244,6 +248,10 @@ attribute!(8, |node, s| fmt!("{}", s.timeout_ms), |s, page| {
 });
 attribute!(9, |node, s| fmt!("{}", s.config.direct_min), |s, page| {
     s.config.direct_min = number_in(page, 1..=u32::MAX.into())? as u32;
+    Ok(())
+});
+attribute!(20, |node, s| fmt!("{}", s.config.poll / US), |s, page| {
+    s.config.poll = number_in(page, 0..=MAX_POLL_US)? * US;
     Ok(())
 });
 attribute!(11, |node, s| match node.host() {

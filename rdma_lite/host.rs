@@ -199,6 +199,23 @@ impl Host {
         peers.iter().find(|peer| peer.id() == id).cloned()
     }
 
+    /// All peers that a map ever named.
+    pub(crate) fn all_peers(&self) -> Result<KVec<Arc<Peer>>> {
+        let mut all = KVec::new();
+        loop {
+            let wanted = self.peers.lock().len();
+            all.reserve(wanted, GFP_KERNEL)?;
+            let peers = self.peers.lock();
+            if peers.len() <= all.capacity() {
+                for peer in peers.iter() {
+                    // There is room.
+                    let _ = all.push_within_capacity(peer.clone());
+                }
+                return Ok(all);
+            }
+        }
+    }
+
     /// Puts a map in force.
     pub(crate) fn publish(self: &Arc<Self>, epoch: u64, nodes: &[MapNode]) -> Result {
         let mut map = self.map.lock();

@@ -102,7 +102,7 @@ impl Node {
         // SAFETY: `echo` needs no context.
         unsafe {
             this.ports
-                .register(port::ECHO, port::echo, ::core::ptr::null_mut())?
+                .register(port::ECHO, port::echo, ::core::ptr::null_mut(), true)?
         };
         let mut registry = REGISTRY.lock();
         if registry.iter().any(|node| *node.net == *this.net) {

@@ -8,7 +8,7 @@
 //! - [`node`] is a directory in configfs; while it is switched on it has a [`host`], which has the
 //!   map and a [`peer`] for each other node, which has at most one connection ([`transport`]).
 //! - [`call`] makes calls, [`port`] executes them. [`device`] is /dev/rdma_lite, [`abi`] is
-//!   include/linux/rdma_lite.h.
+//!   include/linux/rdma_lite.h, [`stats`] what debugfs shows of calls.
 //!
 //! Locks, in the order in which they are taken: the registry of nodes, `Node::power`, `Host::map`,
 //! `Host::peers`, `Peer::state`, then those of links, ports and events, which are leaves. The
@@ -28,6 +28,7 @@ mod node;
 mod notify;
 mod peer;
 mod port;
+mod stats;
 mod transport;
 mod uapi;
 
@@ -53,6 +54,8 @@ module! {
 #[pin_data]
 struct RdmaLite {
     #[pin]
+    calls: stats::CallsFile,
+    #[pin]
     device: MiscDeviceRegistration<device::Opened>,
     #[pin]
     nodes: kernel::configfs::Subsystem<configfs::Root>,
@@ -67,6 +70,7 @@ impl kernel::InPlaceModule for RdmaLite {
         try_pin_init!(Self {
             queues: host::Drained(host::Queues::new()?),
             nodes <- configfs::subsystem(queues.0.clone()),
+            calls <- stats::CallsFile::new(),
             device <- MiscDeviceRegistration::register(MiscDeviceOptions { name: OWNER }),
         })
     }

@@ -5,6 +5,22 @@
  */
 #include <linux/export.h>
 #include <linux/rdma_lite.h>
+#include <linux/sched.h>
+#include <linux/thread_info.h>
+
+void lite_yield_or_relax(void);
+
+/*
+ * One round of a task that polls: whoever else wants this processor gets it.
+ * A lazy request counts too, as it would have to wait for the next tick.
+ */
+void lite_yield_or_relax(void)
+{
+	if (need_resched() || test_thread_flag(TIF_NEED_RESCHED_LAZY))
+		schedule();
+	else
+		cpu_relax();
+}
 
 EXPORT_SYMBOL_GPL(lite_node_get);
 EXPORT_SYMBOL_GPL(lite_node_get_net);

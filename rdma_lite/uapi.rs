@@ -9,6 +9,8 @@ use kernel::{
     transmute::{AsBytes, FromBytes},
 };
 
+pub(crate) mod rpc;
+
 pub(crate) const ABI_VERSION: u32 = 1;
 
 pub(crate) const EVENT_SUSPECT: u32 = 1;

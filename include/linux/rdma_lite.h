@@ -17,6 +17,7 @@
  *	-ENOENT		no such port at the peer: it was not executed
  *	-ESHUTDOWN	our own node was switched off
  *	-EINTR		a fatal signal came while waiting
+ *	-EAGAIN		LITE_CALL_NOWAIT, and no room: it was not executed
  */
 #ifndef _LINUX_RDMA_LITE_H
 #define _LINUX_RDMA_LITE_H
@@ -33,10 +34,16 @@ struct lite_buf {
 	size_t len;
 };
 
+/* End by -EAGAIN when the callee has no room for it now, instead of trying again. */
+#define LITE_CALL_NOWAIT	1
+/* One way: it ends when the callee has taken it in; @reply_cap is 0. */
+#define LITE_CALL_NOTIFY	2
+
 /**
  * struct lite_call - one call, or one leg of a multicast
  * @dst: node id; our own id is a local call without the network
  * @port: port at @dst
+ * @flags: LITE_CALL_*
  * @timeout_ms: 0 means the node's default
  * @nr_req: pieces of the request
  * @req: the request is their concatenation

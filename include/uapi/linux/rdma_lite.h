@@ -135,10 +135,150 @@ struct rdma_lite_ping {
 	__u64 reserved[2];
 };
 
+/* Ports below this belong to modules. */
+#define RDMA_LITE_PORT_FIRST	64
+
+/**
+ * struct rdma_lite_port - a port whose calls this open file receives
+ * @port: RDMA_LITE_PORT_FIRST to 65535; EBUSY when it has an owner at this
+ *	node. It ends with PORT_CLOSE or with the file: calls that wait end by
+ *	ENOENT (not executed), those that were received by status -EPIPE.
+ * @flags: zero
+ * @requests: how many requests the queue holds, until their reply; 0: 256, at
+ *	most 65536. What does not fit is tried again by the caller's kernel
+ *	until the caller's deadline, or ends by EAGAIN (RDMA_LITE_CALL_NOWAIT).
+ * @bytes: how many bytes of requests; 0: 4 MiB, at most 64 MiB. A request that
+ *	is larger ends by EMSGSIZE.
+ *
+ * PORT_CLOSE wants all but @port to be zero.
+ */
+struct rdma_lite_port {
+	__u32 port;
+	__u32 flags;
+	__u32 requests;
+	__u32 reserved0;
+	__u64 bytes;
+	__u64 reserved[2];
+};
+
+/* RECEIVE: reply to @token first. */
+#define RDMA_LITE_RECEIVE_REPLY	(1u << 0)
+
+/**
+ * struct rdma_lite_receive - receives the next request of a port
+ * @port: one that this file opened (ENOENT)
+ * @flags: RDMA_LITE_RECEIVE_REPLY; zero once the reply was given, so that a
+ *	call that a signal ended can be made again as it is
+ * @timeout_ms: how long to wait for a request (ETIMEDOUT); 0, or a file that
+ *	is O_NONBLOCK: not at all (EAGAIN); ~0: until a signal comes (EINTR)
+ * @status: in, of the reply
+ * @token: in: what is replied to; out: names the request in its reply, 0 when
+ *	its caller wants none
+ * @reply: in: address of the reply
+ * @reply_len: in: its length
+ * @buf: where the request goes
+ * @len: in: room there; out: bytes of the request. With EMSGSIZE: the room
+ *	that it needs; the request is still the next one.
+ * @src: out: node of the caller
+ * @reply_room: out: bytes of reply that the caller takes
+ * @src_incarnation: out: that node's life
+ * @epoch: out: of the caller's map
+ */
+struct rdma_lite_receive {
+	__u32 port;
+	__u32 flags;
+	__u32 timeout_ms;
+	__s32 status;
+	__u64 token;
+	__u64 reply;
+	__u64 reply_len;
+	__u64 buf;
+	__u64 len;
+	__u32 src;
+	__u32 reply_room;
+	__u64 src_incarnation;
+	__u64 epoch;
+	__u64 reserved[2];
+};
+
+/**
+ * struct rdma_lite_reply - replies to a request
+ * @port: where it was received
+ * @status: 0, or a negative errno that the caller finds in its @status
+ * @token: of the request; ENOENT when it has a reply, or nobody waits for one
+ * @buf: the reply
+ * @len: its length; EMSGSIZE when the caller does not take so much. 0 with a
+ *	negative @status.
+ */
+struct rdma_lite_reply {
+	__u32 port;
+	__s32 status;
+	__u64 token;
+	__u64 buf;
+	__u64 len;
+	__u64 reserved[2];
+};
+
+/* End by EAGAIN when there is no room at the port, instead of trying again. */
+#define RDMA_LITE_CALL_NOWAIT	(1u << 0)
+/* One way: ends when the port has taken it in; @reply_len is 0. */
+#define RDMA_LITE_CALL_NOTIFY	(1u << 1)
+
+/**
+ * struct rdma_lite_call - calls a port of a node and waits for the reply
+ * @node: whom, also ourselves
+ * @port: port of a module or of a user there; ENOENT: nobody has it
+ * @flags: RDMA_LITE_CALL_*
+ * @timeout_ms: deadline; 0: the node's default
+ * @request: address
+ * @request_len: bytes, at most the largest message (EMSGSIZE)
+ * @reply: address
+ * @reply_len: in: room; out: bytes of the reply
+ * @status: out: the errno that the receiver replied with, negative, or 0
+ * @err: out, of a multicast: 0 when it was answered, else a negative errno
+ *
+ * ETIMEDOUT: no reply by the deadline, it may have been executed. EINTR: a
+ * signal came, it may have been executed. EHOSTDOWN, ESTALE, ENOENT, EAGAIN:
+ * it was not executed.
+ */
+struct rdma_lite_call {
+	__u32 node;
+	__u32 port;
+	__u32 flags;
+	__u32 timeout_ms;
+	__u64 request;
+	__u64 request_len;
+	__u64 reply;
+	__u64 reply_len;
+	__s32 status;
+	__s32 err;
+	__u64 reserved[2];
+};
+
+/**
+ * struct rdma_lite_multicast - makes calls at once and waits for all of them
+ * @calls: user pointer to struct rdma_lite_call[@nr]; each has its own result
+ * @nr: 1 to 1024
+ * @answered: out: how many were answered
+ */
+struct rdma_lite_multicast {
+	__u64 calls;
+	__u32 nr;
+	__u32 answered;
+	__u64 reserved[2];
+};
+
 #define RDMA_LITE_IOC_MAGIC	0xB6
 #define RDMA_LITE_IOC_INFO	_IOR(RDMA_LITE_IOC_MAGIC, 0, struct rdma_lite_info)
 #define RDMA_LITE_IOC_SET_MAP	_IOW(RDMA_LITE_IOC_MAGIC, 1, struct rdma_lite_map)
 #define RDMA_LITE_IOC_GET_MAP	_IOWR(RDMA_LITE_IOC_MAGIC, 2, struct rdma_lite_map)
 #define RDMA_LITE_IOC_PING	_IOWR(RDMA_LITE_IOC_MAGIC, 3, struct rdma_lite_ping)
+
+#define RDMA_LITE_IOC_PORT_OPEN	_IOW(RDMA_LITE_IOC_MAGIC, 16, struct rdma_lite_port)
+#define RDMA_LITE_IOC_PORT_CLOSE _IOW(RDMA_LITE_IOC_MAGIC, 17, struct rdma_lite_port)
+#define RDMA_LITE_IOC_RECEIVE	_IOWR(RDMA_LITE_IOC_MAGIC, 18, struct rdma_lite_receive)
+#define RDMA_LITE_IOC_REPLY	_IOW(RDMA_LITE_IOC_MAGIC, 19, struct rdma_lite_reply)
+#define RDMA_LITE_IOC_CALL	_IOWR(RDMA_LITE_IOC_MAGIC, 20, struct rdma_lite_call)
+#define RDMA_LITE_IOC_MULTICAST	_IOWR(RDMA_LITE_IOC_MAGIC, 21, struct rdma_lite_multicast)
 
 #endif /* _UAPI_LINUX_RDMA_LITE_H */
