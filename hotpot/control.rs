@@ -3,7 +3,7 @@
 //! The ioctls of a dataset; see `include/uapi/linux/hotpot.h`.
 
 use super::{
-    core::{area::ByteRange, barrier, commit, info, names::Change},
+    core::{area::ByteRange, barrier, commit, grants, info, names::Change},
     dataset,
     file::DatasetFile,
     mount::{self, Mount},
@@ -44,10 +44,8 @@ pub(crate) fn ioctl(file: &OpenFile<'_, DatasetFile>, cmd: u32, arg: usize) -> R
         uapi::IOC_SETUP => setup(mount, file, arg)?,
         uapi::IOC_INFO => info(mount, file, arg)?,
         uapi::IOC_BARRIER => barrier(mount, arg)?,
-        uapi::IOC_ACQUIRE | uapi::IOC_ABORT => {
-            read::<uapi::Acquire>(arg)?;
-            return Err(mount.not_yet("MRSW (acquire and abort)"));
-        }
+        uapi::IOC_ACQUIRE => acquire(mount, file, arg)?,
+        uapi::IOC_ABORT => abort(mount, file, arg)?,
         uapi::IOC_OUTCOME => {
             read::<uapi::Outcome>(arg)?;
             return Err(mount.not_yet("asking for the outcome of a commit"));
@@ -64,22 +62,16 @@ fn writable(file: &OpenFile<'_, DatasetFile>) -> Result {
     }
 }
 
-fn commit(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {
-    let mut request: uapi::Commit = read(arg)?;
-    writable(file)?;
-    all_zero(&request.reserved)?;
-    if request.flags != 0 || request.nr_areas == 0 || request.nr_areas > uapi::MAX_AREAS {
-        return Err(EINVAL);
-    }
-
+/// Reads areas, and says where in the dataset they are.
+fn areas(file: &OpenFile<'_, DatasetFile>, from: u64, count: u32) -> Result<KVVec<ByteRange>> {
     let (base, _) = dataset::range(file.inode())?;
     let mut reader = UserSlice::new(
-        UserPtr::from_addr(usize::try_from(request.areas)?),
-        request.nr_areas as usize * size_of::<uapi::Area>(),
+        UserPtr::from_addr(usize::try_from(from)?),
+        count as usize * size_of::<uapi::Area>(),
     )
     .reader();
-    let mut ranges = KVVec::with_capacity(request.nr_areas as usize, GFP_KERNEL)?;
-    for _ in 0..request.nr_areas {
+    let mut ranges = KVVec::with_capacity(count as usize, GFP_KERNEL)?;
+    for _ in 0..count {
         let area: uapi::Area = reader.read()?;
         if area.len == 0 || area.addr.checked_add(area.len).is_none() {
             return Err(EINVAL);
@@ -93,10 +85,22 @@ fn commit(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result
             GFP_KERNEL,
         )?;
     }
+    Ok(ranges)
+}
 
+fn commit(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {
+    let mut request: uapi::Commit = read(arg)?;
+    writable(file)?;
+    all_zero(&request.reserved)?;
+    if request.flags != 0 || request.nr_areas == 0 || request.nr_areas > uapi::MAX_AREAS {
+        return Err(EINVAL);
+    }
+
+    let ranges = areas(file, request.areas, request.nr_areas)?;
     let world = World::new(mount);
     let done = world::run(commit::commit(
         &world,
+        *file.data(),
         file.inode().ino(),
         &ranges,
         request.replicas,
@@ -107,6 +111,47 @@ fn commit(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result
     done.result.and(write(arg, &request)).inspect_err(|_| {
         let _ = write(arg, &request);
     })
+}
+
+/// Reads what to acquire or abort; `flags` are those that may be set.
+fn acquisition(
+    file: &OpenFile<'_, DatasetFile>,
+    arg: usize,
+    flags: u32,
+) -> Result<(uapi::Acquire, KVVec<ByteRange>)> {
+    let request: uapi::Acquire = read(arg)?;
+    writable(file)?;
+    all_zero(&request.reserved)?;
+    if request.reserved0 != 0 || request.flags & !flags != 0 || request.nr_areas > uapi::MAX_AREAS {
+        return Err(EINVAL);
+    }
+    let ranges = areas(file, request.areas, request.nr_areas)?;
+    Ok((request, ranges))
+}
+
+fn acquire(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {
+    let (request, ranges) = acquisition(file, arg, uapi::ACQUIRE_WAIT)?;
+    let world = World::interruptible(mount);
+    world::run(grants::acquire(
+        &world,
+        *file.data(),
+        file.inode().ino(),
+        &ranges,
+        request.flags & uapi::ACQUIRE_WAIT != 0,
+        mount.deadline(request.timeout_ms),
+    ))?
+}
+
+fn abort(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {
+    let (request, ranges) = acquisition(file, arg, 0)?;
+    let world = World::new(mount);
+    world::run(grants::abort(
+        &world,
+        *file.data(),
+        file.inode().ino(),
+        &ranges,
+        mount.deadline(request.timeout_ms),
+    ))?
 }
 
 fn setup(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {

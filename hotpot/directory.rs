@@ -14,9 +14,6 @@ use kernel::{
     sync::aref::ARef,
 };
 
-/// `HOTPOT_MRMW`.
-const MRMW: u32 = 1;
-
 /// The root directory.
 pub(crate) struct RootDirectory;
 
@@ -42,7 +39,7 @@ impl DirectoryOperations for RootDirectory {
             gid: new.owner.gid,
             permissions: u32::from(new.permissions),
             replicas: mount.new.replicas,
-            mode: MRMW,
+            mode: mount.new.mode,
             chunk_size: mount.new.chunk_size,
             reserve: mount.new.reserve,
             time: mount::time(),

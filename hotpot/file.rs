@@ -12,6 +12,7 @@ use super::{
         commit::{self, MAX_WRITE},
         fault,
         format::PAGE_BYTES,
+        grants::Opener,
         info,
         names::Change,
     },
@@ -55,12 +56,13 @@ pub(crate) fn insist(mount: &Mount, until: u64, mut commit: impl FnMut() -> Resu
 }
 
 /// Commits `bytes` at `offset`; the dataset grows if it must.
-fn write_piece(mount: &Mount, id: u64, offset: u64, bytes: &[u8]) -> Result {
+fn write_piece(mount: &Mount, opener: Opener, id: u64, offset: u64, bytes: &[u8]) -> Result {
     let until = mount.deadline(0);
     insist(mount, until, || {
         let world = World::new(mount);
         world::run(commit::write(
             &world,
+            opener,
             id,
             offset,
             bytes,
@@ -71,12 +73,12 @@ fn write_piece(mount: &Mount, id: u64, offset: u64, bytes: &[u8]) -> Result {
 }
 
 /// Commits zeros.
-fn write_zeros(mount: &Mount, id: u64, mut offset: u64, end: u64) -> Result {
+fn write_zeros(mount: &Mount, opener: Opener, id: u64, mut offset: u64, end: u64) -> Result {
     let zeros = KVVec::from_elem(0, MAX_WRITE, GFP_KERNEL)?;
     while offset < end {
         let len = (end - offset).min(MAX_WRITE as u64);
         // CAST: At most `MAX_WRITE`.
-        write_piece(mount, id, offset, &zeros[..len as usize])?;
+        write_piece(mount, opener, id, offset, &zeros[..len as usize])?;
         offset += len;
     }
     Ok(())
@@ -88,15 +90,20 @@ pub(crate) struct DatasetFile;
 #[vtable]
 impl FileOperations for DatasetFile {
     type FileSystem = HotpotFs;
-    type Data = ();
+    type Data = KBox<Opener>;
 
-    fn open(inode: &Inode<HotpotFs>, _file: &LocalFile) -> Result {
+    fn open(inode: &Inode<HotpotFs>, _file: &LocalFile) -> Result<KBox<Opener>> {
         dataset::refresh(inode)?;
-        mount::of(inode).opened(inode)
+        let mount = mount::of(inode);
+        let opener = KBox::new(mount.with(|node| node.new_opener()), GFP_KERNEL)?;
+        mount.opened(inode)?;
+        Ok(opener)
     }
 
-    fn release((): (), inode: &Inode<HotpotFs>, _file: &LocalFile) {
-        mount::of(inode).closed(inode);
+    fn release(opener: KBox<Opener>, inode: &Inode<HotpotFs>, _file: &LocalFile) {
+        let mount = mount::of(inode);
+        mount.with(|node| node.close_opener(*opener));
+        mount.closed(inode);
     }
 
     fn read(file: OpenFile<'_, Self>, position: u64, to: &mut IovIterDest<'_>) -> Result<usize> {
@@ -152,7 +159,7 @@ impl FileOperations for DatasetFile {
             let copied = from.copy_from_iter(&mut piece[..len]);
             let written = match copied {
                 0 => Err(EFAULT),
-                _ => write_piece(mount, inode.ino(), at, &piece[..copied]),
+                _ => write_piece(mount, *file.data(), inode.ino(), at, &piece[..copied]),
             };
             match written {
                 Ok(()) => done += copied,
@@ -177,7 +184,14 @@ impl FileOperations for DatasetFile {
         };
         insist(mount, until, || {
             let world = World::new(mount);
-            world::run(commit::sync(&world, inode.ino(), range, until))?.result
+            world::run(commit::sync(
+                &world,
+                *file.data(),
+                inode.ino(),
+                range,
+                until,
+            ))?
+            .result
         })
     }
 
@@ -196,8 +210,12 @@ impl FileOperations for DatasetFile {
                     return Err(ENOSPC);
                 }
             }
-            FALLOC_FL_PUNCH_HOLE if keep => write_zeros(mount, inode.ino(), offset, end.min(size))?,
-            FALLOC_FL_ZERO_RANGE => write_zeros(mount, inode.ino(), offset, end.min(size))?,
+            FALLOC_FL_PUNCH_HOLE if keep => {
+                write_zeros(mount, *file.data(), inode.ino(), offset, end.min(size))?;
+            }
+            FALLOC_FL_ZERO_RANGE => {
+                write_zeros(mount, *file.data(), inode.ino(), offset, end.min(size))?;
+            }
             _ => return Err(mount.not_yet("this mode of fallocate")),
         }
         if !keep && end > size {

@@ -43,7 +43,7 @@ pub(crate) struct Options {
     node: Option<CString>,
     /// `timeout_ms=`: deadline of what a user waits for; 0 is the node's default.
     timeout_ms: u32,
-    /// `replicas=`, `chunk_size=`, `reserve=`: of datasets that are created here.
+    /// `replicas=`, `mode=`, `chunk_size=`, `reserve=`: of datasets that are created here.
     pub(crate) new: NewDatasets,
 }
 
@@ -51,6 +51,7 @@ pub(crate) struct Options {
 #[derive(Clone, Copy)]
 pub(crate) struct NewDatasets {
     pub(crate) replicas: u32,
+    pub(crate) mode: u32,
     pub(crate) chunk_size: u64,
     pub(crate) reserve: u64,
 }
@@ -59,6 +60,7 @@ impl Default for NewDatasets {
     fn default() -> Self {
         Self {
             replicas: 1,
+            mode: 1,
             chunk_size: 4 << 20,
             reserve: 16 << 30,
         }
@@ -98,11 +100,8 @@ const PARAMETERS: &[Parameter<Options>] = &[
         options.new.reserve = value;
         Ok(())
     }),
-    Parameter::one_of(c"mode", &[(c"mrmw", 1), (c"mrsw", 2)], |_, mode| {
-        if mode == 2 {
-            pr_warn!("mode=mrsw is not supported yet\n");
-            return Err(EOPNOTSUPP);
-        }
+    Parameter::one_of(c"mode", &[(c"mrmw", 1), (c"mrsw", 2)], |options, mode| {
+        options.new.mode = mode;
         Ok(())
     }),
 ];

@@ -11,6 +11,8 @@ use kernel::{
 pub(crate) const SUPER_MAGIC: u32 = 0x504f_5448;
 /// `HOTPOT_MAX_AREAS`.
 pub(crate) const MAX_AREAS: u32 = 65536;
+/// `HOTPOT_ACQUIRE_WAIT`.
+pub(crate) const ACQUIRE_WAIT: u32 = 1;
 
 /// `struct hotpot_area`.
 #[repr(C)]

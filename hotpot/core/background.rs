@@ -6,11 +6,11 @@
 use super::{
     commit_node, data_node, dispatcher,
     format::Cid,
-    handler,
+    grants, handler,
     host::{Host, PageKey},
-    msg::{AskOutcome, Copied, Forget, Hello, Inventory, Outcome, Settle, Verdict},
+    msg::{Copied, Forget, Hello, Inventory, Settle, Verdict},
     node::{Commit, Greeting, Node, Notice, NoticeKind, TxnState},
-    participant, persist, records,
+    persist, records, resolve, writers,
 };
 use kernel::prelude::*;
 
@@ -37,7 +37,9 @@ pub async fn run<H: Host>(host: &H) -> u64 {
     left |= dispatcher::send_unsent(host, soon(host)).await.is_err();
     left |= publish_decided(host).await.is_err();
     left |= deliver(host).await.is_err();
-    left |= ask_outcomes(host).await.is_err();
+    left |= resolve::resolve(host, soon(host)).await.is_err();
+    left |= grants::tell_releases(host, soon(host)).await.is_err();
+    left |= grants::drop_closed(host, soon(host)).await.is_err();
     left |= ask_owners(host).await.is_err();
     let now = host.now();
     left |= host.with(|node| {
@@ -80,10 +82,11 @@ impl Node {
                 .commits
                 .values()
                 .any(|commit| matches!(commit, Commit::Decided { .. }))
-            || self
-                .txns
-                .values()
-                .any(|txn| txn.state == TxnState::Prepared)
+            || self.grants.has_work()
+            || self.txns.values().any(|txn| {
+                txn.state == TxnState::Prepared
+                    || txn.state == TxnState::Published && !txn.owners.is_empty()
+            })
     }
 }
 
@@ -103,7 +106,11 @@ async fn greet<H: Host>(host: &H) -> Result {
             restarted: *restarted,
             life,
         };
-        let answer = handler::ask(host, *id, &hello, soon(host)).await;
+        let mut answer = handler::ask(host, *id, &hello, soon(host)).await;
+        if answer.is_ok() {
+            // Nothing is changed, and nobody may write, before we know who does.
+            answer = writers::rebuild(host, *id, soon(host)).await;
+        }
         match answer.map_err(handler::errno) {
             Ok(()) => host.with(|node| {
                 node.greetings.retain(|greeting| greeting.node != *id);
@@ -196,39 +203,6 @@ async fn deliver<H: Host>(host: &H) -> Result {
         }
         match told.map_err(handler::errno) {
             Ok(()) => host.with(|node| node.notices.retain(|notice| !batch.contains(notice))),
-            Err(error) => result = Err(error),
-        }
-    }
-    result
-}
-
-/// Asks committing nodes about commits that we have promised and not heard of again.
-async fn ask_outcomes<H: Host>(host: &H) -> Result {
-    let now = host.now();
-    let mut cids = KVec::new();
-    host.with(|node| {
-        for (cid, txn) in node.txns.iter_mut() {
-            if txn.state == TxnState::Prepared && txn.since.saturating_add(DOUBT) <= now {
-                txn.since = now;
-                cids.push(*cid, GFP_KERNEL)?;
-            }
-        }
-        Ok::<_, Error>(())
-    })?;
-    let us = host.with(|node| node.id());
-    let mut result = Ok(());
-    for cid in &cids {
-        let cn = u32::from(cid.node());
-        let answer = match cn == us {
-            true => participant::on_ask_outcome(host, *cid),
-            false => handler::ask(host, cn, &AskOutcome { cid: *cid }, soon(host))
-                .await
-                .map_err(handler::errno),
-        };
-        match answer {
-            Ok(Outcome::Committed) => participant::publish(host, *cid).await?,
-            Ok(Outcome::Aborted) => participant::give_up(host, *cid).await?,
-            Ok(Outcome::Pending) => {}
             Err(error) => result = Err(error),
         }
     }

@@ -119,6 +119,9 @@ impl Node {
                 self.greetings.push(greeting, GFP_KERNEL)?;
             }
         }
+        if !first && (was_down || now_down) {
+            self.lose_grants()?;
+        }
         // A holder with an incarnation that no map has told us yet is newer, and stays.
         let last = &self.map;
         let gone = |id: u32, incarnation: u64| {
@@ -135,6 +138,8 @@ impl Node {
                 .holders
                 .retain(|holder| !gone(holder.node, holder.incarnation));
         }
+        self.writers
+            .free(|_, writer| gone(writer.holder.node, writer.holder.incarnation));
         self.notices
             .retain(|notice| map.peer(notice.node).is_some_and(|p| p.state != State::Out));
         self.barriers.drop_nodes(gone);
@@ -171,6 +176,7 @@ impl Node {
         for owned in self.owned.values_mut() {
             owned.holders.retain(|holder| holder.node != node);
         }
+        self.writers.free(|_, writer| writer.holder.node == node);
     }
 
     /// Whether we may change what other nodes may have mapped.

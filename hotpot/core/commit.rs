@@ -12,8 +12,10 @@ use super::{
         Cid, Timestamp, PAGE_BYTES, PAGE_SIZE,
     },
     freeze::{self, Frozen},
+    grants::Opener,
     host::{Host, Level, PageKey, Piece},
     names,
+    node::Node,
 };
 use kernel::prelude::*;
 
@@ -42,12 +44,13 @@ impl Committed {
 /// Publishes the bytes of `ranges` that are dirty here. `replicas` 0 is the dataset's degree.
 pub async fn commit<H: Host>(
     host: &H,
+    opener: Opener,
     dataset: u64,
     ranges: &[ByteRange],
     replicas: u32,
     until: u64,
 ) -> Committed {
-    match try_commit(host, dataset, ranges, replicas, until).await {
+    match try_commit(host, opener, dataset, ranges, replicas, until).await {
         Ok(committed) => committed,
         Err(error) => Committed::failed(error),
     }
@@ -55,6 +58,7 @@ pub async fn commit<H: Host>(
 
 async fn try_commit<H: Host>(
     host: &H,
+    opener: Opener,
     dataset: u64,
     ranges: &[ByteRange],
     replicas: u32,
@@ -64,8 +68,14 @@ async fn try_commit<H: Host>(
     let spans = area::split(dataset, record.size, ranges)?;
     let keys = keys_of(&spans)?;
     let frozen = freeze::freeze(host, keys, &spans, until).await?;
+    let terms = Terms {
+        writer: Some(opener).filter(|_| record.mode == Mode::Mrsw),
+        release: true,
+        replicas: degree(replicas, &record),
+        until,
+    };
     let committed = match dirty_areas(host, &spans) {
-        Ok(areas) => publish(host, &frozen, &areas, degree(replicas, &record), until).await,
+        Ok(areas) => publish(host, &frozen, &areas, &terms).await,
         Err(error) => Committed::failed(error),
     };
     freeze::thaw(host, frozen);
@@ -73,8 +83,14 @@ async fn try_commit<H: Host>(
 }
 
 /// Publishes all dirty bytes of a range, as one commit.
-pub async fn sync<H: Host>(host: &H, dataset: u64, range: ByteRange, until: u64) -> Committed {
-    match try_sync(host, dataset, range, until).await {
+pub async fn sync<H: Host>(
+    host: &H,
+    opener: Opener,
+    dataset: u64,
+    range: ByteRange,
+    until: u64,
+) -> Committed {
+    match try_sync(host, opener, dataset, range, until).await {
         Ok(committed) => committed,
         Err(error) => Committed::failed(error),
     }
@@ -82,6 +98,7 @@ pub async fn sync<H: Host>(host: &H, dataset: u64, range: ByteRange, until: u64)
 
 async fn try_sync<H: Host>(
     host: &H,
+    opener: Opener,
     dataset: u64,
     range: ByteRange,
     until: u64,
@@ -98,7 +115,8 @@ async fn try_sync<H: Host>(
             if key.dataset != dataset || key.page.saturating_mul(PAGE_BYTES) >= end {
                 break;
             }
-            if page.dirty.is_some() {
+            let theirs = record.mode == Mode::Mrmw || node.grants.is_held(opener, key);
+            if page.dirty.is_some() && theirs {
                 keys.push(key, GFP_KERNEL)?;
             }
             at.page = key.page + 1;
@@ -112,17 +130,25 @@ async fn try_sync<H: Host>(
         });
     }
     let frozen = freeze::freeze(host, keys, &[], until).await?;
+    let terms = Terms {
+        writer: Some(opener).filter(|_| record.mode == Mode::Mrsw),
+        release: true,
+        replicas: record.replicas,
+        until,
+    };
     let committed = match changed_areas(host, &frozen.keys, end) {
-        Ok(areas) => publish(host, &frozen, &areas, record.replicas, until).await,
+        Ok(areas) => publish(host, &frozen, &areas, &terms).await,
         Err(error) => Committed::failed(error),
     };
     freeze::thaw(host, frozen);
     Ok(committed)
 }
 
-/// Publishes bytes, at most [`MAX_WRITE`] (EFBIG), and has the dataset reach over them.
+/// Publishes bytes, at most [`MAX_WRITE`] (EFBIG), and has the dataset reach over them. Pages of
+/// an MRSW dataset must have been acquired (EACCES), and stay so.
 pub async fn write<H: Host>(
     host: &H,
+    opener: Opener,
     dataset: u64,
     offset: u64,
     bytes: &[u8],
@@ -160,10 +186,14 @@ pub async fn write<H: Host>(
         rest = rest.part(len, rest.len());
     }
     let frozen = freeze::freeze(host, keys_of(&spans)?, &[], until).await?;
+    let terms = Terms {
+        writer: Some(opener).filter(|_| record.mode == Mode::Mrsw),
+        release: false,
+        replicas: record.replicas,
+        until,
+    };
     let result = loop {
-        let result = publish(host, &frozen, &areas, record.replicas, until)
-            .await
-            .result;
+        let result = publish(host, &frozen, &areas, &terms).await.result;
         let now = host.now();
         if result != Err(EAGAIN) || now + PAUSE >= until {
             break result;
@@ -180,49 +210,119 @@ pub async fn write<H: Host>(
     result
 }
 
+/// How areas are to be published.
+struct Terms {
+    /// MRSW: the open file that must have acquired the pages.
+    writer: Option<Opener>,
+    /// MRSW: pages that are clean afterwards have no writer any more.
+    release: bool,
+    replicas: u32,
+    until: u64,
+}
+
 /// Commits areas of frozen pages and brings their dirty copies up to it.
 async fn publish<H: Host>(
     host: &H,
     frozen: &Frozen,
     areas: &[Area<'_>],
-    replicas: u32,
-    until: u64,
+    terms: &Terms,
 ) -> Committed {
-    let committed = commit_node::run(host, areas, replicas, until).await;
-    if committed.result.is_ok() {
-        for key in &frozen.keys {
-            let from = areas.partition_point(|area| area.key < *key);
-            let to = areas.partition_point(|area| area.key <= *key);
-            let these = areas.get(from..to).unwrap_or(&[]);
-            if let Err(error) = freeze::rebase(host, *key, these).await {
-                // It is published; the page here just stays dirty.
-                host.log(
-                    Level::Warning,
-                    format_args!(
-                        "page {} of dataset {} keeps its dirty copy after commit {:#x}: {error:?}",
-                        key.page, key.dataset, committed.cid.0
-                    ),
-                );
-            }
-        }
+    match try_publish(host, frozen, areas, terms).await {
+        Ok(committed) => committed,
+        Err(error) => Committed::failed(error),
     }
-    committed
 }
 
-/// EOPNOTSUPP for datasets that this version cannot commit.
+async fn try_publish<H: Host>(
+    host: &H,
+    frozen: &Frozen,
+    areas: &[Area<'_>],
+    terms: &Terms,
+) -> Result<Committed> {
+    let mut release = false;
+    let begun = host.with(|node| {
+        if let Some(opener) = terms.writer {
+            node.check_held(opener, &frozen.keys)?;
+        }
+        Ok::<_, Error>(node.generation)
+    })?;
+    if terms.writer.is_some() && terms.release {
+        // What stays dirty stays acquired: there is one dirty version only.
+        release = !freeze::leaves_dirty(host, &frozen.keys, areas)?;
+    }
+    let order = commit_node::Order {
+        areas,
+        single_phase: terms.writer.is_some(),
+        release,
+        replicas: terms.replicas,
+        until: terms.until,
+    };
+    let committed = commit_node::run(host, &order).await;
+    if committed.result.is_err() {
+        if terms.writer.is_some() && committed.result == Err(EINPROGRESS) {
+            // The owners may have freed the pages: nobody may go on writing here.
+            host.with(|node| node.doubt_grants(&frozen.keys));
+        }
+        return Ok(committed);
+    }
+    for key in &frozen.keys {
+        let from = areas.partition_point(|area| area.key < *key);
+        let to = areas.partition_point(|area| area.key <= *key);
+        let these = areas.get(from..to).unwrap_or(&[]);
+        if let Err(error) = freeze::rebase(host, *key, these).await {
+            // It is published; the page here just stays dirty.
+            host.log(
+                Level::Warning,
+                format_args!(
+                    "page {} of dataset {} keeps its dirty copy after commit {:#x}: {error:?}",
+                    key.page, key.dataset, committed.cid.0
+                ),
+            );
+        }
+    }
+    if let Some(opener) = terms.writer.filter(|_| terms.release) {
+        host.with(|node| released(node, opener, frozen, areas, release, begun))?;
+    }
+    Ok(committed)
+}
+
+/// After a commit: pages that are clean now are given back, if the owners have not freed them.
+fn released(
+    node: &mut Node,
+    opener: Opener,
+    frozen: &Frozen,
+    areas: &[Area<'_>],
+    by_owners: bool,
+    begun: u64,
+) -> Result {
+    let mut freed = KVec::new();
+    let mut left = KVec::new();
+    for key in &frozen.keys {
+        if node
+            .pages
+            .get(*key)
+            .is_some_and(|page| page.dirty.is_some())
+        {
+            continue;
+        }
+        // An owner that began a new life meanwhile may have asked for our grants in between.
+        let told = by_owners
+            && node.generation == begun
+            && areas.binary_search_by(|area| area.key.cmp(key)).is_ok();
+        match told {
+            true => freed.push(*key, GFP_KERNEL)?,
+            false => left.push(*key, GFP_KERNEL)?,
+        }
+    }
+    node.forget_grants(&freed);
+    node.give_back(opener, &left)
+}
+
 fn record_of<H: Host>(host: &H, dataset: u64) -> Result<DatasetRecord> {
-    let record = host.with(|node| {
+    host.with(|node| {
         node.check_ready()?;
         Ok::<_, Error>(node.names.get(dataset)?.try_clone()?)
-    })?;
-    if record.mode == Mode::Mrsw {
-        host.log(
-            Level::Warning,
-            format_args!("dataset {dataset} is MRSW, which is not supported yet"),
-        );
-        return Err(EOPNOTSUPP);
-    }
-    Ok(record)
+    })
 }
 
 fn degree(asked: u32, record: &DatasetRecord) -> u32 {
@@ -232,7 +332,7 @@ fn degree(asked: u32, record: &DatasetRecord) -> u32 {
     }
 }
 
-fn keys_of(spans: &[Span]) -> Result<KVec<PageKey>> {
+pub(super) fn keys_of(spans: &[Span]) -> Result<KVec<PageKey>> {
     let mut keys: KVec<PageKey> = KVec::new();
     for span in spans {
         if keys.last() != Some(&span.key) {

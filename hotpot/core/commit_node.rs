@@ -37,25 +37,37 @@ struct Letter<'a> {
     data: KVec<Piece<'a>>,
 }
 
+/// What is to be committed, and how.
+pub(super) struct Order<'a> {
+    /// In order.
+    pub(super) areas: &'a [Area<'a>],
+    /// MRSW [2.6.3]: once all owners have promised it is done; they publish soon after.
+    pub(super) single_phase: bool,
+    /// MRSW: the owners free the pages.
+    pub(super) release: bool,
+    /// Durable copies.
+    pub(super) replicas: u32,
+    pub(super) until: u64,
+}
+
 /// How a share is to be prepared.
 #[derive(Clone, Copy)]
-struct Terms {
+struct Terms<'a> {
     cid: Cid,
     nr_owners: u32,
+    /// Their ids when there are several.
+    owners: &'a [u16],
+    single_phase: bool,
+    release: bool,
     replicas: u32,
     wait: bool,
     until: u64,
 }
 
-/// Commits `areas` (in order): all or nothing, to `replicas` copies.
-pub(super) async fn run<H: Host>(
-    host: &H,
-    areas: &[Area<'_>],
-    replicas: u32,
-    until: u64,
-) -> Committed {
+/// Commits areas: all or nothing.
+pub(super) async fn run<H: Host>(host: &H, order: &Order<'_>) -> Committed {
     let mut cid = Cid(0);
-    let result = attempts(host, areas, replicas, until, &mut cid).await;
+    let result = attempts(host, order, &mut cid).await;
     if result.is_ok() {
         // What owners staged at us as a data node is ours to publish now.
         if let Err(error) = data_node::finish(host, cid, true).await {
@@ -68,24 +80,27 @@ pub(super) async fn run<H: Host>(
     Committed { cid, result }
 }
 
-async fn attempts<H: Host>(
-    host: &H,
-    areas: &[Area<'_>],
-    replicas: u32,
-    until: u64,
-    cid: &mut Cid,
-) -> Result {
+async fn attempts<H: Host>(host: &H, order: &Order<'_>, cid: &mut Cid) -> Result {
     let (us, up) = host.with(|node| (node.id(), node.map.up().count()));
-    if up < replicas as usize {
+    if up < order.replicas as usize {
         return Err(EHOSTDOWN);
     }
-    let shares = split(host, areas)?;
+    let shares = split(host, order.areas)?;
+    let mut owners = KVec::new();
+    if shares.len() > 1 {
+        for share in &shares {
+            owners.push(share.owner as u16, GFP_KERNEL)?;
+        }
+    }
     let mut terms = Terms {
         cid: new_cid(host).await?,
         nr_owners: shares.len() as u32,
-        replicas,
+        owners: &owners,
+        single_phase: order.single_phase,
+        release: order.release,
+        replicas: order.replicas,
         wait: shares.len() == 1,
-        until,
+        until: order.until,
     };
     *cid = terms.cid;
     let Some(first) = shares.first() else {
@@ -158,13 +173,17 @@ pub(super) async fn new_cid<H: Host>(host: &H) -> Result<Cid> {
     }
 }
 
-async fn prepare_here<H: Host>(host: &H, share: &Share<'_>, terms: &Terms) -> Result {
+async fn prepare_here<H: Host>(host: &H, share: &Share<'_>, terms: &Terms<'_>) -> Result {
+    let cn = host.with(|node| node.us());
     transaction::prepare(
         host,
         &transaction::Prepare {
             cid: terms.cid,
             life: 0,
+            cn,
             nr_owners: terms.nr_owners,
+            owners: terms.owners,
+            release: terms.release,
             replicas: terms.replicas,
             wait: terms.wait,
             areas: &share.areas,
@@ -178,11 +197,11 @@ async fn prepare_here<H: Host>(host: &H, share: &Share<'_>, terms: &Terms) -> Re
 fn letters<'a, H: Host>(
     host: &H,
     share: &Share<'a>,
-    terms: &Terms,
+    terms: &Terms<'_>,
     released: &[Cid],
 ) -> Result<KVec<Letter<'a>>> {
     let (epoch, max_msg) = host.with(|node| (node.map.epoch, node.config.max_msg));
-    let room = max_msg.saturating_sub(PREPARE_HEAD);
+    let room = max_msg.saturating_sub(PREPARE_HEAD + 2 * terms.owners.len());
     let mut letters = KVec::new();
     let mut rest = &share.areas[..];
     loop {
@@ -208,6 +227,8 @@ fn letters<'a, H: Host>(
         let header = if last {
             let mut known = KVec::new();
             known.extend_from_slice(released, GFP_KERNEL)?;
+            let mut owners = KVec::new();
+            owners.extend_from_slice(terms.owners, GFP_KERNEL)?;
             Prepare {
                 cid: terms.cid,
                 nr_owners: terms.nr_owners,
@@ -215,6 +236,8 @@ fn letters<'a, H: Host>(
                 budget_ms: handler::budget_ms(host, terms.until),
                 wait: terms.wait,
                 ahead: letters.len() as u32,
+                release: terms.release,
+                owners,
                 released: known,
                 spans,
             }
@@ -260,7 +283,7 @@ fn call_of<'a>(owner: u32, letter: &'a Letter<'_>, until: u64) -> Result<super::
 }
 
 /// A commit with one owner, which is another node: it decides.
-async fn single<H: Host>(host: &H, share: &Share<'_>, terms: &Terms) -> Result {
+async fn single<H: Host>(host: &H, share: &Share<'_>, terms: &Terms<'_>) -> Result {
     let owner = share.owner;
     let now = host.now();
     let left = terms.until.saturating_sub(now);
@@ -342,7 +365,7 @@ async fn outcome<H: Host>(host: &H, owner: u32, cid: Cid, until: u64) -> Result 
         match handler::ask(host, owner, &AskOutcome { cid }, call_until).await {
             Ok(Outcome::Committed) => return Ok(()),
             Ok(Outcome::Aborted) => return Err(ETIMEDOUT),
-            Ok(Outcome::Pending) | Err(_) => {}
+            Ok(Outcome::Pending | Outcome::Forgotten) | Err(_) => {}
         }
         let now = host.now();
         if now >= until {
@@ -355,7 +378,7 @@ async fn outcome<H: Host>(host: &H, owner: u32, cid: Cid, until: u64) -> Result 
 }
 
 /// A commit with several owners: we decide.
-async fn several<H: Host>(host: &H, shares: &[Share<'_>], terms: &Terms) -> Result {
+async fn several<H: Host>(host: &H, shares: &[Share<'_>], terms: &Terms<'_>) -> Result {
     host.with(|node| {
         Ok::<_, Error>(
             node.commits
@@ -370,22 +393,70 @@ async fn several<H: Host>(host: &H, shares: &[Share<'_>], terms: &Terms) -> Resu
     };
     let decided = match prepared {
         Ok(()) if host.now() >= terms.until => Err(ETIMEDOUT),
+        Ok(()) if terms.single_phase => promised(host, shares, terms),
         Ok(()) => decide(host, shares, terms).await,
         Err(error) => Err(error),
     };
     if let Err(error) = decided {
         host.with(|node| node.commits.remove(&terms.cid));
-        abort(host, &asked, terms).await?;
-        return Err(error);
+        // As long as all may have promised, nobody can say that it is not published: when we
+        // are gone the owners decide.
+        return match abort(host, &asked, terms).await? {
+            true => Err(error),
+            false => Err(EINPROGRESS),
+        };
+    }
+    if terms.single_phase {
+        return publish_soon(host, terms.cid).await;
     }
     tell_owners(host, terms.cid, terms.until).await?;
+    Ok(())
+}
+
+/// MRSW: all owners have promised, which decides it. Nothing is to be made durable here.
+fn promised<H: Host>(host: &H, shares: &[Share<'_>], terms: &Terms<'_>) -> Result {
+    let mut owners = KVec::with_capacity(shares.len(), GFP_KERNEL)?;
+    for share in shares {
+        owners.push(share.owner, GFP_KERNEL)?;
+    }
+    host.with(|node| match node.commits.get_mut(&terms.cid) {
+        Some(commit) => {
+            *commit = Commit::Decided {
+                owners,
+                told: KVec::new(),
+                record: (0, 0),
+                busy: true,
+            };
+            Ok(())
+        }
+        None => Err(ECANCELED),
+    })
+}
+
+/// Publishes what is ours of a decided commit; the worker tells the other owners.
+async fn publish_soon<H: Host>(host: &H, cid: Cid) -> Result {
+    let us = host.with(|node| node.id());
+    // What does not succeed now is tried again by the worker.
+    let published = participant::publish(host, cid).await.is_ok();
+    host.with(|node| {
+        if let Some(Commit::Decided {
+            owners, told, busy, ..
+        }) = node.commits.get_mut(&cid)
+        {
+            if published && owners.contains(&us) && told.push(us, GFP_KERNEL).is_ok() {
+                owners.retain(|owner| *owner != us);
+            }
+            *busy = false;
+        }
+        node.wake(super::node::WORKER);
+    });
     Ok(())
 }
 
 async fn prepare_at_once<H: Host>(
     host: &H,
     shares: &[Share<'_>],
-    terms: &Terms,
+    terms: &Terms<'_>,
     asked: &mut KVec<u32>,
 ) -> Result {
     let us = host.with(|node| node.id());
@@ -423,7 +494,7 @@ async fn prepare_at_once<H: Host>(
 async fn prepare_in_order<H: Host>(
     host: &H,
     shares: &[Share<'_>],
-    terms: &Terms,
+    terms: &Terms<'_>,
     asked: &mut KVec<u32>,
 ) -> Result {
     let us = host.with(|node| node.id());
@@ -447,7 +518,7 @@ async fn prepare_in_order<H: Host>(
 }
 
 /// Makes the decision durable: from here on the commit happens.
-async fn decide<H: Host>(host: &H, shares: &[Share<'_>], terms: &Terms) -> Result {
+async fn decide<H: Host>(host: &H, shares: &[Share<'_>], terms: &Terms<'_>) -> Result {
     let mut owners = KVec::with_capacity(shares.len(), GFP_KERNEL)?;
     let mut ids = KVec::with_capacity(shares.len(), GFP_KERNEL)?;
     for share in shares {
@@ -495,6 +566,7 @@ async fn decide<H: Host>(host: &H, shares: &[Share<'_>], terms: &Terms) -> Resul
         (Ok(()), Some(commit)) => {
             *commit = Commit::Decided {
                 owners,
+                told: KVec::new(),
                 record: (first, record.nr_blocks()),
                 busy: true,
             };
@@ -547,12 +619,17 @@ pub(super) async fn tell_owners<H: Host>(host: &H, cid: Cid, until: u64) -> Resu
         }
         let (over, ticket) = host.with(|node| {
             let ticket = node.ticket(GENERAL);
-            if let Some(Commit::Decided { owners, .. }) = node.commits.get_mut(&cid) {
-                owners.retain(|owner| !done.contains(owner));
-                return (owners.is_empty(), ticket);
+            if let Some(Commit::Decided { owners, told, .. }) = node.commits.get_mut(&cid) {
+                for owner in &done {
+                    if owners.contains(owner) {
+                        told.push(*owner, GFP_KERNEL)?;
+                        owners.retain(|other| other != owner);
+                    }
+                }
+                return Ok((owners.is_empty(), ticket));
             }
-            (true, ticket)
-        });
+            Ok::<_, Error>((true, ticket))
+        })?;
         let now = host.now();
         if !over && now >= until {
             host.with(|node| {
@@ -570,7 +647,7 @@ pub(super) async fn tell_owners<H: Host>(host: &H, cid: Cid, until: u64) -> Resu
     }
 }
 
-/// All owners have published: the record is of no use any more.
+/// Phase 3: all owners have published, the records are of no use any more.
 async fn forget<H: Host>(host: &H, cid: Cid) -> Result {
     let found = host.with(|node| match node.commits.get(&cid) {
         Some(Commit::Decided { record, .. }) => Some((*record, node.geometry())),
@@ -579,22 +656,40 @@ async fn forget<H: Host>(host: &H, cid: Cid) -> Result {
     let Some(((first, blocks), geometry)) = found else {
         return Ok(());
     };
-    let mut batch = Batch::default();
-    batch.swing(geometry.commit_descriptor(first), 0)?;
-    batch.fence()?;
-    batch.run(host).await?;
-    host.with(|node| {
-        node.commits.remove(&cid);
+    if blocks != 0 {
+        let mut batch = Batch::default();
+        batch.swing(geometry.commit_descriptor(first), 0)?;
+        batch.fence()?;
+        batch.run(host).await?;
+    }
+    let ours = host.with(|node| {
+        let us = node.id();
+        let Some(Commit::Decided { told, .. }) = node.commits.remove(&cid) else {
+            return false;
+        };
         node.records.give_run(first, blocks);
+        for owner in told.iter().filter(|owner| **owner != us) {
+            node.notify(Notice {
+                node: *owner,
+                cid,
+                kind: NoticeKind::Release,
+            });
+        }
+        told.contains(&us)
     });
-    Ok(())
+    match ours {
+        true => participant::release_one(host, cid).await,
+        false => Ok(()),
+    }
 }
 
-/// Undoes a commit at the owners that were asked.
-async fn abort<H: Host>(host: &H, asked: &[u32], terms: &Terms) -> Result {
+/// Undoes a commit at the owners that were asked; whether one at least has undone it, so that they
+/// can never all have promised it.
+async fn abort<H: Host>(host: &H, asked: &[u32], terms: &Terms<'_>) -> Result<bool> {
     let us = host.with(|node| node.id());
+    let mut sure = asked.len() < terms.owners.len();
     if asked.contains(&us) {
-        participant::give_up(host, terms.cid).await?;
+        sure |= participant::give_up(host, terms.cid).await?;
     }
     let mut aborted = KVec::new();
     aborted.push(terms.cid, GFP_KERNEL)?;
@@ -613,9 +708,10 @@ async fn abort<H: Host>(host: &H, asked: &[u32], terms: &Terms) -> Result {
     }
     host.call(&mut calls).await;
     for call in &calls {
-        if handler::reply_of::<Forget>(call).is_err() {
-            give_up(host, call.dst, terms.cid);
+        match handler::reply_of::<Forget>(call) {
+            Ok(()) => sure = true,
+            Err(_) => give_up(host, call.dst, terms.cid),
         }
     }
-    Ok(())
+    Ok(sure)
 }

@@ -287,11 +287,7 @@ impl Node {
 }
 
 fn mode_of(number: u32) -> Result<Mode> {
-    match Mode::from_number(number) {
-        Some(Mode::Mrmw) => Ok(Mode::Mrmw),
-        Some(Mode::Mrsw) => Err(EOPNOTSUPP),
-        None => Err(EINVAL),
-    }
+    Mode::from_number(number).ok_or(EINVAL)
 }
 
 fn check_layout(chunk_size: u64, reserve: u64) -> Result {

@@ -40,7 +40,8 @@ enum Step {
     },
 }
 
-/// Resolves a page fault by one [`Host::map`]. EFAULT beyond the end of the dataset,
+/// Resolves a page fault by one [`Host::map`]. EFAULT beyond the end of the dataset, EACCES for a
+/// store to a page of an MRSW dataset that nobody here has acquired, ESTALE when that was lost,
 /// ENOSPC without room for a copy, ETIMEDOUT or EHOSTDOWN when the owner does
 /// not answer until `until`.
 pub async fn fault<H: Host>(host: &H, key: PageKey, access: Access, until: u64) -> Result {
@@ -127,6 +128,7 @@ impl Node {
     fn plan_fault(&mut self, key: PageKey, access: Access) -> Result<Step> {
         self.check_ready()?;
         let owner = self.names.check(key)?;
+        self.check_access(key, access)?;
         let ticket = self.page_ticket(key);
         let us = self.id();
         let geometry = self.geometry();
@@ -186,6 +188,7 @@ impl Node {
     ) -> Result<Option<Step>> {
         self.check_ready()?;
         let owner = self.names.check(key)?;
+        self.check_access(key, Access::Read)?;
         let ticket = self.page_ticket(key);
         let geometry = self.geometry();
         let us = self.id();

@@ -234,3 +234,34 @@ pub(super) async fn rebase<H: Host>(host: &H, key: PageKey, areas: &[Area<'_>]) 
     persist::free(host, &unused).await?;
     result
 }
+
+/// Whether a commit of `areas` (in order) of frozen pages leaves some of their bytes dirty.
+pub(super) fn leaves_dirty<H: Host>(
+    host: &H,
+    keys: &[PageKey],
+    areas: &[Area<'_>],
+) -> Result<bool> {
+    let mut ours = KVec::from_elem(0u8, PAGE_SIZE, GFP_KERNEL)?;
+    let mut theirs = KVec::from_elem(0u8, PAGE_SIZE, GFP_KERNEL)?;
+    for key in keys {
+        let dirty = host.with(|node| node.pages.get(*key).and_then(|page| page.dirty));
+        let Some(dirty) = dirty else {
+            continue;
+        };
+        let geometry = host.with(|node| node.geometry());
+        host.read(geometry.page(dirty.pm), &mut ours)?;
+        match dirty.base {
+            Some(base) => host.read(geometry.page(base), &mut theirs)?,
+            None => theirs.fill(0),
+        }
+        let mut published = KVec::new();
+        for area in areas.iter().filter(|area| area.key == *key) {
+            published.push(area.span(), GFP_KERNEL)?;
+        }
+        let all = area::differences(*key, &ours, &theirs)?;
+        if !area::without(&all, &published)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

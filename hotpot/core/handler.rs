@@ -5,10 +5,10 @@
 use super::{
     barrier,
     cluster::Sender,
-    data_node, dispatcher,
+    data_node, dispatcher, grants,
     host::{Call, CallError, Host, Level, Piece},
     msg::{self, Head, Reader, Request, Wire, Writer},
-    owner, participant, records, recovery, tombstones,
+    owner, participant, records, recovery, resolve, tombstones, writers,
 };
 use kernel::prelude::*;
 
@@ -110,6 +110,22 @@ async fn dispatch<H: Host>(
         msg::Retire::OPCODE => {
             tombstones::on_retire(host, &whole(body)?)?;
             put(&(), reply)
+        }
+        msg::Acquire::OPCODE => {
+            writers::on_acquire(host, from, &whole(body)?)?;
+            put(&(), reply)
+        }
+        msg::Release::OPCODE => {
+            writers::on_release(host, from, &whole(body)?)?;
+            put(&(), reply)
+        }
+        msg::AskGrants::OPCODE => {
+            let claims = grants::on_ask_grants(host, from.node, &whole(body)?)?;
+            put(&claims, reply)
+        }
+        msg::AskPart::OPCODE => {
+            let ask: msg::AskPart = whole(body)?;
+            put(&resolve::on_ask_part(host, from, ask.cid)?, reply)
         }
         msg::Arrive::OPCODE => put(&barrier::on_arrive(host, from, &whole(body)?)?, reply),
         _ => Err(EOPNOTSUPP),

@@ -146,6 +146,7 @@ impl Node {
                     .any(|greeting| self.is_up(greeting.node)),
                 "nodes that do not know us yet",
             ),
+            (self.grants.has_work(), "pages that are to be released"),
             (self.log.free() != self.log.len(), "blocks of the redo log"),
             (self.records.free() != self.records.len(), "commit records"),
             (pages(|page| page.busy != 0), "busy pages"),

@@ -46,9 +46,14 @@
 //! fault::read(&host, dataset, offset, to: &mut [u8], until) -> Result<usize>
 //!
 //! // HOTPOT_IOC_COMMIT, msync and fsync, write(2) in pieces of at most MAX_WRITE (may grow the dataset).
-//! commit::commit(&host, dataset, areas: &[ByteRange], replicas, until) -> Committed { cid, result }
-//! commit::sync(&host, dataset, ByteRange, until) -> Committed
-//! commit::write(&host, dataset, offset, bytes: &[u8], time, until) -> Result
+//! // The opener is the open file: it matters to MRSW datasets only.
+//! commit::commit(&host, Opener, dataset, areas: &[ByteRange], replicas, until) -> Committed { cid, result }
+//! commit::sync(&host, Opener, dataset, ByteRange, until) -> Committed
+//! commit::write(&host, Opener, dataset, offset, bytes: &[u8], time, until) -> Result
+//!
+//! // HOTPOT_IOC_ACQUIRE, HOTPOT_IOC_ABORT; in Host::with at close: node.close_opener(Opener)
+//! grants::acquire(&host, Opener, dataset, areas: &[ByteRange], wait, until) -> Result
+//! grants::abort(&host, Opener, dataset, areas: &[ByteRange], until) -> Result
 //!
 //! // Namespace; at the CD or sent to it.
 //! names::create(&host, name: &[u8], &NewDataset, until) -> Result<u64 /* id */>
@@ -77,6 +82,7 @@ mod dispatcher;
 pub mod fault;
 pub mod format;
 pub mod freeze;
+pub mod grants;
 pub mod handler;
 pub mod host;
 pub mod info;
@@ -90,10 +96,12 @@ pub mod persist;
 mod records;
 pub mod recovery;
 pub mod replicate;
+mod resolve;
 pub mod space;
 mod tombstones;
 mod transaction;
 mod truncate;
+pub mod writers;
 
 use core::{
     future::Future,

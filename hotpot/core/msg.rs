@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!  0  u16  opcode
-//!  2  u16  version, 1
+//!  2  u16  version, 2
 //!  4  u32  zero
 //!  8  u64  epoch of the sender's map
 //! ```
@@ -23,7 +23,7 @@ use super::{
 use kernel::prelude::*;
 
 /// Version of the messages.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Writes fields one behind the other.
 #[derive(Default)]
@@ -414,6 +414,10 @@ pub struct Prepare {
     pub wait: bool,
     /// `PrepareData` messages that came before.
     pub ahead: u32,
+    /// MRSW: with the commit the sender gives its pages back.
+    pub release: bool,
+    /// Ids of all owner nodes when there are several.
+    pub owners: KVec<u16>,
     /// Earlier commits with this owner whose outcome the sender knows.
     pub released: KVec<Cid>,
     /// What is to be written.
@@ -426,6 +430,8 @@ wire_struct!(Prepare {
     budget_ms,
     wait,
     ahead,
+    release,
+    owners,
     released,
     spans
 });
@@ -460,6 +466,8 @@ wire_enum! {
         Committed = 1,
         /// Not decided yet.
         Pending = 2,
+        /// The committing node has forgotten, with an earlier life: the owners know.
+        Forgotten = 3,
     }
 }
 
@@ -649,3 +657,69 @@ pub struct Retire {
 }
 wire_struct!(Retire { forget, removed });
 request!(Retire = 15 => ());
+
+/// Committing node to owner: the sender wants to write these pages, all or none [2.6.3].
+#[derive(Debug)]
+pub struct Acquire {
+    /// Of the acquisition; from the ids of commits.
+    pub grant: Cid,
+    /// In order.
+    pub pages: KVec<PageKey>,
+}
+wire_struct!(Acquire { grant, pages });
+request!(Acquire = 16 => ());
+
+/// Committing node to owner: it will not write these pages any more.
+#[derive(Debug)]
+pub struct Release {
+    /// Of the acquisition.
+    pub grant: Cid,
+    /// None: all that it got, and what it may still get from a message that comes late.
+    pub pages: KVec<PageKey>,
+}
+wire_struct!(Release { grant, pages });
+request!(Release = 17 => ());
+
+/// A page that a node may write.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    /// The page.
+    pub key: PageKey,
+    /// Of the acquisition.
+    pub grant: Cid,
+}
+wire_struct!(Claim { key, grant });
+
+/// Owner to any node: which pages of mine do you write? Answered in order, some at a
+/// time; none is the end.
+#[derive(Debug)]
+pub struct AskGrants {
+    /// First page.
+    pub from: PageKey,
+}
+wire_struct!(AskGrants { from });
+request!(AskGrants = 18 => KVec<Claim>);
+
+wire_enum! {
+    /// How far an owner node is with its part of a commit.
+    Part {
+        /// It knows nothing of it, and will never prepare it.
+        Unknown = 0,
+        /// Not promised yet.
+        Preparing = 1,
+        /// Promised, durably.
+        Prepared = 2,
+        /// Published.
+        Published = 3,
+    }
+}
+
+/// Owner to owner: how far are you? When the committing node cannot say what it decided,
+/// a commit that all owners have promised is decided.
+#[derive(Debug)]
+pub struct AskPart {
+    /// The commit.
+    pub cid: Cid,
+}
+wire_struct!(AskPart { cid });
+request!(AskPart = 19 => Part);

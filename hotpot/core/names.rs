@@ -4,13 +4,14 @@
 //! records on its PM; the record with the higher generation is right.
 
 use super::{
+    area::ByteRange,
     commit,
     dispatcher::change_at_dispatcher,
     format::{
-        dataset::{DatasetRecord, Name, WINDOW_END, WINDOW_START},
+        dataset::{DatasetRecord, Mode, Name, WINDOW_END, WINDOW_START},
         Timestamp, PAGE_BYTES,
     },
-    handler,
+    grants, handler,
     host::{Host, PageKey},
     msg::{wire_struct, ChangeNames, Reader, Wire, Writer},
     space::Space,
@@ -373,8 +374,7 @@ pub async fn change<H: Host>(host: &H, dataset: u64, change: &Change, until: u64
             .saturating_sub(size);
         if !change.grow_only && size < old && tail > 0 {
             // Whoever grows it again finds zeros.
-            let zeros = KVec::from_elem(0u8, tail as usize, GFP_KERNEL)?;
-            commit::write(host, dataset, size, &zeros, change.time, until).await?;
+            write_tail(host, dataset, size, tail, change.time, until).await?;
         }
     }
     let change = NameChange::Change {
@@ -382,6 +382,31 @@ pub async fn change<H: Host>(host: &H, dataset: u64, change: &Change, until: u64
         change: *change,
     };
     send(host, &change, until).await.map(|_| ())
+}
+
+/// Commits zeros, as the writer of the page where the mode wants one.
+async fn write_tail<H: Host>(
+    host: &H,
+    dataset: u64,
+    offset: u64,
+    len: u64,
+    time: Timestamp,
+    until: u64,
+) -> Result {
+    let zeros = KVec::from_elem(0u8, len as usize, GFP_KERNEL)?;
+    let (mode, opener) = host.with(|node| {
+        let mode = node.names.get(dataset)?.mode;
+        Ok::<_, Error>((mode, node.new_opener()))
+    })?;
+    let tail = [ByteRange { offset, len }];
+    if mode == Mode::Mrsw {
+        grants::acquire(host, opener, dataset, &tail, true, until).await?;
+    }
+    let written = commit::write(host, opener, dataset, offset, &zeros, time, until).await;
+    if mode == Mode::Mrsw {
+        grants::abort(host, opener, dataset, &tail, until).await?;
+    }
+    written
 }
 
 /// Has a dataset reach at least to `size`. EFBIG beyond its reservation.

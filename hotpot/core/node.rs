@@ -7,10 +7,12 @@ use super::{
     barrier::Barriers,
     cluster::{Map, State},
     format::{superblock, Cid, Geometry, Superblock, Timestamp, Uuid},
+    grants::Grants,
     host::{PageKey, Ticket, NR_QUEUES},
     names::Names,
     pages::{self, Pages},
     space::Space,
+    writers::Writers,
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
@@ -112,6 +114,10 @@ pub struct Txn {
     pub cancelled: bool,
     /// Owner nodes in the commit.
     pub nr_owners: u32,
+    /// Their ids when there are several.
+    pub owners: KVec<u16>,
+    /// MRSW: its pages have no writer any more when it is published.
+    pub release: bool,
     /// Copies asked for.
     pub replicas: u32,
     /// Epoch in which it was prepared.
@@ -136,6 +142,8 @@ pub enum Commit {
     Decided {
         /// Owner nodes.
         owners: KVec<u32>,
+        /// Those that have published and keep their records until all have.
+        told: KVec<u32>,
         /// First block of the commit record, and blocks.
         record: (u64, u64),
         /// An operation is telling them.
@@ -220,6 +228,12 @@ pub struct Node {
     pub(super) incoming: RBTree<Cid, Incoming>,
     /// The last life of each node that it told us of.
     pub(super) lives: KVec<(u32, u64)>,
+    /// Who writes pages of ours in MRSW datasets.
+    pub writers: Writers,
+    /// What we write in MRSW datasets.
+    pub grants: Grants,
+    /// The first counter of a commit of this life.
+    pub(super) first_counter: u64,
     /// Our own commits.
     pub(super) commits: RBTree<Cid, Commit>,
     /// Pages staged here by other owners, by commit.
@@ -230,7 +244,7 @@ pub struct Node {
     pub(super) freezes: RBTree<u64, KVec<Span>>,
     /// Barriers, at the CD.
     pub(super) barriers: Barriers,
-    /// Next number of a barrier's participant, or of a freeze.
+    /// Next number of a barrier's participant, of a freeze, or of an open file.
     pub(super) next_number: u64,
     /// Next page whose version the background asks for.
     pub(super) inventory: PageKey,
@@ -263,6 +277,9 @@ impl Node {
             refused: KVec::new(),
             incoming: RBTree::new(),
             lives: KVec::new(),
+            writers: Writers::default(),
+            grants: Grants::default(),
+            first_counter: 0,
             commits: RBTree::new(),
             guests: RBTree::new(),
             notices: KVec::new(),

@@ -9,7 +9,7 @@ use super::{
     handler,
     host::{Host, Piece, Sleep, Ticket},
     msg::{self, Outcome, Reader, Wire},
-    node::{Commit, Incoming, Node, TxnState, GENERAL},
+    node::{Commit, Holder, Incoming, Node, TxnState, GENERAL},
     transaction::{self, drop_record, finish, undo, Prepare},
 };
 use kernel::prelude::*;
@@ -83,7 +83,15 @@ pub(super) async fn on_prepare<H: Host>(
     data: &[u8],
 ) -> Result {
     check_cn(prepare.cid, from)?;
-    if prepare.nr_owners == 0 || prepare.replicas == 0 || prepare.spans.is_empty() {
+    let owners = match prepare.nr_owners {
+        1 => 0,
+        several => several as usize,
+    };
+    if prepare.nr_owners == 0
+        || prepare.replicas == 0
+        || prepare.spans.is_empty()
+        || prepare.owners.len() != owners
+    {
         return Err(EBADMSG);
     }
     release(host, from, &prepare.released).await?;
@@ -110,7 +118,13 @@ pub(super) async fn on_prepare<H: Host>(
     let arguments = Prepare {
         cid: prepare.cid,
         life: host.with(|node| node.life_of(from.node)),
+        cn: Holder {
+            node: from.node,
+            incarnation: from.incarnation,
+        },
         nr_owners: prepare.nr_owners,
+        owners: &prepare.owners,
+        release: prepare.release,
         replicas: prepare.replicas,
         wait: prepare.wait,
         areas: &areas,
@@ -174,36 +188,52 @@ pub(super) async fn publish<H: Host>(host: &H, cid: Cid) -> Result {
 /// The committing node gives commits up, or has learnt their outcome.
 pub(super) async fn on_forget<H: Host>(host: &H, from: Sender, forget: &msg::Forget) -> Result {
     release(host, from, &forget.released).await?;
+    let mut result = Ok(());
     for cid in &forget.aborted {
         check_cn(*cid, from)?;
-        give_up(host, *cid).await?;
+        // What is still being prepared may yet be durable for a moment.
+        if !give_up(host, *cid).await? {
+            result = Err(EBUSY);
+        }
     }
-    Ok(())
+    result
 }
 
-/// Undoes a commit, whatever it has come to here, unless it is decided.
-pub(super) async fn give_up<H: Host>(host: &H, cid: Cid) -> Result {
-    let undo_now = host.with(|node| {
+/// Undoes a commit, whatever it has come to here, unless it is decided. Whether nothing is
+/// left of it; else that will be so soon.
+pub(super) async fn give_up<H: Host>(host: &H, cid: Cid) -> Result<bool> {
+    enum Step {
+        Undo,
+        Undone,
+        Later,
+    }
+    let step = host.with(|node| {
         node.refuse(cid)?;
         node.incoming.remove(&cid);
         let Some(txn) = node.txns.get_mut(&cid) else {
-            return Ok(false);
+            return Ok(Step::Undone);
         };
-        match txn.state {
+        Ok::<_, Error>(match txn.state {
             TxnState::Preparing => {
                 txn.cancelled = true;
-                Ok(false)
+                Step::Later
             }
             TxnState::Prepared => {
                 txn.state = TxnState::Finishing;
-                Ok(true)
+                Step::Undo
             }
-            TxnState::Finishing | TxnState::Published => Ok::<_, Error>(false),
-        }
+            TxnState::Finishing => Step::Later,
+            TxnState::Published => match txn.owners.is_empty() {
+                true => Step::Undone,
+                // The owners have decided it among themselves.
+                false => Step::Later,
+            },
+        })
     })?;
-    match undo_now {
-        true => undo(host, cid).await,
-        false => Ok(()),
+    match step {
+        Step::Undo => undo(host, cid).await.map(|()| true),
+        Step::Undone => Ok(true),
+        Step::Later => Ok(false),
     }
 }
 
@@ -216,7 +246,7 @@ async fn release<H: Host>(host: &H, from: Sender, cids: &[Cid]) -> Result {
     Ok(())
 }
 
-async fn release_one<H: Host>(host: &H, cid: Cid) -> Result {
+pub(super) async fn release_one<H: Host>(host: &H, cid: Cid) -> Result {
     let published = host.with(|node| {
         node.txns.get_mut(&cid).is_some_and(|txn| {
             let published = txn.state == TxnState::Published;
@@ -250,7 +280,12 @@ pub(super) async fn drop_commits_of<H: Host>(host: &H, cn: u32) -> Result {
             }
             node.txns
                 .iter()
-                .find(|(cid, txn)| u32::from(cid.node()) == cn && txn.state == TxnState::Published)
+                .find(|(cid, txn)| {
+                    // Of the others some owner may be in doubt.
+                    u32::from(cid.node()) == cn
+                        && txn.state == TxnState::Published
+                        && txn.owners.is_empty()
+                })
                 .map(|(cid, _)| *cid)
         });
         match next {
@@ -267,6 +302,7 @@ pub(super) fn on_ask_outcome<H: Host>(host: &H, cid: Cid) -> Result<Outcome> {
             return Ok(match node.commits.get(&cid) {
                 Some(Commit::Active) => Outcome::Pending,
                 Some(Commit::Decided { .. }) => Outcome::Committed,
+                None if cid.counter() < node.first_counter => Outcome::Forgotten,
                 None => Outcome::Aborted,
             });
         }

@@ -128,6 +128,7 @@ async fn read_superblock<H: Host>(host: &H, time: Timestamp) -> Result<Geometry>
         node.superblock = Some((chosen.superblock, chosen.copy));
         // Counters that were reserved in an earlier life may have been used.
         node.next_counter = chosen.superblock.cid_limit;
+        node.first_counter = chosen.superblock.cid_limit;
         node.space = Space::new(geometry.nr_pages())?;
         node.log = Space::new(geometry.nr_log_blocks())?;
         node.records = Space::new(geometry.nr_commit_blocks())?;
@@ -361,6 +362,9 @@ fn read_log_record<H: Host>(
         },
         cancelled: false,
         nr_owners: of.nr_owners,
+        owners: owners_of(of, &data)?,
+        // Who could go on writing has asked for it again by then.
+        release: true,
         replicas: of.replicas,
         epoch: of.epoch,
         pages: KVec::new(),
@@ -392,6 +396,18 @@ fn read_log_record<H: Host>(
         node.txns.try_create_and_insert(of.cid, txn, GFP_KERNEL)?;
         Ok(true)
     })
+}
+
+/// The ids of all owners, behind the entries of a record of a commit with several.
+fn owners_of(of: &RedoRecord, data: &[u8]) -> Result<KVec<u16>> {
+    let mut owners = KVec::new();
+    if of.nr_owners > 1 {
+        for id in data.chunks_exact(2) {
+            let id = <[u8; 2]>::try_from(id).map_err(|_| EUCLEAN)?;
+            owners.push(u16::from_le_bytes(id), GFP_KERNEL)?;
+        }
+    }
+    Ok(owners)
 }
 
 /// Commit records: decided commits are published again by the worker.
@@ -428,6 +444,7 @@ fn read_commits<H: Host>(host: &H, geometry: &Geometry) -> Result {
             // Without owners there is nothing left but to free the record.
             let commit = Commit::Decided {
                 owners,
+                told: KVec::new(),
                 record: (block, of.nr_blocks()),
                 busy: false,
             };

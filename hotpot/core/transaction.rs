@@ -8,7 +8,7 @@ use super::{
     area::Area,
     format::{redo_log, slot, Cid, PageVersion, RedoRecord, BODY_SIZE, PAGE_SIZE},
     host::{Host, PageKey, Piece, Sleep, Ticket},
-    node::{Node, Notice, NoticeKind, Txn, TxnPage, TxnState, GENERAL},
+    node::{Holder, Node, Notice, NoticeKind, Txn, TxnPage, TxnState, GENERAL},
     pages::Staged,
     persist::{self, Batch, NewPage},
     replicate,
@@ -20,7 +20,13 @@ pub(super) struct Prepare<'a> {
     pub(super) cid: Cid,
     /// [`Node::life_of`] the committing node when it asked.
     pub(super) life: u64,
+    /// The committing node.
+    pub(super) cn: Holder,
     pub(super) nr_owners: u32,
+    /// Their ids when there are several.
+    pub(super) owners: &'a [u16],
+    /// MRSW: its pages have no writer afterwards.
+    pub(super) release: bool,
     pub(super) replicas: u32,
     pub(super) wait: bool,
     /// In order, without overlaps, not empty.
@@ -45,6 +51,7 @@ impl Node {
         let mut wait_for = None;
         for area in prepare.areas {
             self.check_owned(area.key)?;
+            self.check_writer(area.key, prepare.cn)?;
             let Some(other) = self.owned.get(&area.key).and_then(|owned| owned.txn) else {
                 continue;
             };
@@ -67,6 +74,8 @@ impl Node {
             state: TxnState::Preparing,
             cancelled: false,
             nr_owners: prepare.nr_owners,
+            owners: KVec::new(),
+            release: prepare.release,
             replicas: prepare.replicas,
             epoch: self.map.epoch,
             pages: KVec::new(),
@@ -75,6 +84,7 @@ impl Node {
             log: (0, 0),
             since: now,
         };
+        txn.owners.extend_from_slice(prepare.owners, GFP_KERNEL)?;
         let reservation = RBTreeNodeReservation::new(GFP_KERNEL)?;
         let taken = self.take_room(prepare, &mut txn);
         if let Err(error) = taken {
@@ -166,7 +176,7 @@ fn record_of(cid: Cid, txn: &Txn) -> RedoRecord {
         nr_owners: txn.nr_owners,
         replicas: txn.replicas,
         nr_entries: txn.pages.len() as u32,
-        data_len: 0,
+        data_len: (txn.owners.len() * 2) as u32,
     }
 }
 
@@ -298,18 +308,25 @@ async fn build<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result {
             GFP_KERNEL,
         )?;
     }
+    let mut owners = KVec::with_capacity(2 * prepare.owners.len(), GFP_KERNEL)?;
+    for owner in prepare.owners {
+        owners.extend_from_slice(&owner.to_le_bytes(), GFP_KERNEL)?;
+    }
     if log.1 != 0 {
         // Durable with the first fence of the pages; its word is EMPTY until then.
         let body = redo_log::Descriptor {
             of: record,
             entries_crc: super::format::crc32c(&entries),
-            data_crc: super::format::crc32c(&[]),
+            data_crc: super::format::crc32c(&owners),
         }
         .encode(log.0);
         let mut batch = Batch::default();
         let (block, descriptor) = (geometry.log_block(log.0), geometry.log_descriptor(log.0));
         batch.write(block, Piece::Bytes(&entries))?;
-        batch.flush(block, entries.len() as u64)?;
+        if !owners.is_empty() {
+            batch.write(block + entries.len() as u64, Piece::Bytes(&owners))?;
+        }
+        batch.flush(block, (entries.len() + owners.len()) as u64)?;
         batch.write(descriptor + 8, Piece::Bytes(&body))?;
         batch.flush(descriptor + 8, BODY_SIZE as u64)?;
         batch.run(host).await?;
@@ -361,12 +378,21 @@ pub(super) async fn finish<H: Host>(host: &H, cid: Cid) -> Result {
         let cn = u32::from(cid.node());
         let mut staged = KVec::new();
         let mut keep = false;
+        let mut several = false;
         if let Some(txn) = node.txns.get_mut(&cid) {
+            several = !txn.owners.is_empty();
             // What the record must still tell a lonely committing node.
             keep = txn.nr_owners == 1 && cn != us && !txn.orphan;
             txn.state = TxnState::Published;
             staged = core::mem::take(&mut txn.staged);
+            if txn.release {
+                for key in &keys {
+                    node.writers.remove(*key);
+                }
+            }
         }
+        // What other owners in doubt must be able to ask for.
+        keep |= several;
         for (nr, key) in keys.iter().enumerate() {
             if let Some(owned) = node.owned.get_mut(key) {
                 owned.holders.clear();

@@ -22,6 +22,11 @@ pub(super) async fn drop_pages<H: Host>(host: &H, dataset: u64, first: u64, unti
         page: first,
     };
     let mut keys = KVec::with_capacity(DROP_BATCH, GFP_KERNEL)?;
+    host.with(|node| {
+        node.grants.drop_pages(dataset, first);
+        node.writers
+            .free(|key, _| key.dataset == dataset && key.page >= first);
+    });
     loop {
         // At most a dirty copy, its base and a clean copy each; there is no way back later.
         let unused = KVec::with_capacity(3 * DROP_BATCH, GFP_KERNEL)?;

@@ -113,18 +113,28 @@ TEST_F(dataset, setup_needs_write_permission)
 	close(fd);
 }
 
-TEST_F(dataset, with_one_writer_per_page_is_not_there_yet)
+TEST_F(dataset, the_outcome_of_a_commit_cannot_be_asked_for_yet)
 {
 	int mark = kmsg_mark();
-	struct hotpot_area area = { 0, 8 };
-	struct hotpot_acquire acquire = { .areas = (uintptr_t)&area, .nr_areas = 1 };
 	struct hotpot_outcome outcome = { .cid = 1 };
 
-	EXPECT_EQ(EOPNOTSUPP, setup(self->fd, (struct hotpot_setup){ .mode = HOTPOT_MRSW }));
-	EXPECT_EQ(EOPNOTSUPP, ERRNO_OF(ioctl(self->fd, HOTPOT_IOC_ACQUIRE, &acquire)));
-	EXPECT_EQ(EOPNOTSUPP, ERRNO_OF(ioctl(self->fd, HOTPOT_IOC_ABORT, &acquire)));
 	EXPECT_EQ(EOPNOTSUPP, ERRNO_OF(ioctl(self->fd, HOTPOT_IOC_OUTCOME, &outcome)));
 	EXPECT_LE(1, kmsg_complaints(mark, "hotpot", NULL, 0));
+}
+
+TEST_F(dataset, of_many_writers_has_nothing_to_acquire)
+{
+	struct hotpot_info info;
+	struct hotpot_area area = { 0, 8 };
+
+	ASSERT_EQ(0, dataset_info(at(&self->s, 1, "prop"), &info));
+	area.addr = info.base;
+	EXPECT_EQ(EINVAL, setup(self->fd, (struct hotpot_setup){ .mode = 3 }));
+	EXPECT_EQ(EINVAL, acquire_fd(self->fd, HOTPOT_IOC_ACQUIRE, &area, 1, 0, 0));
+	ASSERT_EQ(0, ftruncate(self->fd, PAGE));
+	EXPECT_EQ(EINVAL, acquire_fd(self->fd, HOTPOT_IOC_ACQUIRE, &area, 1, 0, 0));
+	EXPECT_EQ(EACCES, acquire_fd(self->fd, HOTPOT_IOC_ABORT, &area, 1, 0, 0));
+	EXPECT_EQ(0, acquire_fd(self->fd, HOTPOT_IOC_ABORT, NULL, 0, 0, 0));
 }
 
 TEST_F(dataset, chunks_go_round_the_nodes)

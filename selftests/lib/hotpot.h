@@ -319,9 +319,10 @@ static __maybe_unused const char *at(const struct space *s, int i, const char *n
 }
 
 /* A new dataset with 64 KiB chunks, so that few bytes have several owners. */
-static __maybe_unused int dataset_make(const struct space *s, int i, const char *name, size_t size, int replicas)
+static __maybe_unused int dataset_make_mode(const struct space *s, int i, const char *name, size_t size, int replicas,
+					    uint32_t mode)
 {
-	struct hotpot_setup setup = { .replicas = replicas, .mode = HOTPOT_MRMW, .chunk_size = CHUNK };
+	struct hotpot_setup setup = { .replicas = replicas, .mode = mode, .chunk_size = CHUNK };
 	int fd, err = 0;
 
 	unlink(at(s, i, name));
@@ -332,6 +333,11 @@ static __maybe_unused int dataset_make(const struct space *s, int i, const char 
 		err = errno;
 	close(fd);
 	return err;
+}
+
+static __maybe_unused int dataset_make(const struct space *s, int i, const char *name, size_t size, int replicas)
+{
+	return dataset_make_mode(s, i, name, size, replicas, HOTPOT_MRMW);
 }
 
 static __maybe_unused int dataset_info(const char *path, struct hotpot_info *info)
@@ -417,11 +423,14 @@ struct agent {
 	uint64_t base;
 };
 
-enum agent_op { AGENT_LOAD, AGENT_STORE, AGENT_COMMIT, AGENT_MSYNC, AGENT_FSYNC };
+enum agent_op {
+	AGENT_LOAD, AGENT_STORE, AGENT_COMMIT, AGENT_MSYNC, AGENT_FSYNC, AGENT_ACQUIRE, AGENT_ABORT, AGENT_WRITE
+};
 
 struct agent_request {
 	uint32_t op, nr, replicas, timeout_ms;
 	uint64_t off, len;		/* offsets in the dataset */
+	uint32_t flags, reserved;
 };
 
 struct agent_answer {
@@ -477,6 +486,20 @@ static __maybe_unused int careful_copy(volatile void *to, const volatile void *f
 	return sig == SIGBUS ? EFAULT : sig ? EACCES : 0;
 }
 
+/* HOTPOT_IOC_ACQUIRE or HOTPOT_IOC_ABORT; 0 or an errno. */
+static __maybe_unused int acquire_fd(int fd, unsigned long what, const struct hotpot_area *areas, uint32_t nr,
+				     uint32_t timeout_ms, uint32_t flags)
+{
+	struct hotpot_acquire a = {
+		.areas = (uintptr_t)areas,
+		.nr_areas = nr,
+		.timeout_ms = timeout_ms,
+		.flags = flags,
+	};
+
+	return ioctl(fd, what, &a) < 0 ? errno : 0;
+}
+
 static __maybe_unused void agent_serve(int sock, int file, char *map)
 {
 	struct agent_request rq;
@@ -504,6 +527,22 @@ static __maybe_unused void agent_serve(int sock, int file, char *map)
 			for (uint32_t i = 0; i < rq.nr; i++)
 				areas[i].addr += (uintptr_t)map;
 			an.err = commit_fd(file, areas, rq.nr, rq.replicas, rq.timeout_ms, &an.value);
+			break;
+		case AGENT_ACQUIRE:
+		case AGENT_ABORT:
+			areas = calloc(rq.nr + 1, sizeof(*areas));
+			if (!all_in(sock, areas, rq.nr * sizeof(*areas)))
+				_exit(1);
+			for (uint32_t i = 0; i < rq.nr; i++)
+				areas[i].addr += (uintptr_t)map;
+			an.err = acquire_fd(file, rq.op == AGENT_ABORT ? HOTPOT_IOC_ABORT : HOTPOT_IOC_ACQUIRE, areas,
+					    rq.nr, rq.timeout_ms, rq.flags);
+			break;
+		case AGENT_WRITE:
+			bytes = malloc(rq.len + 1);
+			if (!all_in(sock, bytes, rq.len))
+				_exit(1);
+			an.err = pwrite(file, bytes, rq.len, rq.off) < 0 ? errno : 0;
 			break;
 		case AGENT_MSYNC:
 			an.err = msync(map + rq.off, rq.len, MS_SYNC) < 0 ? errno : 0;
@@ -622,6 +661,37 @@ static __maybe_unused int agent_commit(struct agent *a, uint64_t off, uint64_t l
 	struct hotpot_area area = { off, len };
 
 	return agent_commit_areas(a, &area, 1, 0, 0);
+}
+
+static __maybe_unused void agent_ask_acquire(struct agent *a, uint64_t off, uint64_t len, uint32_t timeout_ms,
+					     uint32_t flags)
+{
+	struct hotpot_area area = { off, len };
+
+	agent_ask(a, (struct agent_request){ .op = AGENT_ACQUIRE, .nr = 1, .timeout_ms = timeout_ms,
+					     .flags = flags }, &area, sizeof(area));
+}
+
+static __maybe_unused int agent_acquire(struct agent *a, uint64_t off, uint64_t len, uint32_t timeout_ms, uint32_t flags)
+{
+	agent_ask_acquire(a, off, len, timeout_ms, flags);
+	return agent_hear(a, NULL);
+}
+
+/* Length 0: all that was acquired. */
+static __maybe_unused int agent_abort(struct agent *a, uint64_t off, uint64_t len)
+{
+	struct hotpot_area area = { off, len };
+	uint32_t nr = len ? 1 : 0;
+
+	agent_ask(a, (struct agent_request){ .op = AGENT_ABORT, .nr = nr }, &area, nr * sizeof(area));
+	return agent_hear(a, NULL);
+}
+
+static __maybe_unused int agent_write(struct agent *a, uint64_t off, const void *from, size_t len)
+{
+	agent_ask(a, (struct agent_request){ .op = AGENT_WRITE, .off = off, .len = len }, from, len);
+	return agent_hear(a, NULL);
 }
 
 static __maybe_unused int agent_msync(struct agent *a, uint64_t off, uint64_t len)

@@ -12,7 +12,8 @@
 //! ```text
 //! descriptor                                    blocks of a record
 //!  0  u64  state word                           entries, 40 bytes each
-//!  8  u32  magic "HPRL"                         data bytes, in the order of the entries
+//!  8  u32  magic "HPRL"                         data bytes: with several owner nodes
+//!                                                their ids, u16 each; else none
 //! 12  u32  crc32c of the entries
 //! 16  u64  CID (its node is the CN)             entry
 //! 24  u64  epoch of the map                      0  u64  dataset id

@@ -132,8 +132,25 @@ struct hotpot_barrier {
 	__u64 reserved[2];
 };
 
+/* flags of struct hotpot_acquire */
+#define HOTPOT_ACQUIRE_WAIT	1	/* wait for other writers, until the deadline */
+
 /**
  * struct hotpot_acquire - write permission for areas of an MRSW dataset
+ * @areas: user pointer to struct hotpot_area[@nr_areas]
+ * @nr_areas: 1 to HOTPOT_MAX_AREAS; 0 only for HOTPOT_IOC_ABORT: all areas
+ * @timeout_ms: deadline; 0 means the mount's default
+ * @flags: HOTPOT_ACQUIRE_WAIT or 0; 0 for HOTPOT_IOC_ABORT
+ *
+ * Whole pages are acquired, all or none, for this open file. EAGAIN: one has
+ * another writer (with HOTPOT_ACQUIRE_WAIT: ETIMEDOUT, when it still has one at
+ * the deadline). EINVAL: not an MRSW dataset. A store to a page that was not
+ * acquired on this node is SIGBUS; a write(2) to, or a commit of, a page that
+ * this file has not acquired is EACCES. HOTPOT_IOC_COMMIT, msync(2) and fsync(2)
+ * give the pages back that they leave clean; HOTPOT_IOC_ABORT and close(2) drop
+ * what was stored and give the pages back. ESTALE, and SIGBUS for loads too:
+ * the pages were lost, as the map had this node out of the cluster or a commit
+ * ended with EINPROGRESS; abort.
  */
 struct hotpot_acquire {
 	__u64 areas;

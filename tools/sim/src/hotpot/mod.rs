@@ -5,5 +5,6 @@
 
 pub mod host;
 pub mod model;
+pub mod script;
 pub mod workload;
 pub mod world;

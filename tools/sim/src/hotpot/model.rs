@@ -59,6 +59,8 @@ pub struct Model {
     pub attempts: Vec<Attempt>,
     /// First time at which a value was seen on a node other than as a store of its own.
     seen: BTreeMap<(Cell, u64), u64>,
+    /// MRSW: who was told that it may write a page, and has not begun to give it back.
+    writers: BTreeMap<PageKey, (u32, usize)>,
     next_value: u64,
 }
 
@@ -97,8 +99,31 @@ impl Model {
         }
     }
 
+    /// A process was told that it may write pages.
+    pub fn acquired(&mut self, node: u32, process: usize, keys: &[PageKey]) {
+        for key in keys {
+            let before = self.writers.insert(*key, (node, process));
+            assert!(
+                before.is_none_or(|before| before == (node, process)),
+                "{key:?} is given to process {process} of node {node} while {before:?} writes it"
+            );
+        }
+    }
+
+    /// A process gives pages back, or tries to.
+    pub fn gives_back(&mut self, node: u32, process: usize, of: impl Fn(&PageKey) -> bool) {
+        self.writers
+            .retain(|key, writer| *writer != (node, process) || !of(key));
+    }
+
+    /// A node is not in the map any more.
+    pub fn left(&mut self, node: u32) {
+        self.writers.retain(|_, writer| writer.0 != node);
+    }
+
     /// The processes of a node have died.
     pub fn crashed(&mut self, node: u32) {
+        self.left(node);
         for attempt in &mut self.attempts {
             attempt.running &= attempt.node != node;
         }

@@ -14,6 +14,7 @@ use hotpot_core::core::{
     commit::{self, Committed},
     fault::{self, Access},
     format::{Timestamp, PAGE_BYTES},
+    grants::{self, Opener},
     host::{Mapping, PageKey},
     names::{self, Change, NewDataset},
 };
@@ -35,6 +36,8 @@ pub enum Done {
     Commit(usize, Vec<Cell>, Committed, u32),
     /// A write, as the model knows it.
     Write(usize, Result),
+    /// Pages were acquired.
+    Acquire(Vec<PageKey>, Result),
     /// A read of a cell.
     Read(Cell, Time, Result<u64>),
     /// Something else.
@@ -84,7 +87,7 @@ pub fn prepare(world: &mut World) {
         gid: 0,
         permissions: 0o600,
         replicas: world.rng.range(1..3).min(world.nodes.len() as u64) as u32,
-        mode: 1,
+        mode: if world.plan.mrsw { 2 } else { 1 },
         chunk_size: CHUNK,
         reserve: 1 << 30,
         time: Timestamp::default(),
@@ -175,11 +178,68 @@ fn all_in_dirty_pages(world: &World, node: usize) -> BTreeMap<Cell, u64> {
     values
 }
 
+/// The open file through which a process commits.
+pub fn opener(process: usize) -> Opener {
+    // Numbers that the mount does not come to.
+    Opener((1 << 40) + process as u64)
+}
+
+/// The cells of pages that a process may write.
+fn held(world: &World, node: usize, process: usize) -> Vec<Cell> {
+    let life = world.nodes[node].life.as_ref().expect("alive");
+    let core = life.node.borrow();
+    let held = |cell: &Cell| core.grants.is_held(opener(process), cell.key);
+    cells().into_iter().filter(held).collect()
+}
+
+fn acquire_some(world: &mut World, node: usize, process: usize, until: Time) {
+    let all = cells();
+    let mut some: Vec<Cell> = (0..world.rng.range(1..4))
+        .map(|_| *world.rng.pick(&all))
+        .collect();
+    some.sort();
+    some.dedup();
+    let mut keys: Vec<PageKey> = some.iter().map(|cell| cell.key).collect();
+    keys.dedup();
+    let ranges = ranges(some.into_iter());
+    let wait = world.rng.one_in(2);
+    world.trace(format_args!("n{} p{process} acquires {keys:?}", node + 1));
+    spawn(world, node, process, |host| async move {
+        let acquired = grants::acquire(&host, opener(process), 1, &ranges, wait, until).await;
+        Done::Acquire(keys, acquired)
+    });
+}
+
+fn abort_all(world: &mut World, node: usize, process: usize, until: Time) {
+    let id = world.nodes[node].id;
+    world.model.gives_back(id, process, |_| true);
+    world.trace(format_args!("n{id} p{process} aborts"));
+    spawn(world, node, process, |host| async move {
+        Done::Other(
+            "abort",
+            grants::abort(&host, opener(process), 1, &[], until).await,
+        )
+    });
+}
+
 /// A process does the next thing.
 pub fn step(world: &mut World, node: usize, process: usize) {
-    let cells = cells();
-    let cell = *world.rng.pick(&cells);
+    let mut cells = cells();
     let until = world.now() + world.rng.range(5..60) * MS;
+    if world.plan.mrsw {
+        let held = held(world, node, process);
+        let want = if held.is_empty() { 2 } else { 8 };
+        if world.rng.one_in(want) {
+            return acquire_some(world, node, process, until);
+        }
+        if world.rng.one_in(20) {
+            return abort_all(world, node, process, until);
+        }
+        if !held.is_empty() && world.rng.one_in(2) {
+            cells = held;
+        }
+    }
+    let cell = *world.rng.pick(&cells);
     match world.rng.range(0..100) {
         0..=29 => access(world, node, process, Then::Load(cell), until),
         30..=59 => {
@@ -231,6 +291,7 @@ fn perform(world: &mut World, node: usize, then: Then) -> bool {
         }
         (Then::Store(_, value), Mapping::Writable { offset }) => {
             world.trace(format_args!("n{} stores {value} to {cell:?}", node + 1));
+            check_single_writer(world, node, cell.key);
             let id = world.nodes[node].id;
             world.model.stored(id, cell, value);
             pm.borrow_mut()
@@ -239,6 +300,35 @@ fn perform(world: &mut World, node: usize, then: Then) -> bool {
         (Then::Store(..), _) => return false,
     }
     true
+}
+
+/// In an MRSW dataset there is one dirty version of a page at most.
+fn check_single_writer(world: &World, node: usize, key: PageKey) {
+    if !world.plan.mrsw {
+        return;
+    }
+    for other in world
+        .nodes
+        .iter()
+        .filter(|other| other.id != node as u32 + 1)
+    {
+        let Some(life) = &other.life else {
+            continue;
+        };
+        let core = life.node.borrow();
+        // A frozen one is just being committed: no process gets at it.
+        let dirty = core
+            .pages
+            .get(key)
+            .is_some_and(|page| page.dirty.is_some() && !page.frozen);
+        // Who was declared down and does not know it yet is stopped at the owner.
+        assert!(
+            !dirty || !core.grants.is_held_here(key) || core.map.epoch <= other.away,
+            "nodes {} and {} both write {key:?}",
+            node + 1,
+            other.id
+        );
+    }
 }
 
 fn loaded(world: &mut World, node: usize, cell: Cell, value: u64) {
@@ -273,6 +363,10 @@ fn ranges(cells: impl Iterator<Item = Cell>) -> Vec<ByteRange> {
 
 fn commit_some(world: &mut World, node: usize, process: usize, until: Time) {
     let mut values = all_in_dirty_pages(world, node);
+    if world.plan.mrsw {
+        let held = held(world, node, process);
+        values.retain(|cell, _| held.contains(cell));
+    }
     values.retain(|_, _| !world.rng.one_in(3));
     if values.is_empty() {
         return world.next_step(node, process);
@@ -289,6 +383,9 @@ fn commit_some(world: &mut World, node: usize, process: usize, until: Time) {
         .into_iter()
         .partition(|(cell, _)| dirty.contains_key(cell));
     let attempt = world.model.begin(id, now, stored);
+    world
+        .model
+        .gives_back(id, process, |key| cells.iter().any(|cell| cell.key == *key));
     world.model.attempts[attempt]
         .late
         .extend::<BTreeMap<_, _>>(below);
@@ -296,15 +393,20 @@ fn commit_some(world: &mut World, node: usize, process: usize, until: Time) {
         "n{id} commits {values:?} to {replicas} (attempt {attempt})"
     ));
     spawn(world, node, process, |host| async move {
-        let committed = commit::commit(&host, 1, &ranges, replicas, until).await;
+        let committed = commit::commit(&host, opener(process), 1, &ranges, replicas, until).await;
         Done::Commit(attempt, cells, committed, replicas)
     });
 }
 
 fn sync_all(world: &mut World, node: usize, process: usize, until: Time) {
-    let values = dirty_cells(world, node);
+    let mut values = dirty_cells(world, node);
+    if world.plan.mrsw {
+        let held = held(world, node, process);
+        values.retain(|cell, _| held.contains(cell));
+    }
     let now = world.now();
     let id = world.nodes[node].id;
+    world.model.gives_back(id, process, |_| true);
     let cells: Vec<Cell> = values.keys().copied().collect();
     let attempt = world.model.begin(id, now, values);
     world.trace(format_args!("n{id} syncs (attempt {attempt})"));
@@ -313,7 +415,7 @@ fn sync_all(world: &mut World, node: usize, process: usize, until: Time) {
             offset: 0,
             len: u64::MAX,
         };
-        let committed = commit::sync(&host, 1, all, until).await;
+        let committed = commit::sync(&host, opener(process), 1, all, until).await;
         Done::Commit(attempt, cells, committed, 0)
     });
 }
@@ -328,7 +430,7 @@ fn write_cell(world: &mut World, node: usize, process: usize, cell: Cell, until:
         let offset = cell.key.page * PAGE_BYTES + u64::from(cell.offset);
         let bytes = value.to_le_bytes();
         let time = Timestamp::default();
-        let result = commit::write(&host, 1, offset, &bytes, time, until).await;
+        let result = commit::write(&host, opener(process), 1, offset, &bytes, time, until).await;
         Done::Write(attempt, result)
     });
 }
@@ -374,7 +476,9 @@ fn change_names(world: &mut World, node: usize, process: usize, until: Time) {
                 };
                 names::change(&host, id, &change, until).await
             }
-            (_, Some(id)) => commit::write(&host, id, size, &[1; 5000], time, until).await,
+            (_, Some(id)) => {
+                commit::write(&host, opener(process), id, size, &[1; 5000], time, until).await
+            }
             _ => Ok(()),
         };
         Done::Other("names", result)
@@ -400,8 +504,25 @@ pub fn done(world: &mut World, node: usize, process: usize, done: Done) {
         }
         Done::Write(attempt, result) => {
             world.trace(format_args!("attempt {attempt} (write): {result:?}"));
+            if result == Err(EINPROGRESS) {
+                // It is told to abort what it has there.
+                let id = world.nodes[node].id;
+                world.model.gives_back(id, process, |_| true);
+            }
             // It tries again after conflicts: each try is all or nothing.
             world.model.end(attempt, end_of(result, now));
+        }
+        Done::Acquire(keys, result) => {
+            world.trace(format_args!(
+                "n{} p{process} acquired: {result:?}",
+                node + 1
+            ));
+            let life = world.nodes[node].life.as_ref().expect("alive");
+            let epoch = life.node.borrow().map.epoch;
+            if result.is_ok() && epoch > world.nodes[node].away {
+                let id = world.nodes[node].id;
+                world.model.acquired(id, process, &keys);
+            }
         }
         Done::Read(cell, begun, result) => {
             if let Ok(value) = result {

@@ -145,6 +145,8 @@ pub struct Plan {
     pub room: u64,
     /// Operations pause once in so many actions.
     pub pause_in: u64,
+    /// The dataset that is watched is MRSW.
+    pub mrsw: bool,
     /// A planted bug.
     pub bug: Bug,
 }
@@ -162,6 +164,7 @@ impl Plan {
             cuts: 0,
             room: 0,
             pause_in: 0,
+            mrsw: false,
             bug: Bug::None,
         }
     }
@@ -185,6 +188,7 @@ impl Plan {
                 _ => 0,
             },
             pause_in: rng.range(2..20),
+            mrsw: rng.one_in(3),
             bug: Bug::None,
         }
     }
@@ -333,6 +337,7 @@ impl World {
         for index in 0..self.nodes.len() {
             if self.peers[&node_of(index)].state != State::Up {
                 self.nodes[index].away = self.epoch;
+                self.model.left(node_of(index));
             }
             let delay = self.rng.range(10..500) * US;
             self.schedule.after(delay, Event::NewMap(index));
@@ -497,6 +502,14 @@ impl World {
             }
         }
         self.give_room_back();
+        for sim in &self.nodes {
+            let life = sim.life.as_ref().expect("alive");
+            for process in 0..sim.processes.len() {
+                let opener = super::workload::opener(process);
+                life.node.borrow_mut().close_opener(opener);
+            }
+            self.schedule.after(0, Event::NewMap(sim.id as usize - 1));
+        }
         let end = end + 8 * SEC;
         self.run_until(end, World::is_at_rest);
     }
@@ -1026,6 +1039,9 @@ impl World {
                 all.push((id, record.size, record.generation, record.name));
             }
             names.insert(all);
+            assert!(core.grants.is_empty(), "n{} holds grants", node.id);
+            let writers: Vec<_> = core.writers.iter().collect();
+            assert!(writers.is_empty(), "n{} has writers: {writers:?}", node.id);
         }
         assert_eq!(names.len(), 1, "nodes disagree about names: {names:?}");
     }

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What owner nodes do about commits that they have promised and not heard of again: they ask
+//! the committing node, and each other when it cannot say.
+//!
+//! With several owners a commit is decided once all of them have promised it (PREPARED), and a
+//! committing node tells its user that nothing was published only when at least one of them has
+//! undone its promise. So the owners can find the decision without the committing node. To be
+//! able to tell others an owner keeps its record until all have published (phase 3).
+
+use super::{
+    cluster::{Sender, State},
+    format::Cid,
+    handler,
+    host::Host,
+    msg::{AskOutcome, AskPart, Outcome, Part},
+    node::{Node, TxnState},
+    participant,
+};
+use kernel::prelude::*;
+
+/// How old a doubt is before somebody is asked, ns.
+const DOUBT: u64 = 100_000_000;
+
+struct Doubt {
+    cid: Cid,
+    prepared: bool,
+    several: bool,
+}
+
+impl Node {
+    fn is_out(&self, id: u32) -> bool {
+        self.map
+            .peer(id)
+            .is_none_or(|peer| peer.state == State::Out)
+    }
+
+    /// Commits that somebody must be asked about.
+    fn doubts(&mut self, now: u64) -> Result<KVec<Doubt>> {
+        let mut doubts = KVec::new();
+        let map = &self.map;
+        let out = |id: u32| map.peer(id).is_none_or(|peer| peer.state == State::Out);
+        for (cid, txn) in self.txns.iter_mut() {
+            let several = !txn.owners.is_empty();
+            let in_doubt = match txn.state {
+                TxnState::Prepared => true,
+                TxnState::Published => several || out(u32::from(cid.node())),
+                TxnState::Preparing | TxnState::Finishing => false,
+            };
+            if in_doubt && txn.since.saturating_add(DOUBT) <= now {
+                txn.since = now;
+                let doubt = Doubt {
+                    cid: *cid,
+                    prepared: txn.state == TxnState::Prepared,
+                    several,
+                };
+                doubts.push(doubt, GFP_KERNEL)?;
+            }
+        }
+        Ok(doubts)
+    }
+}
+
+/// One round of questions.
+pub(super) async fn resolve<H: Host>(host: &H, until: u64) -> Result {
+    let now = host.now();
+    let doubts = host.with(|node| node.doubts(now))?;
+    let mut result = Ok(());
+    for doubt in &doubts {
+        if let Err(error) = resolve_one(host, doubt, until).await {
+            result = Err(error);
+        }
+    }
+    result
+}
+
+async fn resolve_one<H: Host>(host: &H, doubt: &Doubt, until: u64) -> Result {
+    let cid = doubt.cid;
+    let cn = u32::from(cid.node());
+    let (us, out) = host.with(|node| (node.id(), node.is_out(cn)));
+    let answer = match () {
+        () if out => Outcome::Forgotten,
+        () if cn == us => participant::on_ask_outcome(host, cid)?,
+        () => handler::ask(host, cn, &AskOutcome { cid }, until)
+            .await
+            .map_err(handler::errno)?,
+    };
+    match (doubt.prepared, answer) {
+        (_, Outcome::Pending) | (false, Outcome::Committed) => Ok(()),
+        (true, Outcome::Committed) => participant::publish(host, cid).await,
+        (true, Outcome::Aborted) => participant::give_up(host, cid).await.map(|_| ()),
+        // It has heard of all owners, and has no more questions.
+        (false, Outcome::Aborted) => participant::release_one(host, cid).await,
+        (_, Outcome::Forgotten) if doubt.several => ask_owners(host, doubt, until).await,
+        (true, Outcome::Forgotten) => participant::give_up(host, cid).await.map(|_| ()),
+        (false, Outcome::Forgotten) => participant::release_one(host, cid).await,
+    }
+}
+
+/// Asks the other owners of a commit how far they are, and does what follows from it.
+async fn ask_owners<H: Host>(host: &H, doubt: &Doubt, until: u64) -> Result {
+    let cid = doubt.cid;
+    let owners = host.with(|node| {
+        let mut owners = KVec::new();
+        let us = node.id();
+        if let Some(txn) = node.txns.get(&cid) {
+            let others = txn.owners.iter().map(|id| u32::from(*id));
+            for owner in others.filter(|id| *id != us) {
+                owners.push(owner, GFP_KERNEL)?;
+            }
+        }
+        Ok::<_, Error>(owners)
+    })?;
+    let (mut published, mut unknown, mut open) = (false, false, false);
+    let mut missing = Ok(());
+    for owner in &owners {
+        let part = handler::ask(host, *owner, &AskPart { cid }, until).await;
+        match part.map_err(handler::errno) {
+            Ok(Part::Published) => published = true,
+            Ok(Part::Unknown) => unknown = true,
+            Ok(Part::Prepared) => open = true,
+            Ok(Part::Preparing) => missing = Err(EAGAIN),
+            Err(error) => missing = Err(error),
+        }
+    }
+    if !doubt.prepared {
+        // Once nobody is in doubt any more nobody will ask us.
+        missing?;
+        return match open {
+            true => Ok(()),
+            false => participant::release_one(host, cid).await,
+        };
+    }
+    match () {
+        () if published => participant::publish(host, cid).await,
+        () if unknown => participant::give_up(host, cid).await.map(|_| ()),
+        () => {
+            missing?;
+            participant::publish(host, cid).await
+        }
+    }
+}
+
+/// How far we are with our part of a commit; what we do not know of we never prepare.
+///
+/// EAGAIN for an owner that has seen a newer map than we: the committing node may be out there and
+/// still be heard here.
+pub(super) fn on_ask_part<H: Host>(host: &H, from: Sender, cid: Cid) -> Result<Part> {
+    host.with(|node| {
+        if from.epoch > node.map.epoch {
+            return Err(EAGAIN);
+        }
+        match node.txns.get(&cid).map(|txn| txn.state) {
+            Some(TxnState::Published) => Ok(Part::Published),
+            Some(TxnState::Prepared) => Ok(Part::Prepared),
+            Some(TxnState::Preparing | TxnState::Finishing) => Ok(Part::Preparing),
+            None => {
+                node.refuse(cid)?;
+                node.incoming.remove(&cid);
+                Ok(Part::Unknown)
+            }
+        }
+    })
+}

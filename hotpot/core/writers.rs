@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The writers of MRSW pages, at their owner [2.6.3: the master node]: at most one node
+//! may write a page. Volatile: after a restart the owner asks all other nodes what they have
+//! ([`rebuild`]), and grants nothing before they have answered.
+
+use super::{
+    cluster::Sender,
+    format::{dataset::Mode, Cid},
+    handler,
+    host::{CallError, Host, PageKey, Piece},
+    msg::{Acquire, AskGrants, Release, Request},
+    node::{Holder, Node},
+};
+use kernel::{
+    prelude::*,
+    rbtree::{RBTree, RBTreeNode},
+};
+
+/// Who may write a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Writer {
+    /// The node.
+    pub holder: Holder,
+    /// The acquisition, so that a release that comes late frees no later one.
+    pub grant: Cid,
+}
+
+/// The writers of the pages that we own.
+#[derive(Default)]
+pub struct Writers {
+    pages: RBTree<PageKey, Writer>,
+}
+
+impl Writers {
+    /// Who may write a page.
+    pub fn of(&self, key: PageKey) -> Option<Writer> {
+        self.pages.get(&key).copied()
+    }
+
+    /// Pages that have a writer.
+    pub fn iter(&self) -> impl Iterator<Item = (&PageKey, &Writer)> {
+        self.pages.iter()
+    }
+
+    pub(super) fn remove(&mut self, key: PageKey) {
+        self.pages.remove(&key);
+    }
+
+    /// Frees the pages for which `free` says so.
+    pub(super) fn free(&mut self, free: impl Fn(&PageKey, &Writer) -> bool) {
+        let mut cursor = self.pages.cursor_front_mut();
+        while let Some(at) = cursor {
+            let (key, writer) = at.current();
+            cursor = match free(key, writer) {
+                true => at.remove_current().0,
+                false => at.move_next(),
+            };
+        }
+    }
+}
+
+impl Node {
+    /// Ourselves, as a holder.
+    pub(super) fn us(&self) -> Holder {
+        let us = self.id();
+        Holder {
+            node: us,
+            incarnation: self.map.peer(us).map_or(0, |peer| peer.incarnation),
+        }
+    }
+
+    /// The mode of a page's dataset.
+    pub(super) fn mode(&self, key: PageKey) -> Result<Mode> {
+        Ok(self.names.get(key.dataset)?.mode)
+    }
+
+    /// ESTALE unless `cn` may publish a page: as its writer, when the dataset has one.
+    pub(super) fn check_writer(&self, key: PageKey, cn: Holder) -> Result {
+        let right = self.mode(key)? == Mode::Mrmw
+            || self
+                .writers
+                .of(key)
+                .is_some_and(|writer| writer.holder == cn);
+        match right {
+            true => Ok(()),
+            false => Err(ESTALE),
+        }
+    }
+
+    /// Makes a node the writer of pages (in order), all or none. EAGAIN: another node
+    /// is, or a commit is in flight; EBUSY: not all nodes have told us yet what they write.
+    pub(super) fn grant(&mut self, to: Holder, grant: Cid, keys: &[PageKey]) -> Result {
+        if self.is_refused(grant) {
+            return Err(ECANCELED);
+        }
+        for key in keys {
+            self.check_owned(*key)?;
+            if self.mode(*key)? != Mode::Mrsw {
+                return Err(EINVAL);
+            }
+            if !self.is_fenced() {
+                return Err(EBUSY);
+            }
+            let busy = self.owned.get(key).is_some_and(|owned| owned.txn.is_some());
+            // Who is first among the processes of one node is that node's business.
+            let taken = self
+                .writers
+                .of(*key)
+                .is_some_and(|writer| writer.holder != to);
+            if busy || taken {
+                return Err(EAGAIN);
+            }
+        }
+        let writer = Writer { holder: to, grant };
+        let mut new = KVec::with_capacity(keys.len(), GFP_KERNEL)?;
+        for key in keys {
+            new.push(RBTreeNode::new(*key, writer, GFP_KERNEL)?, GFP_KERNEL)?;
+        }
+        for page in new {
+            self.writers.pages.insert(page);
+        }
+        Ok(())
+    }
+
+    /// Frees pages of one grant; all of them, and for good, when none is named.
+    pub(super) fn free_grant(&mut self, grant: Cid, keys: &[PageKey]) -> Result {
+        if keys.is_empty() {
+            self.refuse(grant)?;
+            self.writers.free(|_, writer| writer.grant == grant);
+        }
+        for key in keys {
+            if self
+                .writers
+                .of(*key)
+                .is_some_and(|writer| writer.grant == grant)
+            {
+                self.writers.remove(*key);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_grant(grant: Cid, from: Sender) -> Result {
+    match u32::from(grant.node()) == from.node {
+        true => Ok(()),
+        false => Err(EBADMSG),
+    }
+}
+
+/// A node wants to write pages.
+pub(super) fn on_acquire<H: Host>(host: &H, from: Sender, acquire: &Acquire) -> Result {
+    check_grant(acquire.grant, from)?;
+    let holder = Holder {
+        node: from.node,
+        incarnation: from.incarnation,
+    };
+    host.with(|node| node.grant(holder, acquire.grant, &acquire.pages))
+}
+
+/// A node will not write pages any more.
+pub(super) fn on_release<H: Host>(host: &H, from: Sender, release: &Release) -> Result {
+    check_grant(release.grant, from)?;
+    host.with(|node| node.free_grant(release.grant, &release.pages))
+}
+
+/// Room for the reply to an [`AskGrants`].
+const CLAIMS_ROOM: usize = 8192;
+
+/// Asks a node which pages of ours it writes, and believes it.
+pub(super) async fn rebuild<H: Host>(host: &H, id: u32, until: u64) -> Result<(), CallError> {
+    let local = CallError::Handler;
+    let mut from = PageKey {
+        dataset: 0,
+        page: 0,
+    };
+    loop {
+        let (epoch, incarnation) = host.with(|node| {
+            let peer = node.map.peer(id).map_or(0, |peer| peer.incarnation);
+            (node.map.epoch, peer)
+        });
+        let header = AskGrants { from }.encode(epoch).map_err(local)?;
+        let mut request = KVec::new();
+        request
+            .push(Piece::Bytes(&header), GFP_KERNEL)
+            .map_err(|_| local(ENOMEM))?;
+        let mut calls = [handler::call(id, request, CLAIMS_ROOM, until).map_err(local)?];
+        host.call(&mut calls).await;
+        let [call] = calls;
+        let claims = handler::reply_of::<AskGrants>(&call)?;
+        let holder = Holder {
+            node: id,
+            incarnation,
+        };
+        host.with(|node| {
+            for claim in &claims {
+                let known = node.writers.of(claim.key).is_some();
+                if node.owns(claim.key) && !known && !node.is_refused(claim.grant) {
+                    let writer = Writer {
+                        holder,
+                        grant: claim.grant,
+                    };
+                    node.writers
+                        .pages
+                        .try_create_and_insert(claim.key, writer, GFP_KERNEL)?;
+                }
+            }
+            Ok::<_, Error>(())
+        })
+        .map_err(local)?;
+        match claims.last() {
+            Some(last) => {
+                from = PageKey {
+                    page: last.key.page.saturating_add(1),
+                    ..last.key
+                }
+            }
+            None => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Processes that do what a test says, one thing after the other.
+
+use super::{
+    host::SimHost,
+    workload,
+    world::{Plan, World},
+};
+use crate::schedule::SEC;
+use hotpot_core::core::{
+    area::ByteRange,
+    commit::{self, Committed},
+    fault::{self, Access},
+    format::Timestamp,
+    grants::{self, Opener},
+    host::{Mapping, PageKey},
+};
+use kernel::error::Result;
+
+/// Bytes of a page.
+pub const PAGE: u64 = 4096;
+
+/// An open file of a node: numbers that its mount does not come to.
+pub fn file(nr: u64) -> Opener {
+    Opener((1 << 40) + nr)
+}
+
+/// A cluster whose dataset 1 has 48 pages, 16 in a chunk.
+pub fn cluster(plan: Plan) -> World {
+    let mut world = World::new(1, |_| plan);
+    workload::prepare(&mut world);
+    world
+}
+
+/// A page of a dataset.
+pub fn key(dataset: u64, page: u64) -> PageKey {
+    PageKey { dataset, page }
+}
+
+/// The first page of dataset 1 that node `owner` owns, as node `asked` (from 0) sees it.
+pub fn page_of(world: &World, asked: usize, owner: u32) -> u64 {
+    let life = world.nodes[asked].life.clone().expect("alive");
+    let node = life.node.borrow();
+    (0..workload::PAGES)
+        .find(|page| node.owner(key(1, *page)) == Ok(owner))
+        .expect("each node owns a chunk")
+}
+
+/// 8 bytes at each place.
+pub fn cells(places: &[u64]) -> Vec<ByteRange> {
+    places
+        .iter()
+        .map(|offset| ByteRange {
+            offset: *offset,
+            len: 8,
+        })
+        .collect()
+}
+
+/// A process' store; what the fault says.
+pub fn store(world: &mut World, node: usize, dataset: u64, at: u64, bytes: &[u8]) -> Result {
+    let until = world.now() + SEC;
+    let page = key(dataset, at / PAGE);
+    world.execute(node, move |host| async move {
+        fault::fault(&host, page, Access::Write, until).await
+    })?;
+    let life = world.nodes[node].life.clone().expect("alive");
+    let mapped = life.mapped.borrow().get(&page).copied();
+    let Some(Mapping::Writable { offset }) = mapped else {
+        panic!("not writable: {mapped:?}");
+    };
+    let mut pm = world.nodes[node].pm.borrow_mut();
+    pm.store((offset + at % PAGE) as usize, bytes);
+    Ok(())
+}
+
+/// What a process of the node finds there.
+pub fn load(world: &mut World, node: usize, dataset: u64, at: u64) -> Result<[u8; 8]> {
+    let until = world.now() + SEC;
+    world.execute(node, move |host| async move {
+        let mut bytes = [0; 8];
+        let len = fault::read(&host, dataset, at, &mut bytes, until).await?;
+        assert_eq!(len, 8);
+        Ok(bytes)
+    })
+}
+
+/// A commit of 8 bytes at each place, to `replicas` copies.
+pub fn commit(
+    world: &mut World,
+    node: usize,
+    opener: Opener,
+    dataset: u64,
+    places: &[u64],
+    replicas: u32,
+) -> Committed {
+    let until = world.now() + SEC;
+    let ranges = cells(places);
+    world.execute(node, move |host| async move {
+        commit::commit(&host, opener, dataset, &ranges, replicas, until).await
+    })
+}
+
+/// write(2) of 8 bytes.
+pub fn write(
+    world: &mut World,
+    node: usize,
+    opener: Opener,
+    dataset: u64,
+    at: u64,
+    bytes: [u8; 8],
+) -> Result {
+    let until = world.now() + SEC;
+    world.execute(node, move |host| async move {
+        let time = Timestamp::default();
+        commit::write(&host, opener, dataset, at, &bytes, time, until).await
+    })
+}
+
+/// Acquires the pages of 8 bytes at each place.
+pub fn acquire(
+    world: &mut World,
+    node: usize,
+    opener: Opener,
+    dataset: u64,
+    places: &[u64],
+    wait: bool,
+) -> Result {
+    let until = world.now() + SEC / 5;
+    let ranges = cells(places);
+    world.execute(node, move |host| async move {
+        grants::acquire(&host, opener, dataset, &ranges, wait, until).await
+    })
+}
+
+/// Aborts: the places, or everything.
+pub fn abort(
+    world: &mut World,
+    node: usize,
+    opener: Opener,
+    dataset: u64,
+    places: &[u64],
+) -> Result {
+    let until = world.now() + SEC;
+    let ranges = cells(places);
+    world.execute(node, move |host| async move {
+        grants::abort(&host, opener, dataset, &ranges, until).await
+    })
+}
+
+/// close(2).
+pub fn close(world: &mut World, node: usize, opener: Opener) {
+    world.execute(node, move |host: SimHost| async move {
+        use hotpot_core::core::host::Host;
+        host.with(|node| node.close_opener(opener));
+    });
+}
+
+/// Lets everything come to rest; nothing may be left over.
+pub fn nothing_left(world: &mut World) {
+    let end = world.now() + 5 * SEC;
+    world.run_until(end, World::is_at_rest);
+    world.check_at_rest();
+}
