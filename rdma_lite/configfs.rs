@@ -86,6 +86,8 @@ impl configfs::GroupOperations for Root {
                 state: 11,
                 epoch: 12,
                 incarnation: 13,
+                memory_limit: 24,
+                memory_used: 25,
             ],
         };
         if name.to_bytes().len() > 63 {
@@ -283,6 +285,14 @@ attribute!(11, |node, s| match node.host() {
 attribute!(12, |node, s| fmt!(
     "{}",
     node.host().map_or(0, |host| host.epoch())
+));
+attribute!(24, |node, s| fmt!("{}", s.memory_limit), |s, page| {
+    s.memory_limit = number(page)?;
+    Ok(())
+});
+attribute!(25, |node, s| fmt!(
+    "{}",
+    node.host().map_or(0, |host| host.regions.used())
 ));
 attribute!(13, |node, s| fmt!("{}", node.incarnation()));
 

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! /dev/rdma_lite: maps in, events out, pings. An open acts for the node of the opener's namespace.
+//! /dev/rdma_lite: maps in, events out, pings; regions, locks and barriers ([`held`]). An open acts for the node of the opener's namespace.
 
+mod handles;
+mod held;
+
+use self::handles::Handles;
 use crate::{
     call::{self, Buf, Call, Signals},
     core::{MapNode, NodeAddress, NodeState},
@@ -31,9 +35,12 @@ use kernel::{
 const MAX_NODES: u32 = 65535;
 
 /// An open file of the device.
+#[pin_data]
 pub(crate) struct Opened {
     node: Arc<Node>,
     reader: Arc<Reader>,
+    #[pin]
+    handles: Handles,
 }
 
 #[vtable]
@@ -45,13 +52,21 @@ impl MiscDevice for Opened {
     fn open(_file: &File, _device: &MiscDeviceRegistration<Self>) -> Result<Arc<Self>> {
         let node = Node::here()?;
         let reader = Reader::new()?;
-        let this = Arc::new(Self { node, reader }, GFP_KERNEL)?;
+        let this = Arc::pin_init(
+            pin_init!(Self {
+                node,
+                reader,
+                handles <- Handles::new(),
+            }),
+            GFP_KERNEL,
+        )?;
         this.node.readers.add(&this.reader)?;
         Ok(this)
     }
 
     fn release(this: Arc<Self>, _file: &File) {
         this.node.readers.remove(&this.reader);
+        this.handles.drop_all();
     }
 
     fn read_iter(kiocb: Kiocb<'_, Self::Ptr>, iov: &mut IovIterDest<'_>) -> Result<usize> {
@@ -91,7 +106,7 @@ impl MiscDevice for Opened {
             uapi::IOC_SET_MAP => this.set_map(arg)?,
             uapi::IOC_GET_MAP => this.get_map(arg)?,
             uapi::IOC_PING => this.ping(arg)?,
-            _ => return Err(ENOTTY),
+            _ => this.held_ioctl(cmd, arg)?,
         }
         Ok(0)
     }

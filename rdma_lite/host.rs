@@ -7,6 +7,9 @@ use crate::{
     events,
     node::{Node, Settings},
     peer::Peer,
+    region::Regions,
+    releases::Releases,
+    sync::Sync,
     transport::{
         listener::{Acceptor, Listener},
         verbs::RingSize,
@@ -18,17 +21,18 @@ use ::core::net::{IpAddr, SocketAddr};
 use kernel::{
     fmt,
     net::SockAddr,
-    new_mutex, new_spinlock,
+    impl_has_delayed_work, new_delayed_work, new_mutex, new_spinlock,
     prelude::*,
-    rdma::cm::ConnectRequest,
+    rdma::{cm::ConnectRequest, Device},
     str::BStr,
     sync::{
+        aref::ARef,
         atomic::{Atomic, Relaxed},
         Arc,
         Mutex,
         SpinLock, //
     },
-    workqueue::{OwnedQueue, QueueFlags},
+    workqueue::{self, DelayedWork, OwnedQueue, QueueFlags},
 };
 
 /// The work queues of the module.
@@ -91,6 +95,19 @@ pub(crate) struct Host {
     peers: SpinLock<KVec<Arc<Peer>>>,
     #[pin]
     listener: Mutex<Option<Listener>>,
+    #[pin]
+    pub(crate) regions: Regions,
+    #[pin]
+    pub(crate) sync: Sync,
+    #[pin]
+    pub(crate) releases: Releases,
+    #[pin]
+    release: DelayedWork<Host, 0>,
+    stopped: Atomic<bool>,
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Host, 0> for Host { self.release }
 }
 
 impl Host {
@@ -121,6 +138,11 @@ impl Host {
                 epoch: Atomic::new(0),
                 peers <- new_spinlock!(KVec::new(), "lite_peers"),
                 listener <- new_mutex!(None, "lite_listener"),
+                regions <- Regions::new(settings.memory_limit),
+                sync <- Sync::new(),
+                releases <- Releases::new(),
+                release <- new_delayed_work!("Host::release"),
+                stopped: Atomic::new(false),
             }),
             GFP_KERNEL,
         )?;
@@ -147,13 +169,27 @@ impl Host {
     }
 
     /// Ends all calls and connections.
-    pub(crate) fn stop(&self) {
+    pub(crate) fn stop(self: &Arc<Self>) {
+        self.stopped.store(true, Relaxed);
+        self.releases.stop();
         let listener = self.listener.lock().take();
         drop(listener);
         let peers = ::core::mem::take(&mut *self.peers.lock());
         for peer in &peers {
             peer.stop();
         }
+        workqueue::cancel_delayed_work_sync::<Self, 0>(self);
+        self.drop_regions();
+    }
+
+    /// Whether the node was switched off.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Relaxed)
+    }
+
+    /// The verbs device that has our address.
+    pub(crate) fn device(&self) -> Result<ARef<Device>> {
+        self.listener.lock().as_ref().ok_or(ESHUTDOWN)?.device()
     }
 
     pub(crate) fn queues(&self) -> &Arc<Queues> {
@@ -225,7 +261,21 @@ impl Host {
         );
         self.node.readers.tell(event);
         self.node.notifiers.tell(epoch);
+        self.drop_holders();
         Ok(())
+    }
+
+    /// Who was dropped by the map holds nothing of ours any more.
+    fn drop_holders(self: &Arc<Self>) {
+        let this = self.clone();
+        let spawned = self.queues().handlers.try_spawn(GFP_KERNEL, move || {
+            this.drop_waiters();
+            this.drop_mappings();
+        });
+        if spawned.is_err() {
+            self.drop_waiters();
+            self.drop_mappings();
+        }
     }
 
     /// Epoch of the map in force, 0 without one.

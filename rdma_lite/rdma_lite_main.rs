@@ -16,6 +16,7 @@
 //! when a connection is made or destroyed.
 
 mod abi;
+mod ask;
 mod call;
 mod configfs;
 // The host uses more of it than the module.
@@ -28,6 +29,9 @@ mod node;
 mod notify;
 mod peer;
 mod port;
+mod region;
+mod releases;
+mod sync;
 mod transport;
 mod uapi;
 

@@ -61,11 +61,14 @@
 pub mod calls;
 pub mod connection;
 pub mod heartbeat;
+pub mod holder;
 pub mod membership;
 pub mod peer;
 pub mod queue;
+pub mod region;
 pub mod ring;
 pub mod session;
+pub mod sync;
 pub mod wire;
 
 pub use self::{

@@ -7,6 +7,7 @@ use super::{
     token_message,
     VerbsLink,
     READY,
+    TOKEN_ACCESS,
     TOKEN_HIDE,
     TOKEN_OPEN,
     TOKEN_PUT, //
@@ -32,7 +33,7 @@ use kernel::{
 const INVALIDATE_MS: u32 = 5000;
 
 impl<U: LinkUser> VerbsLink<U> {
-    fn post(&self, token: u64, op: SendOp<'_>) -> Result {
+    pub(super) fn post(&self, token: u64, op: SendOp<'_>) -> Result {
         let state = self.state.lock();
         let endpoint = state.endpoint.as_ref().ok_or(ENOTCONN)?;
         endpoint.qp.post_send(token, op)
@@ -47,6 +48,9 @@ impl<U: LinkUser> CompletionHandler for VerbsLink<U> {
             if let Some(region) = region {
                 region.hidden.complete();
             }
+        }
+        if token >> 32 == TOKEN_ACCESS {
+            this.accessed(token as u32 as usize, result);
         }
         if let Err(e) = result {
             Self::fail(&this.into(), e);
@@ -212,7 +216,7 @@ impl<U: LinkUser> Link for VerbsLink<U> {
 impl<U: LinkUser> VerbsLink<U> {
     /// Lets go of the memory of a window: by unmapping it when the device says that it is shut,
     /// else by destroying its region, which shuts it for certain.
-    fn retire(&self, window: Window, hidden: bool) {
+    pub(super) fn retire(&self, window: Window, hidden: bool) {
         let reuse = hidden && window.region.mr.unmap().is_ok();
         let mut state = self.state.lock();
         let reuse = reuse && state.endpoint.is_some() && !state.over;
