@@ -265,8 +265,8 @@ impl Host {
         Ok(())
     }
 
-    /// Who was dropped by the map holds nothing of ours any more.
-    fn drop_holders(self: &Arc<Self>) {
+    /// Who was dropped by the map, or lives anew, holds nothing of ours any more.
+    pub(crate) fn drop_holders(self: &Arc<Self>) {
         let this = self.clone();
         let spawned = self.queues().handlers.try_spawn(GFP_KERNEL, move || {
             this.drop_waiters();

@@ -167,6 +167,7 @@ impl Peer {
         let view = self.host.map.lock().met(self.id, incarnation);
         if let Ok(view) = view {
             self.with(|state| state.protocol.set_view(now(), view));
+            self.host.drop_holders();
         }
     }
 

@@ -15,7 +15,10 @@ use self::{bounce::Bounces, mapping::Mapping, memory::Memory};
 use crate::{
     core::{
         holder::Life,
-        region::registry::{Detached, Registry},
+        region::{
+            registry::{Detached, Registry},
+            wire::Reply,
+        },
     },
     host::Host,
     peer::PeerLink,
@@ -42,6 +45,18 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
+    /// How its holder reaches the chunk; `None` when the connection for that is gone.
+    fn key(&self) -> Option<Reply> {
+        let ring = self.link.own_ring()?;
+        Some(Reply {
+            value: self.window.addr(),
+            small: self.window.rkey(),
+            other: ring.addr,
+            rights: ring.rkey,
+            ..Reply::default()
+        })
+    }
+
     /// Afterwards the holder cannot reach the memory, come what may.
     fn shut(self) {
         self.link.hide(self.window);

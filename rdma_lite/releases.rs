@@ -107,12 +107,11 @@ impl Drop for Promise {
         let Some(release) = self.release.take() else {
             return;
         };
-        if list.stopped || list.waiting.push_within_capacity(release).is_err() {
-            return;
+        if !list.stopped && list.waiting.push_within_capacity(release).is_ok() {
+            // Under the lock: once it was stopped nothing is queued any more.
+            let queue = &self.host.queues().handlers;
+            queue.enqueue_or_move::<_, 0>(self.host.clone(), 0);
         }
-        drop(list);
-        let queue = &self.host.queues().handlers;
-        queue.enqueue_or_move::<_, 0>(self.host.clone(), 0);
     }
 }
 
@@ -143,7 +142,8 @@ impl WorkItem<0> for Host {
                 pr_err!("{}: no memory to give something back\n", this.node.name());
             }
         }
-        if again {
+        let list = this.releases.list.lock();
+        if again && !list.stopped {
             let queue = &this.queues().handlers;
             queue.enqueue_or_move::<_, 0>(this.clone(), msecs_to_jiffies(AGAIN_MS));
         }

@@ -78,9 +78,23 @@ pub(crate) struct Wish {
     pub(crate) deadline: u64,
 }
 
+/// A waiter that its owner finds, until this is dropped.
+struct Noted {
+    host: Arc<Host>,
+    tag: u64,
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        let removed = self.host.sync.waiters.lock().remove(&self.tag);
+        drop(removed);
+    }
+}
+
 /// A lock that is held, until it is left or this is dropped.
 pub(crate) struct Held {
-    host: Arc<Host>,
+    /// A wake that comes only now would else find nobody, and the owner take the lock back.
+    noted: Noted,
     owner: Life,
     message: KVec<u8>,
     promise: Promise,
@@ -96,12 +110,12 @@ impl Held {
             node: self.owner.node,
             port: PORT,
             timeout_ms: match timeout_ms {
-                0 => self.host.timeout_ms,
+                0 => self.noted.host.timeout_ms,
                 ms => ms,
             },
             signals: Signals::All,
         };
-        let answer = ask(&self.host, to, &self.message, &[], &mut reply)?;
+        let answer = ask(&self.noted.host, to, &self.message, &[], &mut reply)?;
         self.promise.cancel();
         answer.map(|_| ())
     }
@@ -286,9 +300,11 @@ impl Host {
                 return Err(e);
             }
         };
+        let noted = Noted {
+            host: self.clone(),
+            tag,
+        };
         let outcome = self.wait(&waiting, wish.owner, request);
-        let removed = self.sync.waiters.lock().remove(&tag);
-        drop(removed);
         let (life, leave) = {
             let waiter = waiting.waiter.lock();
             (waiter.life(), waiter.leave())
@@ -304,7 +320,7 @@ impl Host {
                 let mut message = KVec::new();
                 message.extend_from_slice(&leave, GFP_KERNEL)?;
                 Ok(Some(Held {
-                    host: self.clone(),
+                    noted,
                     owner,
                     message,
                     promise,

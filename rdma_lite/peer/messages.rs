@@ -126,6 +126,8 @@ impl LinkUser for Peer {
                 state.protocol.established(now(), link.tag());
             }
         });
+        // It may be another life than the one that the map was published about.
+        self.host.drop_holders();
     }
 
     fn message(self: &Arc<Self>, link: &Arc<PeerLink>, imm: u32) {

@@ -12,7 +12,7 @@ use crate::{
     core::{
         holder::Holder,
         region::{
-            registry::{Mapped, NewRegion, Recall, Teardown},
+            registry::{Mapped, NewRegion, Placed, Recall, Teardown},
             wire::{Head, Reply, Request},
             Geometry, Rights,
         },
@@ -27,7 +27,7 @@ use kernel::{prelude::*, rdma::Access, sync::Arc};
 /// How long holders have to answer a recall. Who does not loses its connection when it uses its key.
 const RECALL_MS: u32 = 2000;
 /// Bytes of a copy to another node that go with one message.
-const DELIVERY: usize = 32 * 1024;
+const DELIVERY: usize = 128 * 1024;
 
 /// Executes a request of another node or of ours.
 ///
@@ -116,7 +116,7 @@ impl Host {
                 let down = self.regions.registry.lock().grant(who, node, rights)?;
                 self.tear_down(down);
             }
-            Request::Open { chunk } => reply = self.open_chunk(who, chunk)?,
+            Request::Open { chunk, rights } => reply = self.open_chunk(who, chunk, rights)?,
             Request::Read { offset, len } => {
                 let into = out.get_mut(..len as usize).ok_or(EMSGSIZE)?;
                 let (_, memory) = self.memory(who, Rights::READ)?;
@@ -267,43 +267,53 @@ impl Host {
     }
 
     /// Opens a chunk for RDMA by a holder on another node.
-    fn open_chunk(self: &Arc<Self>, who: Holder, chunk: u32) -> Result<Reply> {
+    fn open_chunk(self: &Arc<Self>, who: Holder, chunk: u32, expected: Rights) -> Result<Reply> {
         let (rights, memory) = self.memory(who, Rights::NONE)?;
+        if !rights.includes(expected) {
+            // A recall is on its way.
+            return Err(EAGAIN);
+        }
         let buffer = memory.chunk(chunk)?;
-        let mut access = None;
-        if rights.includes(Rights::READ) {
-            access = Some(Access::REMOTE_READ);
-        }
-        if rights.includes(Rights::WRITE) {
-            let write = Access::REMOTE_WRITE;
-            access = Some(access.map_or(write, |read| read | write));
-        }
-        let access = access.ok_or(EACCES)?;
         let peer = self.peer(who.life.node).ok_or(EOPNOTSUPP)?;
         let link = peer.link().ok_or(EAGAIN)?;
-        let ring = link.own_ring().ok_or(EAGAIN)?;
-        let window = link.open(buffer, access)?;
-        let reply = Reply {
-            value: window.addr(),
-            small: window.rkey(),
-            other: ring.addr,
-            rights: ring.rkey,
-            ..Reply::default()
+        let is_good = |opened: &Opened| Arc::ptr_eq(&opened.link, &link);
+        let known = {
+            let registry = self.regions.registry.lock();
+            let window = registry.window(who, chunk).filter(|window| is_good(window));
+            window.and_then(Opened::key)
         };
-        let opened = Opened { link, window };
-        let noted = self.regions.registry.lock().opened(who, rights, chunk, opened);
-        match noted {
-            Ok(old) => {
-                if let Some(old) = old {
-                    old.shut();
-                }
-                Ok(reply)
+        if let Some(key) = known {
+            return Ok(key);
+        }
+        let read = rights.includes(Rights::READ).then_some(Access::REMOTE_READ);
+        let write = rights.includes(Rights::WRITE).then_some(Access::REMOTE_WRITE);
+        let access = match (read, write) {
+            (Some(read), Some(write)) => read | write,
+            (one, other) => one.or(other).ok_or(EACCES)?,
+        };
+        let opened = Opened {
+            window: link.open(buffer, access)?,
+            link: link.clone(),
+        };
+        let mut registry = self.regions.registry.lock();
+        let (placed, key) = match registry.opened(who, rights, chunk, opened, is_good) {
+            Ok(placed) => {
+                let key = registry.window(who, chunk).and_then(Opened::key);
+                (placed, key.ok_or(EAGAIN))
             }
-            Err((e, opened)) => {
-                opened.shut();
-                Err(e)
+            Err((e, opened)) => (Placed::Known(opened), Err(e)),
+        };
+        drop(registry);
+        match placed {
+            Placed::First => {}
+            Placed::Known(opened) => opened.shut(),
+            Placed::Instead(old) => {
+                // Of a connection that is gone, or is going.
+                let queue = &self.queues().handlers;
+                let _ = queue.try_spawn(GFP_KERNEL, move || old.shut());
             }
         }
+        key
     }
 
     /// Writes bytes of ours to a region of another node, for the holder of both.

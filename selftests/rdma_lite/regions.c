@@ -250,9 +250,9 @@ TEST_F(regions, have_words_that_all_nodes_change_at_once_and_none_is_lost)
 {
 	uint64_t r = lite_malloc(self->one, 2, 4096, "words", RW, 0);
 	struct adder adders[3] = {
-		{ self->one, r },
-		{ self->two, lite_map(self->two, 2, "words", RW) },
-		{ self->three, lite_map(self->three, 2, "words", RW) },
+		{ self->one, r, 0 },
+		{ self->two, lite_map(self->two, 2, "words", RW), 0 },
+		{ self->three, lite_map(self->three, 2, "words", RW), 0 },
 	};
 	pthread_t threads[3];
 	uint64_t words[2];

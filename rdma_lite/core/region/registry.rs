@@ -92,6 +92,17 @@ pub struct Detached<M, W> {
     pub memory: Option<M>,
 }
 
+/// What became of a window that was opened.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Placed<W> {
+    /// It is the mapping's.
+    First,
+    /// It is the mapping's instead of this one, which is to be shut.
+    Instead(W),
+    /// The mapping has a good one; this one is to be shut.
+    Known(W),
+}
+
 /// What a mapping gives access to.
 #[derive(Debug)]
 pub struct Access<'a, M> {
@@ -428,16 +439,24 @@ impl<M, W> Registry<M, W> {
         self.access(who, need)
     }
 
-    /// A window to a chunk was opened for a mapping that had `rights`. On an error (the mapping lost
-    /// rights meanwhile, or no memory) the window comes back, to be shut. So does one that the
-    /// mapping had to that chunk before (its connection is gone).
+    /// The window that a mapping has to a chunk.
+    pub fn window(&self, who: Holder, chunk: u32) -> Option<&W> {
+        let windows = &self.mappings.get(&who)?.windows;
+        { windows.iter() }.find(|window| window.0 == chunk).map(|window| &window.1)
+    }
+
+    /// A window to a chunk was opened for a mapping that had `rights`. If the mapping has one that is
+    /// of use still (`good`: its connection is there), that one stays: its holder may be using it, and
+    /// this request be a late one. On an error (the mapping lost rights meanwhile, or no memory) the
+    /// window comes back, to be shut.
     pub fn opened(
         &mut self,
         who: Holder,
         rights: Rights,
         chunk: u32,
         window: W,
-    ) -> Result<Option<W>, (Error, W)> {
+        good: impl FnOnce(&W) -> bool,
+    ) -> Result<Placed<W>, (Error, W)> {
         let fit = self.find(who, rights);
         let Some(mapping) = self.mappings.get_mut(&who) else {
             return Err((ESTALE, window));
@@ -446,13 +465,16 @@ impl<M, W> Registry<M, W> {
             return Err((e, window));
         }
         if let Some(old) = mapping.windows.iter_mut().find(|old| old.0 == chunk) {
-            return Ok(Some(::core::mem::replace(&mut old.1, window)));
+            if good(&old.1) {
+                return Ok(Placed::Known(window));
+            }
+            return Ok(Placed::Instead(::core::mem::replace(&mut old.1, window)));
         }
         if let Err(e) = mapping.windows.reserve(1, GFP_KERNEL) {
             return Err((e.into(), window));
         }
         match mapping.windows.push_within_capacity((chunk, window)) {
-            Ok(()) => Ok(None),
+            Ok(()) => Ok(Placed::First),
             Err(e) => Err((ENOMEM, e.0 .1)),
         }
     }

@@ -54,6 +54,8 @@ pub enum Request {
     Open {
         /// Which.
         chunk: u32,
+        /// What the holder takes its rights to be.
+        rights: Rights,
     },
     /// Read bytes.
     Read {
@@ -176,7 +178,9 @@ impl Request {
             Self::Grant { node, rights } => {
                 plain(5, [node.into(), rights.bits().into(), 0, 0, 0, 0, 0])
             }
-            Self::Open { chunk } => plain(6, [chunk.into(), 0, 0, 0, 0, 0, 0]),
+            Self::Open { chunk, rights } => {
+                plain(6, [chunk.into(), rights.bits().into(), 0, 0, 0, 0, 0])
+            }
             Self::Read { offset, len } => plain(7, [offset, len.into(), 0, 0, 0, 0, 0]),
             Self::Write { offset } => plain(8, [offset, 0, 0, 0, 0, 0, 0]),
             Self::Set { offset, len, value } => plain(9, [offset, len, value.into(), 0, 0, 0, 0]),
@@ -274,6 +278,7 @@ impl Request {
             },
             6 => Self::Open {
                 chunk: u32::try_from(args[0]).map_err(|_| EBADMSG)?,
+                rights: rights(args[1]).map_err(bad)?,
             },
             7 => Self::Read {
                 offset: args[0],

@@ -159,6 +159,9 @@ impl Waiter {
         }
         if let (Ask::Enter { .. }, Err(_)) = (asked, &answer) {
             self.late = true;
+            if let State::Done(outcome) = &mut self.state {
+                outcome.leave = true;
+            }
         }
         match (self.state, asked, answer) {
             // Woken meanwhile, which is later news.

@@ -194,7 +194,11 @@ impl Mapping {
     /// Asks the owner for a key.
     fn open(&self, begun: &Begun, chunk: u32, deadline: u64) -> Result<Opening> {
         let mut reply = KVec::from_elem(0u8, REPLY_LEN, GFP_KERNEL)?;
-        let len = match self.ask(Request::Open { chunk }, &[], deadline, &mut reply)? {
+        let request = Request::Open {
+            chunk,
+            rights: self.rights().and(Rights::READ.or(Rights::WRITE)),
+        };
+        let len = match self.ask(request, &[], deadline, &mut reply)? {
             Ok(len) => len,
             // They have the last word.
             Err(e) if e == EACCES || e == ESTALE => return Err(e),

@@ -8,7 +8,7 @@ mod calls;
 mod region;
 mod sync;
 
-pub use region::RegionWorld;
+pub use region::{RegionSummary, RegionWorld};
 pub use sync::{SyncSummary, SyncWorld};
 
 /// How much happens.
