@@ -63,7 +63,11 @@ pub(crate) fn ask(
         ptr: bytes.as_ptr(),
         len: bytes.len(),
     });
-    let pieces = if data.is_empty() { &pieces[..1] } else { &pieces };
+    let pieces = if data.is_empty() {
+        &pieces[..1]
+    } else {
+        &pieces
+    };
     let mut call = raw(to, pieces, reply);
     // SAFETY: The pieces and the reply, which is `kmalloc` memory, are borrowed until this returns.
     unsafe { call::one(host, &mut call, to.signals)? };
@@ -115,7 +119,10 @@ pub(crate) fn tell_all(
             timeout_ms,
             signals: Signals::Fatal,
         };
-        calls.push(raw(to, ::core::slice::from_ref(piece), &mut none), GFP_KERNEL)?;
+        calls.push(
+            raw(to, ::core::slice::from_ref(piece), &mut none),
+            GFP_KERNEL,
+        )?;
     }
     // SAFETY: The pieces are borrowed until this returns, and there is no room for replies.
     unsafe { call::all(host, &mut calls, Signals::Fatal)? };

@@ -19,9 +19,9 @@ use crate::{
 };
 use ::core::net::{IpAddr, SocketAddr};
 use kernel::{
-    fmt,
+    fmt, impl_has_delayed_work,
     net::SockAddr,
-    impl_has_delayed_work, new_delayed_work, new_mutex, new_spinlock,
+    new_delayed_work, new_mutex, new_spinlock,
     prelude::*,
     rdma::{cm::ConnectRequest, Device},
     str::BStr,

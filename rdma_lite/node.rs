@@ -111,7 +111,8 @@ impl Node {
         let ctx = Arc::as_ptr(&this).cast_mut().cast();
         // SAFETY: A handler runs for a host, which keeps its node; both expect one as their context.
         unsafe {
-            this.ports.register(region::PORT, region::owner::handle, ctx)?;
+            this.ports
+                .register(region::PORT, region::owner::handle, ctx)?;
             this.ports.register(sync::PORT, sync::handle, ctx)?;
         }
         let mut registry = REGISTRY.lock();

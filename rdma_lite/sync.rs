@@ -271,7 +271,10 @@ impl Host {
             port: PORT,
             message: {
                 let mut message = KVec::new();
-                message.extend_from_slice(&request(Ask::Leave { late: true }, 0).encode(), GFP_KERNEL)?;
+                message.extend_from_slice(
+                    &request(Ask::Leave { late: true }, 0).encode(),
+                    GFP_KERNEL,
+                )?;
                 message
             },
         };
@@ -365,7 +368,9 @@ impl Host {
                     }
                     let left = until.saturating_sub(now()).div_ceil(MS).min(1000) as u32;
                     let jiffies = msecs_to_jiffies(left.max(1));
-                    let slept = waiting.woken.wait_interruptible_timeout(&mut waiter, jiffies);
+                    let slept = waiting
+                        .woken
+                        .wait_interruptible_timeout(&mut waiter, jiffies);
                     if let CondVarTimeoutResult::Signal { .. } = slept {
                         waiter.give_up(EINTR);
                     }

@@ -94,7 +94,8 @@ impl Bounces {
 
     /// Keeps none.
     pub(crate) fn clear(&self) {
-        let idle = ::core::mem::replace(&mut *self.idle.lock(), [const { KVec::new() }; SIZES.len()]);
+        let idle =
+            ::core::mem::replace(&mut *self.idle.lock(), [const { KVec::new() }; SIZES.len()]);
         drop(idle);
     }
 }

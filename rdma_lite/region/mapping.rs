@@ -226,7 +226,8 @@ impl Mapping {
             if left == 0 {
                 return Err(ETIMEDOUT);
             }
-            self.recalled.wait_timeout(&mut state, msecs_to_jiffies(left));
+            self.recalled
+                .wait_timeout(&mut state, msecs_to_jiffies(left));
         }
         Ok(())
     }

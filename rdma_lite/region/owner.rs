@@ -286,7 +286,9 @@ impl Host {
             return Ok(key);
         }
         let read = rights.includes(Rights::READ).then_some(Access::REMOTE_READ);
-        let write = rights.includes(Rights::WRITE).then_some(Access::REMOTE_WRITE);
+        let write = rights
+            .includes(Rights::WRITE)
+            .then_some(Access::REMOTE_WRITE);
         let access = match (read, write) {
             (Some(read), Some(write)) => read | write,
             (one, other) => one.or(other).ok_or(EACCES)?,
@@ -358,7 +360,10 @@ impl Host {
     fn tear_down(self: &Arc<Self>, down: Teardown<Arc<Memory>, Opened>) {
         if let Err(e) = self.tell_holders(&down.recalls) {
             // They find out by an access that breaks their connection.
-            pr_warn!("{}: no memory to recall mappings: {e:?}\n", self.node.name());
+            pr_warn!(
+                "{}: no memory to recall mappings: {e:?}\n",
+                self.node.name()
+            );
         }
         for Recall { windows, .. } in down.recalls {
             for (_, opened) in windows {

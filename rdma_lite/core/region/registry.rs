@@ -442,7 +442,9 @@ impl<M, W> Registry<M, W> {
     /// The window that a mapping has to a chunk.
     pub fn window(&self, who: Holder, chunk: u32) -> Option<&W> {
         let windows = &self.mappings.get(&who)?.windows;
-        { windows.iter() }.find(|window| window.0 == chunk).map(|window| &window.1)
+        { windows.iter() }
+            .find(|window| window.0 == chunk)
+            .map(|window| &window.1)
     }
 
     /// A window to a chunk was opened for a mapping that had `rights`. If the mapping has one that is

@@ -139,14 +139,23 @@ fn a_mapping_has_no_more_rights_than_its_node_was_given() {
     let mut all = with_one(false);
     let name = Name::new(b"name").unwrap();
     let both = Rights::READ.or(Rights::WRITE);
-    assert_eq!(all.map(holder(2, 1), true, &name, both, 0).err(), Some(EACCES));
+    assert_eq!(
+        all.map(holder(2, 1), true, &name, both, 0).err(),
+        Some(EACCES)
+    );
     assert!(all.grant(holder(1, 1), 2, both).is_ok());
     assert!(all.map(holder(2, 2), true, &name, both, 0).is_ok());
-    assert_eq!(all.map(holder(3, 1), true, &name, both, 0).err(), Some(EACCES));
+    assert_eq!(
+        all.map(holder(3, 1), true, &name, both, 0).err(),
+        Some(EACCES)
+    );
     assert!(all.map(holder(3, 2), true, &name, Rights::READ, 0).is_ok());
     assert_eq!(all.access(holder(3, 2), Rights::WRITE).err(), Some(EACCES));
     assert_eq!(all.free(holder(2, 2)).err(), Some(EACCES));
-    assert_eq!(all.map(holder(3, 3), true, &name, Rights::NONE, 0).err(), Some(EINVAL));
+    assert_eq!(
+        all.map(holder(3, 3), true, &name, Rights::NONE, 0).err(),
+        Some(EINVAL)
+    );
 }
 
 #[test]
@@ -158,8 +167,14 @@ fn a_revocation_recalls_windows_and_leaves_what_was_not_revoked() {
     all.map(holder(2, 1), true, &name, both, 0).unwrap();
     all.map(holder(3, 1), true, &name, Rights::READ, 0).unwrap();
     let good = |_: &u32| true;
-    assert_eq!(all.opened(holder(2, 1), both, 0, 20, good), Ok(Placed::First));
-    assert_eq!(all.opened(holder(3, 1), Rights::READ, 1, 30, good), Ok(Placed::First));
+    assert_eq!(
+        all.opened(holder(2, 1), both, 0, 20, good),
+        Ok(Placed::First)
+    );
+    assert_eq!(
+        all.opened(holder(3, 1), Rights::READ, 1, 30, good),
+        Ok(Placed::First)
+    );
     // Opened again by a late request: the one that may be in use stays.
     let again = all.opened(holder(3, 1), Rights::READ, 1, 31, good);
     assert_eq!(again, Ok(Placed::Known(31)));
@@ -188,7 +203,10 @@ fn a_region_goes_with_its_last_mapping_unless_it_is_kept() {
     assert!(all.unmap(holder(1, 1)).unwrap().unwrap().memory.is_none());
     let last = all.unmap(holder(2, 1)).unwrap().unwrap();
     assert_eq!(last.memory, Some("bytes"));
-    assert_eq!(all.map(holder(2, 2), true, &name, Rights::READ, 0).err(), Some(ENOENT));
+    assert_eq!(
+        all.map(holder(2, 2), true, &name, Rights::READ, 0).err(),
+        Some(ENOENT)
+    );
     let mut all = with_one(true);
     assert!(all.unmap(holder(1, 1)).unwrap().unwrap().memory.is_none());
     assert!(all.map(holder(2, 2), true, &name, Rights::READ, 0).is_ok());
@@ -199,16 +217,28 @@ fn what_was_given_up_before_it_was_heard_of_is_refused() {
     let mut all = with_one(false);
     let name = Name::new(b"name").unwrap();
     assert!(all.unmap(holder(2, 5)).unwrap().is_none());
-    assert_eq!(all.map(holder(2, 5), true, &name, Rights::READ, 0).err(), Some(ESTALE));
-    assert_eq!(all.map(holder(2, 6), false, &name, Rights::READ, 0).err(), Some(ESTALE));
+    assert_eq!(
+        all.map(holder(2, 5), true, &name, Rights::READ, 0).err(),
+        Some(ESTALE)
+    );
+    assert_eq!(
+        all.map(holder(2, 6), false, &name, Rights::READ, 0).err(),
+        Some(ESTALE)
+    );
 }
 
 #[test]
 fn another_node_writes_for_a_holder_only_with_its_secret() {
     let all = with_one(false);
     assert!(all.delegated(holder(1, 1), 99, Rights::WRITE).is_ok());
-    assert_eq!(all.delegated(holder(1, 1), 98, Rights::WRITE).err(), Some(EACCES));
-    assert_eq!(all.delegated(holder(1, 2), 99, Rights::WRITE).err(), Some(ESTALE));
+    assert_eq!(
+        all.delegated(holder(1, 1), 98, Rights::WRITE).err(),
+        Some(EACCES)
+    );
+    assert_eq!(
+        all.delegated(holder(1, 2), 99, Rights::WRITE).err(),
+        Some(ESTALE)
+    );
 }
 
 #[test]

@@ -52,17 +52,32 @@ fn wakes(service: &mut Service) -> std::vec::Vec<(u16, Verdict)> {
 #[test]
 fn a_lock_goes_from_one_to_the_next_in_the_order_in_which_they_came() {
     let mut service = Service::new();
-    assert_eq!(say(&mut service, 1, What::Lock, ENTER), Ok(Verdict::Granted(1)));
+    assert_eq!(
+        say(&mut service, 1, What::Lock, ENTER),
+        Ok(Verdict::Granted(1))
+    );
     for node in [4, 2, 3] {
-        assert_eq!(say(&mut service, node, What::Lock, ENTER), Ok(Verdict::Waiting));
+        assert_eq!(
+            say(&mut service, node, What::Lock, ENTER),
+            Ok(Verdict::Waiting)
+        );
     }
     // Asking twice changes nothing.
-    assert_eq!(say(&mut service, 4, What::Lock, ENTER), Ok(Verdict::Waiting));
-    assert_eq!(say(&mut service, 2, What::Lock, LEAVE), Ok(Verdict::Waiting));
+    assert_eq!(
+        say(&mut service, 4, What::Lock, ENTER),
+        Ok(Verdict::Waiting)
+    );
+    assert_eq!(
+        say(&mut service, 2, What::Lock, LEAVE),
+        Ok(Verdict::Waiting)
+    );
     for (grant, from, to) in [(2, 1, 4), (3, 4, 3)] {
         assert!(say(&mut service, from, What::Lock, LEAVE).is_ok());
         assert_eq!(wakes(&mut service), [(to, Verdict::Granted(grant))]);
-        assert_eq!(say(&mut service, to, What::Lock, Ask::Ask), Ok(Verdict::Granted(grant)));
+        assert_eq!(
+            say(&mut service, to, What::Lock, Ask::Ask),
+            Ok(Verdict::Granted(grant))
+        );
     }
     assert!(say(&mut service, 3, What::Lock, LEAVE).is_ok());
     assert_eq!(service.locks().held(), 0);
@@ -75,8 +90,14 @@ fn who_does_not_want_to_wait_is_told_at_once() {
         now_or_never: true,
         budget_ms: 0,
     };
-    assert_eq!(say(&mut service, 1, What::Lock, now), Ok(Verdict::Granted(1)));
-    assert_eq!(say(&mut service, 2, What::Lock, now), Ok(Verdict::Failed(EBUSY)));
+    assert_eq!(
+        say(&mut service, 1, What::Lock, now),
+        Ok(Verdict::Granted(1))
+    );
+    assert_eq!(
+        say(&mut service, 2, What::Lock, now),
+        Ok(Verdict::Failed(EBUSY))
+    );
     assert_eq!(say(&mut service, 2, What::Lock, Ask::Ask), Err(ESTALE));
 }
 
@@ -142,7 +163,10 @@ fn a_barrier_fails_for_the_others_when_a_participant_is_gone() {
     assert!(say(&mut service, 2, what, ENTER).is_ok());
     service.drop_lives(0, |life| life.node == 2);
     assert_eq!(wakes(&mut service), [(1, Verdict::Failed(EHOSTDOWN))]);
-    assert_eq!(say(&mut service, 1, what, Ask::Ask), Ok(Verdict::Failed(EHOSTDOWN)));
+    assert_eq!(
+        say(&mut service, 1, what, Ask::Ask),
+        Ok(Verdict::Failed(EHOSTDOWN))
+    );
 }
 
 #[test]

@@ -205,7 +205,10 @@ impl<Q: Clone, P: Clone> Cluster<Q, P> {
         if !member.running || map.epoch <= member.map.epoch {
             return None;
         }
-        let other_life = map.up.get(&node).is_some_and(|i| *i != member.life.incarnation);
+        let other_life = map
+            .up
+            .get(&node)
+            .is_some_and(|i| *i != member.life.incarnation);
         if other_life {
             return None;
         }

@@ -380,7 +380,9 @@ impl RegionWorld {
                 {
                     self.summary.recalls += 1;
                     teardown.open += 1;
-                    teardown.windows.extend(windows.iter().map(|(_, window)| *window));
+                    teardown
+                        .windows
+                        .extend(windows.iter().map(|(_, window)| *window));
                     let user = self.cluster.number();
                     self.recalls.insert(user, (number, holder.tag));
                     let head = Head {
@@ -451,16 +453,16 @@ impl RegionWorld {
         // Whoever revoked has rights still; nobody else has a way in.
         if let Some(memory) = teardown.memory {
             let caller = self.cluster.calls[&teardown.call].request.0.tag;
-            let open = self.windows.values().find(|window| {
-                window.memory == memory
+            let registry = &self.registries[&teardown.owner.node];
+            let later = self.windows.iter().find(|(number, window)| {
+                let in_question = window.memory == memory
                     && window.open
                     && window.owner == teardown.owner
-                    && window.holder.tag != caller
-            });
-            let later = open.filter(|window| {
-                // Mapped again, under a later grant.
-                let registry = &self.registries[&teardown.owner.node];
-                registry.access(window.holder, Rights::NONE).is_err()
+                    && window.holder.tag != caller;
+                // Mapped again under a later grant, which may be torn down again.
+                let later = registry.access(window.holder, Rights::NONE).is_ok()
+                    || { self.teardowns.values() }.any(|other| other.windows.contains(number));
+                in_question && !later
             });
             assert!(later.is_none(), "a window stayed open");
         }

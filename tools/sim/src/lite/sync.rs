@@ -89,7 +89,9 @@ fn name(text: &str) -> Name {
 impl SyncWorld {
     pub fn new(seed: u64, chaos: Chaos) -> Self {
         let cluster = Cluster::new(seed, chaos);
-        let services = (1..=chaos.nodes).map(|node| (node, Service::new())).collect();
+        let services = (1..=chaos.nodes)
+            .map(|node| (node, Service::new()))
+            .collect();
         Self {
             cluster,
             services,
@@ -266,7 +268,8 @@ impl SyncWorld {
         let user = &self.users[&tag];
         let owner = &self.cluster.members[&user.owner];
         let incarnation = user.waiter.life();
-        if !owner.running || owner.life.incarnation != incarnation || !owner.map.has(user.who.life) {
+        if !owner.running || owner.life.incarnation != incarnation || !owner.map.has(user.who.life)
+        {
             return;
         }
         for other in self.users.values() {
@@ -275,9 +278,8 @@ impl SyncWorld {
                 && other.waiter.life() == incarnation;
             let holding = matches!(other.stage, Stage::Holding);
             let member = &self.cluster.members[&other.who.life.node];
-            let there = member.running
-                && member.life == other.who.life
-                && owner.map.has(other.who.life);
+            let there =
+                member.running && member.life == other.who.life && owner.map.has(other.who.life);
             assert!(
                 !(same && holding && there),
                 "{:?} and {:?} both hold {:?}",
@@ -410,7 +412,8 @@ impl SyncWorld {
         };
         let now = self.cluster.now();
         if let Some((life, wake)) = self.wakes.remove(&number) {
-            if let (true, Ok(result)) = (self.cluster.members[&call.from.node].life == life, answer) {
+            if let (true, Ok(result)) = (self.cluster.members[&call.from.node].life == life, answer)
+            {
                 let service = self.services.get_mut(&life.node).unwrap();
                 service.woken(&wake, result.is_ok());
                 self.tell(life.node);
