@@ -88,6 +88,7 @@ impl configfs::GroupOperations for Root {
                 incarnation: 13,
                 memory_limit: 24,
                 memory_used: 25,
+                unsafe_global_rkey: 26,
             ],
         };
         if name.to_bytes().len() > 63 {
@@ -294,6 +295,17 @@ attribute!(25, |node, s| fmt!(
     "{}",
     node.host().map_or(0, |host| host.regions.used())
 ));
+// One key over all memory, as LITE had it, to measure against: not there.
+attribute!(26, |_node, _s| fmt!("0"), |_s, page| {
+    match trimmed(page)? {
+        "0" => Ok(()),
+        "1" => {
+            pr_warn!("unsafe_global_rkey is not supported: each chunk has a key of its own\n");
+            Err(EOPNOTSUPP)
+        }
+        _ => Err(EINVAL),
+    }
+});
 attribute!(13, |node, s| fmt!("{}", node.incarnation()));
 
 #[vtable]

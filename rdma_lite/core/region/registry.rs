@@ -142,7 +142,8 @@ pub struct Info {
     pub keep: bool,
 }
 
-/// All regions of a node. `M` is the memory of one, `W` a window to a chunk.
+/// All regions of a node. `M` is the memory of one, `W` a window to a chunk, which keeps the bytes that
+/// it shows: a region may go while the recall of a mapping that was revoked earlier is under way.
 pub struct Registry<M, W> {
     limit: u64,
     used: u64,
