@@ -26,6 +26,7 @@ mod control;
 #[allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     reason = "the host uses more of it than the module"
 )]
 mod core;

@@ -16,7 +16,7 @@ use crate::{
         table::Key,
     },
     session::Shared,
-    station::Station,
+    station::{self, Station},
 };
 use kernel::{
     mm::virt::VmaNew,
@@ -48,6 +48,8 @@ struct State {
     cache: Cache,
     /// The frame of each line; taken out while its bytes are moved.
     frames: KVVec<Option<Frame>>,
+    /// A frame that no line has: the next page comes into it.
+    spare: Option<Frame>,
     /// Where pages are mapped; once they ever were.
     pages: Option<Pages>,
     /// Areas that are mapped.
@@ -91,7 +93,9 @@ impl Cached {
                 space,
                 stream,
                 shared,
-                state <- new_mutex!(State { cache, frames, pages: None, areas: 0 }, "clio_cache"),
+                state <- new_mutex!(State {
+                    cache, frames, spare: None, pages: None, areas: 0,
+                }, "clio_cache"),
                 moved <- new_condvar!("clio_moved"),
             }),
             GFP_KERNEL,
@@ -175,17 +179,26 @@ impl Cached {
                 }
                 Touch::Busy => self.wait(&mut state)?,
                 Touch::Fill(fill) => {
-                    let frame = state.frames.get_mut(fill.line).and_then(Option::take);
-                    let pages = state.pages;
+                    let old = state.frames.get_mut(fill.line).and_then(Option::take);
+                    let (spare, pages) = (state.spare.take(), state.pages);
                     drop(state);
-                    let (frame, left, result) = self.fill(&fill, frame, pages);
+                    let filled = self.fill(&fill, old.as_ref(), spare, pages);
                     state = self.state.lock();
+                    let (frame, rest, result) = match filled {
+                        Ok(frame) => {
+                            state.cache.filled(&fill, false);
+                            (Some(frame), old, Ok(()))
+                        }
+                        Err((left, error)) => {
+                            state.cache.unfilled(&fill, left);
+                            (old, None, Err(error))
+                        }
+                    };
                     if let Some(slot) = state.frames.get_mut(fill.line) {
                         *slot = frame;
                     }
-                    match result {
-                        Ok(()) => state.cache.filled(&fill, false),
-                        Err(_) => state.cache.unfilled(&fill, left),
+                    if rest.is_some() {
+                        state.spare = rest;
                     }
                     self.moved.notify_all();
                     result?;
@@ -194,17 +207,15 @@ impl Cached {
         }
     }
 
-    /// Brings a page into a frame, and what was there home. Also whether that left.
+    /// Brings a page into a frame, and what is in the line's `old` frame home. On an error, whether
+    /// that left all the same.
     fn fill(
         &self,
         fill: &Fill,
-        frame: Option<Frame>,
+        old: Option<&Frame>,
+        spare: Option<Frame>,
         pages: Option<Pages>,
-    ) -> (Option<Frame>, bool, Result) {
-        let mut frame = match frame.map_or_else(Frame::new, Ok) {
-            Ok(frame) => frame,
-            Err(error) => return (None, false, Err(error)),
-        };
+    ) -> Result<Frame, (bool, Error)> {
         if let (Some(pages), Some(page)) = (pages, fill.rest) {
             pages.unmap(page);
         }
@@ -212,37 +223,39 @@ impl Cached {
             pages.unmap(victim.page);
         }
         let dirty = fill.victim.filter(|victim| victim.dirty);
+        // What was stored stays; a clean page can be had again.
+        let failed = |error| (dirty.is_none(), error);
+        let mut new = spare.map_or_else(Frame::new, Ok).map_err(failed)?;
         let addr = fill.page * PAGE;
-        let moved = match (dirty, fill.zeros) {
-            (None, true) => Ok(None),
-            (None, false) => self.transfer(Kind::Read, addr, None).map(Some),
-            (Some(victim), true) => self
-                .transfer(Kind::Write, victim.page * PAGE, Some(&frame.pages))
-                .map(|_| None),
+        let sent = old.filter(|_| dirty.is_some()).map(|frame| &*frame.pages);
+        let read = match (dirty, fill.zeros) {
+            (None, false) => self.transfer(Kind::Read, addr, None, Some(new)),
             (Some(victim), false) => {
                 let write = victim.page * PAGE;
-                self.transfer(Kind::FlushFetch { write }, addr, Some(&frame.pages))
-                    .map(Some)
+                self.transfer(Kind::FlushFetch { write }, addr, sent, Some(new))
+            }
+            (dirty, true) => {
+                if let Some(victim) = dirty {
+                    self.transfer(Kind::Write, victim.page * PAGE, sent, None)
+                        .map_err(failed)?;
+                }
+                new.pages.fill(0);
+                Ok(Some(new))
             }
         };
-        match moved {
-            Ok(Some(bytes)) => {
-                frame.pages.copy_from_slice(&bytes);
-                (Some(frame), true, Ok(()))
-            }
-            Ok(None) => {
-                frame.pages.fill(0);
-                (Some(frame), true, Ok(()))
-            }
-            // What was stored stays; a clean page can be had again.
-            Err(error) => (Some(frame), dirty.is_none(), Err(error)),
-        }
+        read.and_then(|frame| frame.ok_or(EIO)).map_err(failed)
     }
 
     /// Moves a page; what was read.
-    fn transfer(&self, kind: Kind, addr: u64, sent: Option<&[u8]>) -> Result<KVVec<u8>> {
+    fn transfer(
+        &self,
+        kind: Kind,
+        addr: u64,
+        sent: Option<&[u8]>,
+        read: Option<Frame>,
+    ) -> Result<Option<Frame>> {
         let until = self.station.deadline(0);
-        let transfer = Transfer::new(self.shared.clone(), kind, sent)?;
+        let transfer = Transfer::new(self.shared.clone(), kind, sent, read)?;
         transfer.begin(&self.station, self.stream, self.space, addr, until)?;
         self.shared.wait_killable(|| transfer.is_over())?;
         transfer.finish()
@@ -269,7 +282,7 @@ impl Cached {
             }
             let written = match &frame {
                 Some(frame) => self
-                    .transfer(Kind::Write, flush.page * PAGE, Some(&frame.pages))
+                    .transfer(Kind::Write, flush.page * PAGE, Some(&frame.pages), None)
                     .map(|_| ()),
                 None => Err(EIO),
             };
@@ -310,6 +323,7 @@ impl PinnedDrop for Cached {
         let busy = || self.station.with(|inner| inner.engine.is_busy(stream));
         // Each operation has its deadline, so this ends.
         self.shared.settle(u64::MAX, || !busy());
+        station::settle();
         self.station
             .with(|inner| inner.engine.remove_stream(stream));
     }

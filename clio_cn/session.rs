@@ -15,12 +15,13 @@ use crate::{
     lite::Node,
     mapping::Cached,
     operation::Operation,
-    station::{now, Station, Use},
+    station::{self, now, Station, Use},
     uapi,
 };
 use kernel::{
+    impl_has_work,
     net::Net,
-    new_mutex, new_poll_condvar, new_spinlock_bh,
+    new_mutex, new_poll_condvar, new_spinlock_bh, new_work,
     prelude::*,
     sync::{
         poll::PollCondVar,
@@ -30,6 +31,7 @@ use kernel::{
         SpinLockBh, //
     },
     time::msecs_to_jiffies,
+    workqueue::{Work, WorkItem},
 };
 
 /// Bytes of user data that an open may have in the kernel.
@@ -195,6 +197,12 @@ pub(crate) struct Session {
     pub(crate) cached: Mutex<Option<Arc<Cached>>>,
     #[pin]
     pub(crate) wish: Mutex<CacheWish>,
+    #[pin]
+    ending: Work<Session>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Session { self.ending }
 }
 
 /// What the local cache is to be like, and what it is to know.
@@ -240,6 +248,7 @@ impl Session {
                 operations <- new_mutex!(KVec::new(), "clio_operations"),
                 cached <- new_mutex!(None, "clio_cached"),
                 wish <- new_mutex!(CacheWish::new(), "clio_wish"),
+                ending <- new_work!("Session::ending"),
             }),
             GFP_KERNEL,
         );
@@ -486,15 +495,22 @@ impl Session {
         }
         self.station
             .with(|inner| inner.engine.remove_stream(self.stream));
+        station::settle();
     }
 
     /// The file is closed: nobody waits for what is left to do.
     pub(crate) fn close(this: Arc<Self>) {
         let queue = this.station.queue().clone();
-        let later = this.clone();
-        if queue.try_spawn(GFP_KERNEL, move || later.end()).is_err() {
-            this.end();
-        }
+        // An open is closed once, so it is not queued yet.
+        let _ = queue.enqueue::<_, 0>(this);
+    }
+}
+
+impl WorkItem for Session {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.end();
     }
 }
 

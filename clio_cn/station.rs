@@ -22,7 +22,7 @@ use crate::{
 };
 use ::core::net::{IpAddr, SocketAddr};
 use kernel::{
-    debugfs, impl_has_delayed_work, impl_has_work,
+    bindings, debugfs, impl_has_delayed_work, impl_has_work,
     net::{
         udp::{self, Reception, Socket},
         Net,
@@ -48,6 +48,14 @@ const MS: u64 = 1_000_000;
 /// Ns of CLOCK_MONOTONIC, the clock of the engine.
 pub(crate) fn now() -> u64 {
     Monotonic::ktime_get().max(0) as u64
+}
+
+/// Waits until packets that are being received have let go of the operations that they ended: who
+/// calls this before it drops what operations refer to is not outlived by them where it must not
+/// sleep. May sleep.
+pub(crate) fn settle() {
+    // SAFETY: We may sleep, as the caller promises.
+    unsafe { bindings::synchronize_rcu() };
 }
 
 kernel::sync::global_lock! {
@@ -107,6 +115,23 @@ struct Live {
     _reception: Reception<Ear>,
     _map: lite::MapNotifyRegistration<Ear>,
     _statistics: Pin<KBox<Statistics>>,
+}
+
+impl Live {
+    /// Packets and maps come in from now on.
+    fn begin(station: &Arc<Station>, directory: &debugfs::Dir) -> Result<Self> {
+        let ear = Arc::new(Ear(station.clone()), GFP_KERNEL)?;
+        let map = lite::MapNotifyRegistration::new(station.node.clone(), ear.clone())?;
+        let reception = Reception::new(station.socket.clone(), ear)?;
+        station.take_map()?;
+        Ok(Self {
+            station: station.clone(),
+            users: 1,
+            _reception: reception,
+            _map: map,
+            _statistics: statistics::publish(directory, station)?,
+        })
+    }
 }
 
 /// Hears packets and maps for a station.
@@ -222,18 +247,11 @@ impl Station {
         // than one in a microsecond.
         let sequence = stations.sequence.max(now() / 1000);
         station.inner.lock().engine.begin_at(sequence);
-        let ear = Arc::new(Ear(station.clone()), GFP_KERNEL)?;
-        let map = lite::MapNotifyRegistration::new(station.node.clone(), ear.clone())?;
-        let reception = Reception::new(station.socket.clone(), ear)?;
-        station.take_map()?;
-        let live = Live {
-            station: station.clone(),
-            users: 1,
-            _reception: reception,
-            _map: map,
-            _statistics: statistics::publish(directory, &station)?,
-        };
-        stations.list.push(live, GFP_KERNEL)?;
+        let live = Live::begin(&station, directory).inspect_err(|_| station.stop())?;
+        stations
+            .list
+            .push(live, GFP_KERNEL)
+            .inspect_err(|_| station.stop())?;
         Ok(Use(station))
     }
 

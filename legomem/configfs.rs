@@ -5,6 +5,10 @@
 //! Attributes can be written while it is off; `power` switches it on and off. The directory of one
 //! that is on cannot be removed.
 
+#[path = "../rdma_lite/configfs/text.rs"]
+mod text;
+
+use self::text::{number, number_in, show, switch, text};
 use crate::{
     core::{board::Config, home::Life},
     node::MemoryNode,
@@ -14,11 +18,10 @@ use crate::{
 use kernel::{
     configfs::{self, AttributeOperations, Directory, Group, Keep, Subsystem},
     configfs_attrs,
-    fmt::{self, Write as _},
     new_mutex,
     page::PAGE_SIZE,
     prelude::*,
-    str::{BStr, CString, Formatter},
+    str::{BStr, CString},
     sync::{Arc, ArcBorrow, Mutex},
 };
 
@@ -62,13 +65,6 @@ pub(crate) fn subsystem(queues: Arc<Queues>) -> impl PinInit<Subsystem<Root>, Er
         ],
     };
     Subsystem::new(c"legomem", item_type, try_pin_init!(Root { queues }))
-}
-
-fn show(page: &mut [u8; PAGE_SIZE], text: fmt::Arguments<'_>) -> Result<usize> {
-    let mut writer = Formatter::new(page);
-    writer.write_fmt(text)?;
-    writer.write_str("\n")?;
-    Ok(writer.bytes_written())
 }
 
 #[vtable]
@@ -124,36 +120,6 @@ impl configfs::GroupOperations for Root {
     fn drop_item(&self, child: ArcBorrow<'_, Group<NodeDirectory>>) {
         child.data().switch_off();
     }
-}
-
-/// The value that was written, without white space around it.
-fn trimmed(page: &[u8]) -> Result<&str> {
-    Ok(::core::str::from_utf8(page).map_err(|_| EINVAL)?.trim())
-}
-
-fn number(page: &[u8]) -> Result<u64> {
-    let text = trimmed(page)?;
-    if !text.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(EINVAL);
-    }
-    text.parse().map_err(|_| EINVAL)
-}
-
-fn number_in(page: &[u8], range: ::core::ops::RangeInclusive<u64>) -> Result<u64> {
-    Some(number(page)?)
-        .filter(|n| range.contains(n))
-        .ok_or(EINVAL)
-}
-
-/// A name or a path, which may be empty.
-fn text(page: &[u8], most: usize) -> Result<KVec<u8>> {
-    let value = trimmed(page)?.as_bytes();
-    if value.len() > most {
-        return Err(EINVAL);
-    }
-    let mut text = KVec::new();
-    text.extend_from_slice(value, GFP_KERNEL)?;
-    Ok(text)
 }
 
 impl NodeDirectory {
@@ -273,13 +239,11 @@ impl AttributeOperations<9> for NodeDirectory {
     }
 
     fn store_at(this: &NodeDirectory, page: &[u8], directory: &Directory<'_>) -> Result {
-        match trimmed(page)? {
-            "1" => this.switch_on(directory),
-            "0" => {
-                this.switch_off();
-                Ok(())
-            }
-            _ => Err(EINVAL),
+        if switch(page)? {
+            this.switch_on(directory)
+        } else {
+            this.switch_off();
+            Ok(())
         }
     }
 }

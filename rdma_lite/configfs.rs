@@ -5,6 +5,9 @@
 //! Attributes can be written while the node is off; `power` switches it on and off. The directory of
 //! a node that is on cannot be removed.
 
+mod text;
+
+use self::text::{number, number_in, show, switch, text, trimmed};
 use crate::{
     core::wire::RingAddress,
     host::{Ip, Queues},
@@ -14,10 +17,10 @@ use ::core::net::{IpAddr, Ipv4Addr};
 use kernel::{
     configfs::{self, AttributeOperations, Directory, Group, Subsystem},
     configfs_attrs,
-    fmt::{self, Write as _},
+    fmt,
     page::PAGE_SIZE,
     prelude::*,
-    str::{BStr, Formatter},
+    str::BStr,
     sync::{Arc, ArcBorrow},
 };
 
@@ -46,13 +49,6 @@ pub(crate) fn subsystem(queues: Arc<Queues>) -> impl PinInit<Subsystem<Root>, Er
         ],
     };
     Subsystem::new(c"rdma_lite", item_type, try_pin_init!(Root { queues }))
-}
-
-fn show(page: &mut [u8; PAGE_SIZE], text: fmt::Arguments<'_>) -> Result<usize> {
-    let mut writer = Formatter::new(page);
-    writer.write_fmt(text)?;
-    writer.write_str("\n")?;
-    Ok(writer.bytes_written())
 }
 
 #[vtable]
@@ -105,25 +101,6 @@ impl configfs::GroupOperations for Root {
     fn drop_item(&self, child: ArcBorrow<'_, Group<NodeDirectory>>) {
         child.data().node.remove();
     }
-}
-
-/// The value that was written, without white space around it.
-fn trimmed(page: &[u8]) -> Result<&str> {
-    Ok(::core::str::from_utf8(page).map_err(|_| EINVAL)?.trim())
-}
-
-fn number(page: &[u8]) -> Result<u64> {
-    let text = trimmed(page)?;
-    if !text.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(EINVAL);
-    }
-    text.parse().map_err(|_| EINVAL)
-}
-
-fn number_in(page: &[u8], range: ::core::ops::RangeInclusive<u64>) -> Result<u64> {
-    Some(number(page)?)
-        .filter(|n| range.contains(n))
-        .ok_or(EINVAL)
 }
 
 /// Parses a uuid; [`EINVAL`] for the nil one too.
@@ -235,13 +212,7 @@ attribute!(
     4,
     |node, s| fmt!("{}", BStr::from_bytes(&s.device)),
     |s, page| {
-        let name = trimmed(page)?.as_bytes();
-        if name.len() > 63 {
-            return Err(EINVAL);
-        }
-        let mut device = KVec::new();
-        device.extend_from_slice(name, GFP_KERNEL)?;
-        s.device = device;
+        s.device = text(page, 63)?;
         Ok(())
     }
 );
@@ -317,11 +288,7 @@ impl AttributeOperations<10> for NodeDirectory {
     }
 
     fn store_at(this: &NodeDirectory, page: &[u8], directory: &Directory<'_>) -> Result {
-        let on = match trimmed(page)? {
-            "1" => true,
-            "0" => false,
-            _ => return Err(EINVAL),
-        };
+        let on = switch(page)?;
         let settings = this.node.settings.lock();
         if on == this.node.host().is_ok() {
             return Ok(());

@@ -658,7 +658,8 @@ impl<H: Handler> Drop for PortRegistration<H> {
 
 /// Hears of new maps.
 pub(crate) trait MapNotify: Send + Sync + 'static {
-    /// A map is in force; may sleep, not for long.
+    /// A map is in force, or more is known of it (then it is told of with the same epoch): which
+    /// life a node of it lives. May sleep, not for long.
     fn new_map(&self, epoch: u64);
 }
 

@@ -19,9 +19,9 @@ use crate::{
 };
 use ::core::net::{IpAddr, SocketAddr};
 use kernel::{
-    fmt, impl_has_delayed_work,
+    fmt, impl_has_delayed_work, impl_has_work,
     net::SockAddr,
-    new_delayed_work, new_mutex, new_spinlock,
+    new_delayed_work, new_mutex, new_spinlock, new_work,
     prelude::*,
     rdma::{cm::ConnectRequest, Device},
     str::BStr,
@@ -32,7 +32,7 @@ use kernel::{
         Mutex,
         SpinLock, //
     },
-    workqueue::{self, DelayedWork, OwnedQueue, QueueFlags},
+    workqueue::{self, DelayedWork, OwnedQueue, QueueFlags, Work, WorkItem},
 };
 
 /// The work queues of the module.
@@ -95,6 +95,9 @@ pub(crate) struct Host {
     peers: SpinLock<KVec<Arc<Peer>>>,
     #[pin]
     listener: Mutex<Option<Listener>>,
+    /// Tells of what was learnt since the map was published.
+    #[pin]
+    news: Work<Host, 0>,
     #[pin]
     pub(crate) regions: Regions,
     #[pin]
@@ -102,12 +105,15 @@ pub(crate) struct Host {
     #[pin]
     pub(crate) releases: Releases,
     #[pin]
-    release: DelayedWork<Host, 0>,
+    release: DelayedWork<Host, 1>,
     stopped: Atomic<bool>,
 }
 
+impl_has_work! {
+    impl HasWork<Host, 0> for Host { self.news }
+}
 impl_has_delayed_work! {
-    impl HasDelayedWork<Host, 0> for Host { self.release }
+    impl HasDelayedWork<Host, 1> for Host { self.release }
 }
 
 impl Host {
@@ -138,6 +144,7 @@ impl Host {
                 epoch: Atomic::new(0),
                 peers <- new_spinlock!(KVec::new(), "lite_peers"),
                 listener <- new_mutex!(None, "lite_listener"),
+                news <- new_work!("Host::news"),
                 regions <- Regions::new(settings.memory_limit),
                 sync <- Sync::new(),
                 releases <- Releases::new(),
@@ -178,7 +185,7 @@ impl Host {
         for peer in &peers {
             peer.stop();
         }
-        workqueue::cancel_delayed_work_sync::<Self, 0>(self);
+        workqueue::cancel_delayed_work_sync::<Self, 1>(self);
         self.drop_regions();
     }
 
@@ -278,9 +285,40 @@ impl Host {
         }
     }
 
+    /// Lets the map learn from a message. Those who hear of maps hear of it once more when a node
+    /// of it lives another life than was known: not from here, where they may have called from.
+    pub(crate) fn learn<T>(self: &Arc<Self>, f: impl FnOnce(&mut Membership) -> T) -> T {
+        let (result, is_news) = {
+            let mut map = self.map.lock();
+            let before = map.learnt();
+            let result = f(&mut map);
+            (result, map.learnt() != before)
+        };
+        if is_news {
+            // Queued already: it will be told with that.
+            let _ = self.queues().handlers.enqueue::<_, 0>(self.clone());
+        }
+        result
+    }
+
     /// Epoch of the map in force, 0 without one.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Relaxed)
+    }
+}
+
+impl WorkItem<0> for Host {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        let is_on = this
+            .node
+            .host()
+            .is_ok_and(|host| Arc::ptr_eq(&host, &this));
+        if is_on {
+            this.node.notifiers.tell(this.epoch());
+            this.drop_holders();
+        }
     }
 }
 

@@ -164,10 +164,9 @@ impl Peer {
 
     /// The peer showed its incarnation in a message.
     fn meet(self: &Arc<Self>, incarnation: u64) {
-        let view = self.host.map.lock().met(self.id, incarnation);
+        let view = self.host.learn(|map| map.met(self.id, incarnation));
         if let Ok(view) = view {
             self.with(|state| state.protocol.set_view(now(), view));
-            self.host.drop_holders();
         }
     }
 

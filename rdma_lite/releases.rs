@@ -110,12 +110,12 @@ impl Drop for Promise {
         if !list.stopped && list.waiting.push_within_capacity(release).is_ok() {
             // Under the lock: once it was stopped nothing is queued any more.
             let queue = &self.host.queues().handlers;
-            queue.enqueue_or_move::<_, 0>(self.host.clone(), 0);
+            queue.enqueue_or_move::<_, 1>(self.host.clone(), 0);
         }
     }
 }
 
-impl WorkItem<0> for Host {
+impl WorkItem<1> for Host {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
@@ -145,7 +145,7 @@ impl WorkItem<0> for Host {
         let list = this.releases.list.lock();
         if again && !list.stopped {
             let queue = &this.queues().handlers;
-            queue.enqueue_or_move::<_, 0>(this.clone(), msecs_to_jiffies(AGAIN_MS));
+            queue.enqueue_or_move::<_, 1>(this.clone(), msecs_to_jiffies(AGAIN_MS));
         }
     }
 }

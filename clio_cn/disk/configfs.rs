@@ -5,14 +5,18 @@
 //! Attributes can be written while the disk is off; `power` switches it on and off. The directory of
 //! a disk that is on cannot be removed. Removing it leaves the disk where it is: `destroy` ends it.
 
+#[path = "../../rdma_lite/configfs/text.rs"]
+mod text;
+
+use self::text::{number_in, show, trimmed};
 use super::{
     copies,
-    volume::{Volume, DEPTH, MAX_BYTES, QUEUES},
+    volume::{Volume, Watch, DEPTH, MAX_BYTES, QUEUES},
     Settings, ShortName,
 };
 use crate::{
     core::{control::Secret, disk::record::MAX_COPIES},
-    lite::Node,
+    lite::{MapNotifyRegistration, Node},
     station::{Station, Use},
     THIS_MODULE,
 };
@@ -20,7 +24,7 @@ use kernel::{
     block::disk::{Disk, Limits},
     configfs::{self, AttributeOperations, Directory, Group, Keep, Subsystem},
     configfs_attrs,
-    fmt::{self, Write as _},
+    fmt::Write as _,
     net::Net,
     new_mutex,
     page::PAGE_SIZE,
@@ -52,14 +56,21 @@ impl Number {
 
 impl Drop for Number {
     fn drop(&mut self) {
-        NUMBERS.lock().retain(|number| *number != self.0);
+        let mut numbers = NUMBERS.lock();
+        numbers.retain(|number| *number != self.0);
+        if numbers.is_empty() {
+            // Nothing drops a static: the last one gives the memory back.
+            *numbers = KVec::new();
+        }
     }
 }
 
 /// What there is while a disk is on, in the order in which it goes.
 struct On {
     device: Disk<Volume>,
+    maps: MapNotifyRegistration<Watch>,
     volume: Arc<Volume>,
+    _station: Use,
     number: Number,
     _kept: Keep,
 }
@@ -95,13 +106,6 @@ pub(crate) fn subsystem() -> impl PinInit<Subsystem<Root>, Error> {
         ],
     };
     Subsystem::new(c"clio", item_type, try_pin_init!(Root { _none: () }))
-}
-
-fn show(page: &mut [u8; PAGE_SIZE], text: fmt::Arguments<'_>) -> Result<usize> {
-    let mut writer = Formatter::new(page);
-    writer.write_fmt(text)?;
-    writer.write_str("\n")?;
-    Ok(writer.bytes_written())
 }
 
 #[vtable]
@@ -163,24 +167,6 @@ impl configfs::GroupOperations for Root {
     fn drop_item(&self, _child: ArcBorrow<'_, Group<DiskDirectory>>) {}
 }
 
-/// The value that was written, without white space around it.
-fn trimmed(page: &[u8]) -> Result<&str> {
-    Ok(::core::str::from_utf8(page).map_err(|_| EINVAL)?.trim())
-}
-
-fn number_in(page: &[u8], range: ::core::ops::RangeInclusive<u64>) -> Result<u64> {
-    let text = trimmed(page)?;
-    let number = match text.starts_with(|c: char| c.is_ascii_digit()) {
-        true => text.parse().map_err(|_| EINVAL)?,
-        false => return Err(EINVAL),
-    };
-    Some(number).filter(|n| range.contains(n)).ok_or(EINVAL)
-}
-
-fn switch_of(page: &[u8]) -> Result<bool> {
-    Ok(number_in(page, 0..=1)? == 1)
-}
-
 impl DiskDirectory {
     /// Changes a setting; [`EBUSY`] while the disk is on.
     fn set(&self, change: impl FnOnce(&mut Settings) -> Result) -> Result {
@@ -202,7 +188,8 @@ impl DiskDirectory {
     fn switch_on(&self, switch: &mut Switch, directory: &Directory<'_>) -> Result {
         let kept = directory.keep()?;
         let number = Number::take()?;
-        let volume = Volume::start(self.station(&switch.settings)?, &switch.settings)?;
+        let station = self.station(&switch.settings)?;
+        let volume = Volume::start(&station, &switch.settings)?;
         let limits = Limits {
             size: volume.size(),
             max_bytes: MAX_BYTES,
@@ -214,11 +201,17 @@ impl DiskDirectory {
             depth: DEPTH,
             ..Limits::DEFAULT
         };
-        match Disk::new(fmt!("clio-blk{}", number.0), &limits, volume.clone()) {
-            Ok(device) => {
+        let made = volume.watch().and_then(|maps| {
+            let device = Disk::new(fmt!("clio-blk{}", number.0), &limits, volume.clone())?;
+            Ok((device, maps))
+        });
+        match made {
+            Ok((device, maps)) => {
                 switch.on = Some(On {
                     device,
+                    maps,
                     volume,
+                    _station: station,
                     number,
                     _kept: kept,
                 });
@@ -237,6 +230,7 @@ impl DiskDirectory {
             return Err(EBUSY);
         };
         drop(on.device);
+        drop(on.maps);
         on.volume.stop()
     }
 }
@@ -309,11 +303,11 @@ attribute!(5, |s| fmt!("{}", s.settings.timeout_ms), |s, page| {
     Ok(())
 });
 attribute!(6, |s| fmt!("{}", u8::from(s.settings.force)), |s, page| {
-    s.force = switch_of(page)?;
+    s.force = text::switch(page)?;
     Ok(())
 });
 attribute!(7, |s| fmt!("{}", u8::from(s.settings.repair)), |s, page| {
-    s.repair = switch_of(page)?;
+    s.repair = text::switch(page)?;
     Ok(())
 });
 
@@ -326,7 +320,7 @@ impl AttributeOperations<8> for DiskDirectory {
     }
 
     fn store_at(this: &DiskDirectory, page: &[u8], directory: &Directory<'_>) -> Result {
-        let on = switch_of(page)?;
+        let on = text::switch(page)?;
         let mut switch = this.switch.lock();
         if on == switch.on.is_some() {
             return Ok(());
@@ -399,7 +393,7 @@ impl AttributeOperations<12> for DiskDirectory {
     }
 
     fn store(this: &DiskDirectory, page: &[u8]) -> Result {
-        if !switch_of(page)? {
+        if !text::switch(page)? {
             return Ok(());
         }
         this.set(|settings| {

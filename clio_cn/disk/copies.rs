@@ -30,6 +30,8 @@ const REGION_SHIFT: u8 = 30;
 /// A copy that our node is attached to.
 pub(super) struct Place {
     pub(super) node: u16,
+    /// The life of the node that has it.
+    pub(super) incarnation: u64,
     pub(super) ras: u64,
     pub(super) space: Key,
     pub(super) stream: Key,
@@ -61,8 +63,8 @@ pub(super) fn room(stat: &NodeStat) -> u64 {
 
 impl Place {
     /// Attaches to the copy at a node. `ENOENT`: it has none.
-    fn attach(station: &Arc<Station>, settings: &Settings, node: u16) -> Result<Self> {
-        let name = space_name(settings.name.as_bytes(), node)?;
+    fn attach(station: &Arc<Station>, settings: &Settings, stat: &NodeStat) -> Result<Self> {
+        let name = space_name(settings.name.as_bytes(), stat.node)?;
         let info = station.attach(name, &settings.key, settings.timeout_ms)?;
         let made = station.with(|inner| {
             let engine = &mut inner.engine;
@@ -77,7 +79,8 @@ impl Place {
         });
         let (space, stream) = made.inspect_err(|_| station.detach(info.id))?;
         Ok(Self {
-            node,
+            node: stat.node,
+            incarnation: stat.incarnation,
             ras: info.id,
             space,
             stream,
@@ -185,11 +188,11 @@ impl Place {
     pub(super) fn make(
         station: &Arc<Station>,
         settings: &Settings,
-        node: u16,
+        stat: &NodeStat,
         size: u64,
         replace: bool,
     ) -> Result<Self> {
-        let timeout_ms = settings.timeout_ms;
+        let (node, timeout_ms) = (stat.node, settings.timeout_ms);
         let name = space_name(settings.name.as_bytes(), node)?;
         if replace {
             match station.destroy(name, &settings.key, timeout_ms) {
@@ -212,7 +215,7 @@ impl Place {
             },
             timeout_ms,
         )?;
-        let place = Self::attach(station, settings, node).and_then(|mut place| {
+        let place = Self::attach(station, settings, stat).and_then(|mut place| {
             let kind = Kind::Alloc {
                 rights: rights::ALL,
             };
@@ -241,7 +244,7 @@ impl Place {
         let mut places = KVec::with_capacity(nodes.len(), GFP_KERNEL)?;
         let mut found = KVec::with_capacity(nodes.len(), GFP_KERNEL)?;
         for stat in nodes {
-            let mut place = match Self::attach(station, settings, stat.node) {
+            let mut place = match Self::attach(station, settings, stat) {
                 Ok(place) => place,
                 Err(EACCES) => {
                     give_up(station, places, settings.timeout_ms);

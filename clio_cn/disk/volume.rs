@@ -2,8 +2,11 @@
 
 //! A disk that is on: requests become operations, and end when the core says so.
 
+mod maps;
 mod repair;
 mod start;
+
+pub(super) use self::maps::Watch;
 
 use super::{
     buffers::{Buffer, Pool},
@@ -19,7 +22,7 @@ use crate::{
         },
         op::{Kind, NewOp},
     },
-    station::{now, Station, Use},
+    station::{now, Station},
     THIS_MODULE,
 };
 use kernel::{
@@ -61,7 +64,9 @@ struct State {
 /// A disk that is on.
 #[pin_data]
 pub(super) struct Volume {
-    station: Use,
+    /// Whoever switched the disk on keeps it in use. The last operation to go may be that of a
+    /// packet, which must not be what ends the station.
+    station: Arc<Station>,
     settings: Settings,
     size: u64,
     #[pin]

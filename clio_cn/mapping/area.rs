@@ -58,15 +58,17 @@ impl Pages {
 /// Sets an area up that is being mapped: its length in pages, and the first of them.
 pub(super) fn set_up(vma: &VmaNew) -> Result<(Pages, u64, u64)> {
     let old = vma.flags();
-    if old & flags::SHARED == 0 || old & flags::MIXEDMAP != 0 {
+    if old & flags::SHARED == 0 || old & flags::PFNMAP != 0 {
         return Err(EINVAL);
     }
+    // A mixed map that has frame numbers only: unlike in a map of frame numbers by name,
+    // MADV_DONTNEED is allowed there.
     let raw = vma.as_ptr();
     // SAFETY: The area is being set up by the current task, for a file of ours, whose inode it
     // keeps; nobody else uses it.
     let (pages, first) = unsafe {
         (*raw).__bindgen_anon_2.vm_flags =
-            old | flags::PFNMAP | flags::DONTEXPAND | flags::DONTDUMP;
+            old | flags::MIXEDMAP | flags::DONTEXPAND | flags::DONTDUMP;
         (*raw).vm_ops = &TABLE;
         ((*(*raw).vm_file).f_mapping, (*raw).vm_pgoff as u64)
     };
@@ -137,31 +139,20 @@ unsafe extern "C" fn close(vma: *mut bindings::vm_area_struct) {
 /// Called by the kernel only, for an area of ours that is locked.
 unsafe extern "C" fn fault(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
     // SAFETY: As the kernel promises; these parts of a fault are constant.
-    let (vma, page, address, store) = unsafe {
+    let (vma, page, address) = unsafe {
         let fixed = &(*vmf).__bindgen_anon_1;
-        let store = (*vmf).flags & bindings::fault_flag_FAULT_FLAG_WRITE != 0;
-        (fixed.vma, fixed.pgoff as u64, fixed.address, store)
+        (fixed.vma, fixed.pgoff as u64, fixed.address)
     };
     // SAFETY: As above.
     let Some((_, cached)) = (unsafe { owner(vma) }) else {
         return bindings::vm_fault_reason_VM_FAULT_SIGBUS;
     };
-    let access = if store { Access::Store } else { Access::Load };
-    let placed = cached.access(page, access, |frame| {
-        // SAFETY: As above.
-        let all = unsafe { (*vma).__bindgen_anon_2.vm_flags };
-        let allowed = if store { all } else { all & !flags::SHARED };
-        // SAFETY: The area is locked and is a mapping of frame numbers. The frame holds user data,
-        // and is unmapped before it is anything else. Called with the cache's mutex held, so it
-        // is not being unmapped just now.
-        unsafe {
-            bindings::vmf_insert_pfn_prot(
-                vma,
-                address,
-                frame.number,
-                bindings::vm_get_page_prot(allowed),
-            )
-        }
+    // The entry is for loads: a store faults once more, in `pfn_mkwrite`.
+    let placed = cached.access(page, Access::Load, |frame| {
+        // SAFETY: The area is locked and is a mixed map. The frame holds user data, and is unmapped
+        // before it is anything else. Called with the cache's mutex held, so it is not being
+        // unmapped just now.
+        unsafe { bindings::vmf_insert_mixed(vma, address, frame.number) }
     });
     match placed {
         Ok(Placed::Installed(reason)) => reason,

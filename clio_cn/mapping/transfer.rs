@@ -2,7 +2,7 @@
 
 //! A page on its way between the cache and a memory node.
 
-use super::PAGE;
+use super::{area::Frame, PAGE};
 use crate::{
     core::{
         op::{Kind, NewOp},
@@ -19,7 +19,8 @@ use kernel::{
 };
 
 struct Back {
-    read: KVVec<u8>,
+    /// Where the page that is read goes.
+    read: Option<Frame>,
     result: Option<Result<u64>>,
 }
 
@@ -33,15 +34,17 @@ pub(super) struct Transfer {
 }
 
 impl Transfer {
-    /// `sent`: the page that is written back.
-    pub(super) fn new(shared: Arc<Shared>, kind: Kind, page: Option<&[u8]>) -> Result<Arc<Self>> {
+    /// `page` is written back; a page is read into `read`.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        kind: Kind,
+        page: Option<&[u8]>,
+        read: Option<Frame>,
+    ) -> Result<Arc<Self>> {
         let mut sent = KVVec::new();
         if let Some(page) = page {
+            // It stays as it is until nobody sends it any more, whatever becomes of the page.
             sent.extend_from_slice(page, GFP_KERNEL)?;
-        }
-        let mut read = KVVec::new();
-        if kind != Kind::Write {
-            read.resize(PAGE as usize, 0u8, GFP_KERNEL)?;
         }
         Arc::pin_init(
             pin_init!(Self {
@@ -79,10 +82,10 @@ impl Transfer {
     }
 
     /// What was read, once it is over.
-    pub(super) fn finish(&self) -> Result<KVVec<u8>> {
+    pub(super) fn finish(&self) -> Result<Option<Frame>> {
         let mut back = self.back.lock();
         back.result.unwrap_or(Err(EIO))?;
-        Ok(::core::mem::take(&mut back.read))
+        Ok(back.read.take())
     }
 }
 
@@ -94,7 +97,8 @@ impl Job for Transfer {
     fn store(&self, offset: usize, bytes: &[u8]) {
         let mut back = self.back.lock();
         let end = offset.saturating_add(bytes.len());
-        if let Some(to) = back.read.get_mut(offset..end) {
+        let room = back.read.as_mut();
+        if let Some(to) = room.and_then(|frame| frame.pages.get_mut(offset..end)) {
             to.copy_from_slice(bytes);
         }
     }

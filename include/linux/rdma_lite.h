@@ -98,7 +98,11 @@ struct lite_peer {
 	u64 incarnation;
 };
 
-/* Called after each new map, in process context; may sleep, not for long. */
+/*
+ * Called after each new map, and again (with the same epoch) when more is known of
+ * it: when a node turns out to live another life. In process context; may sleep, not
+ * for long.
+ */
 typedef void (*lite_map_notify_t)(void *ctx, u64 epoch);
 
 /* By configfs name, in any namespace; -ENODEV if none, -ESHUTDOWN if off. */

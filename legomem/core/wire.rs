@@ -7,6 +7,20 @@
 //! All integers are little-endian. Parsing is total: any bytes give a header or
 //! a [`WireError`]. What parses is not yet authentic: see [`Header::verify`].
 
+// By path, as the compute node's core includes this file by path.
+#[path = "wire/lock.rs"]
+mod lock;
+#[path = "wire/op.rs"]
+mod op;
+#[path = "wire/status.rs"]
+mod status;
+
+pub use self::{
+    lock::{fold, lock_holder, lock_word},
+    op::{flags, rights, Op, Path},
+    status::{Remedy, Status},
+};
+
 use kernel::{prelude::*, siphash::Key};
 
 /// Version of everything in this file.
@@ -58,264 +72,6 @@ impl From<WireError> for Error {
             WireError::Op(_) | WireError::Field => EPROTO,
             WireError::Tag => EACCES,
         }
-    }
-}
-
-/// What a packet asks for. What the fields mean to each stands at [`Header`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Op {
-    /// Reads `len` bytes at `addr`.
-    Read = 1,
-    /// Writes the payload at `addr + offset`.
-    Write = 2,
-    /// Test and set: the word at `addr` becomes 1. The result is what it was.
-    Tas = 3,
-    /// Compare and swap: the word at `addr` becomes the payload's if it is
-    /// `operand`. The result is what it was.
-    Cas = 4,
-    /// Fetch and add: `operand` is added to the word at `addr`, modulo 2^64. The
-    /// result is what it was.
-    Faa = 5,
-    /// Takes the lock word at `addr`; [`Status::Held`] while somebody has it.
-    Lock = 6,
-    /// Gives the lock word at `addr` back.
-    Unlock = 7,
-    /// Answered when all that arrived before it was executed.
-    Fence = 8,
-    /// Writes the payload at `operand + offset`, then reads as many bytes at
-    /// `addr + offset`. The two ranges of the whole request must not overlap.
-    FlushFetch = 9,
-    /// Allocates `operand` bytes in the region at `addr`. The result is the
-    /// address. Slow path.
-    Alloc = 16,
-    /// Frees `operand` bytes of allocations at `addr`, whole allocations only.
-    /// Slow path.
-    Free = 17,
-    /// Makes `operand` bytes at `addr` read as zeroes; whole pages go back to
-    /// the pool, and their promise stays. Slow path.
-    Zero = 18,
-    /// Gives the allocations that `operand` bytes at `addr` are in other rights.
-    /// Slow path.
-    Protect = 19,
-    /// Calls an offload. Extend path.
-    Offload = 32,
-}
-
-impl Op {
-    /// All there are.
-    pub const ALL: [Self; 14] = [
-        Self::Read,
-        Self::Write,
-        Self::Tas,
-        Self::Cas,
-        Self::Faa,
-        Self::Lock,
-        Self::Unlock,
-        Self::Fence,
-        Self::FlushFetch,
-        Self::Alloc,
-        Self::Free,
-        Self::Zero,
-        Self::Protect,
-        Self::Offload,
-    ];
-
-    fn from_code(code: u8) -> Result<Self, WireError> {
-        Self::ALL
-            .into_iter()
-            .find(|op| *op as u8 == code)
-            .ok_or(WireError::Op(code))
-    }
-
-    /// Which path of the memory node takes it.
-    pub fn path(self) -> Path {
-        match self {
-            Self::Alloc | Self::Free | Self::Zero | Self::Protect => Path::Slow,
-            Self::Offload => Path::Extend,
-            _ => Path::Fast,
-        }
-    }
-
-    /// Whether it works on one word.
-    pub fn is_word(self) -> bool {
-        matches!(
-            self,
-            Self::Tas | Self::Cas | Self::Faa | Self::Lock | Self::Unlock
-        )
-    }
-
-    /// Whether executing it twice could differ from executing it once, so that
-    /// the memory node remembers it (T4 of section 4.4.5).
-    pub fn is_remembered(self) -> bool {
-        !matches!(self, Self::Read | Self::Fence)
-    }
-
-    /// Whether its request carries bytes that belong to `len`.
-    fn carries(self) -> bool {
-        matches!(self, Self::Write | Self::FlushFetch | Self::Offload)
-    }
-}
-
-/// The three paths of section 4.3.2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Path {
-    /// Where the packet arrives.
-    Fast,
-    /// By a worker, the requests in their order.
-    Slow,
-    /// By a worker of offloads.
-    Extend,
-}
-
-/// Bits of [`Header::flags`].
-pub mod flags {
-    /// An answer.
-    pub const RESPONSE: u8 = 1;
-    /// A request that was sent before: `first` is the id it had then.
-    pub const RETRY: u8 = 2;
-    /// A request whose access began below `addr`: `addr` may not be the first
-    /// byte of an allocation. Compute nodes set it on the parts of an access that
-    /// they split at the border of a region.
-    pub const CONTINUED: u8 = 4;
-    /// An answer without a tag, whose receiver can only take it for a hint.
-    pub const UNSIGNED: u8 = 8;
-
-    /// All of them.
-    pub const ALL: u8 = RESPONSE | RETRY | CONTINUED | UNSIGNED;
-}
-
-/// Bits of [`Header::argument`] of [`Op::Alloc`] and [`Op::Protect`].
-pub mod rights {
-    /// The bytes may be read.
-    pub const READ: u32 = 1;
-    /// The bytes may be written, atomics included.
-    pub const WRITE: u32 = 2;
-    /// Both.
-    pub const ALL: u32 = READ | WRITE;
-
-    /// Allocate at `addr` itself or not at all, else anywhere in the region.
-    pub const FIXED: u32 = 0x100;
-    /// The allocation goes on from that which ends at `addr`, in another region:
-    /// accesses may cross from the one to the other. Only with `FIXED`.
-    pub const CONTINUES: u32 = 0x200;
-}
-
-/// How a request went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Status {
-    /// Executed.
-    Ok = 0,
-    /// Nothing is allocated there, or not all of it, or it is two allocations.
-    Fault = 1,
-    /// The allocation's rights do not include this.
-    Denied = 2,
-    /// Fields that no request can have: a word that is not aligned, a size of 0.
-    Invalid = 3,
-    /// No room for the allocation, in this region, pool or page table: another
-    /// region may have it.
-    NoSpace = 4,
-    /// The address space has no quota left.
-    Quota = 5,
-    /// Not executed for now: an earlier try of it is being executed, a queue is
-    /// full, or the pool has no prepared page. Try again soon.
-    Busy = 6,
-    /// Somebody has the lock. Try again, as a new request.
-    Held = 7,
-    /// The lock is not the requester's to give back.
-    NotHolder = 8,
-    /// The region moved: ask the home where to, and send it there.
-    Moved = 9,
-    /// The region is moving. Try again soon.
-    Paused = 10,
-    /// The map of the memory node does not have this requester (any more), or the
-    /// request was made under an older map. Not executed: try again with a new map.
-    Stale = 11,
-    /// The memory node does not know this address space. Only ever a hint,
-    /// without tag, as there is no key.
-    NoSpaceId = 12,
-    /// The region was lost when the memory node lost its memory.
-    Lost = 13,
-    /// Too many requests came in between to know whether this retry was executed
-    /// before. Do not try again. (A requester whose every try was answered as not
-    /// executed goes on with a new first id, and so keeps clear of this.)
-    Forgotten = 14,
-    /// No such offload here.
-    NotSupported = 15,
-    /// More bytes than the operation or its output may have.
-    TooLarge = 16,
-    /// Offload: no such key.
-    NotFound = 17,
-    /// Offload: there is such a key.
-    Exists = 18,
-    /// Offload: what it read is not a structure that it knows.
-    Corrupt = 19,
-}
-
-/// What the requester does about a status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remedy {
-    /// It is done, or failed for good.
-    None,
-    /// Not executed: the same request again, after a while.
-    Again,
-    /// Not executed: ask the home for the regions, then again.
-    Route,
-    /// Not executed: wait for a newer map, then again.
-    Map,
-}
-
-impl Status {
-    /// All there are, each with what the user of the operation sees, if it comes
-    /// to that, and what the compute node tries before.
-    pub const TABLE: [(Self, Option<Error>, Remedy); 20] = [
-        (Self::Ok, None, Remedy::None),
-        (Self::Fault, Some(EFAULT), Remedy::None),
-        (Self::Denied, Some(EACCES), Remedy::None),
-        (Self::Invalid, Some(EINVAL), Remedy::None),
-        (Self::NoSpace, Some(ENOSPC), Remedy::None),
-        (Self::Quota, Some(EDQUOT), Remedy::None),
-        (Self::Busy, Some(EAGAIN), Remedy::Again),
-        (Self::Held, Some(EBUSY), Remedy::None),
-        (Self::NotHolder, Some(EPERM), Remedy::None),
-        (Self::Moved, Some(ESTALE), Remedy::Route),
-        (Self::Paused, Some(EAGAIN), Remedy::Again),
-        (Self::Stale, Some(ESTALE), Remedy::Map),
-        (Self::NoSpaceId, Some(ENOENT), Remedy::Route),
-        (Self::Lost, Some(EIO), Remedy::None),
-        (Self::Forgotten, Some(ETIMEDOUT), Remedy::None),
-        (Self::NotSupported, Some(EOPNOTSUPP), Remedy::None),
-        (Self::TooLarge, Some(EMSGSIZE), Remedy::None),
-        (Self::NotFound, Some(ENOENT), Remedy::None),
-        (Self::Exists, Some(EEXIST), Remedy::None),
-        (Self::Corrupt, Some(EUCLEAN), Remedy::None),
-    ];
-
-    fn row(self) -> (Self, Option<Error>, Remedy) {
-        // The table has a row for each status, at its code: a test holds it to that.
-        Self::TABLE
-            .get(self as usize)
-            .copied()
-            .unwrap_or((self, Some(EPROTO), Remedy::None))
-    }
-
-    /// The status of a code.
-    pub fn from_code(code: u8) -> Result<Self, WireError> {
-        Self::TABLE
-            .get(usize::from(code))
-            .map(|row| row.0)
-            .ok_or(WireError::Op(code))
-    }
-
-    /// As what the user sees.
-    pub fn to_result(self) -> Result {
-        self.row().1.map_or(Ok(()), Err)
-    }
-
-    /// What the compute node does about it.
-    pub fn remedy(self) -> Remedy {
-        self.row().2
     }
 }
 
@@ -604,29 +360,4 @@ impl Header {
             && (self.len != 0 || !self.op.carries() || self.op == Op::Offload)
             && (self.len != 0 || self.op != Op::Read)
     }
-}
-
-/// What a lock word holds while somebody has the lock: 0 is nobody's.
-///
-/// It says whose it is: the requester's node, its incarnation (folded), and who,
-/// of that node. So a lock needs no memory beside its word, and its word says
-/// when the map dropped its holder.
-pub fn lock_word(node: u32, incarnation: u64, who: u32) -> u64 {
-    u64::from(node & 0xffff)
-        | (u64::from(fold(incarnation)) << 16)
-        | (u64::from(who & 0xff_ffff) << 40)
-}
-
-/// Node, folded incarnation and who, of a lock word.
-pub fn lock_holder(word: u64) -> (u32, u32, u32) {
-    (
-        (word & 0xffff) as u32,
-        ((word >> 16) & 0xff_ffff) as u32,
-        (word >> 40) as u32,
-    )
-}
-
-/// 24 bits that tell incarnations of a node apart.
-pub fn fold(incarnation: u64) -> u32 {
-    ((incarnation ^ (incarnation >> 24) ^ (incarnation >> 48)) & 0xff_ffff) as u32
 }

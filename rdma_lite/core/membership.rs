@@ -138,6 +138,7 @@ pub struct Membership {
     local: Local,
     epoch: u64,
     entries: KVec<Entry>,
+    learnt: u64,
 }
 
 impl Membership {
@@ -147,6 +148,7 @@ impl Membership {
             local,
             epoch: 0,
             entries: KVec::new(),
+            learnt: 0,
         }
     }
 
@@ -158,6 +160,12 @@ impl Membership {
     /// Of the map in force; 0 when there is none.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// How often an incarnation was learnt that the map does not say. When it grows, those who
+    /// were told of the map are to be told again: a node of it lives another life.
+    pub fn learnt(&self) -> u64 {
+        self.learnt
     }
 
     /// Puts a map in force.
@@ -302,6 +310,7 @@ impl Membership {
         }
         entry.incarnation = incarnation;
         entry.pinned |= pin;
+        self.learnt += u64::from(incarnation != known);
         Ok(self.view(id))
     }
 }

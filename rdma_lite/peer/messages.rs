@@ -75,7 +75,7 @@ impl LinkUser for Peer {
             epoch: self.host.epoch(),
         };
         let hello = Hello::decode(hello).map_err(|_| refuse(reason(RejectReason::Protocol)))?;
-        let admitted = self.host.map.lock().admit(&hello);
+        let admitted = self.host.learn(|map| map.admit(&hello));
         let view = admitted.map_err(|why| {
             self.complain(
                 &mut self.state.lock(),
@@ -103,7 +103,7 @@ impl LinkUser for Peer {
 
     fn greeted(self: &Arc<Self>, link: &Arc<PeerLink>, hello: &[u8]) -> Result<RingAddress> {
         let hello = Hello::decode(hello)?;
-        let admitted = self.host.map.lock().admit(&hello);
+        let admitted = self.host.learn(|map| map.admit(&hello));
         let view = admitted.map_err(|why| {
             self.complain(
                 &mut self.state.lock(),
@@ -126,8 +126,6 @@ impl LinkUser for Peer {
                 state.protocol.established(now(), link.tag());
             }
         });
-        // It may be another life than the one that the map was published about.
-        self.host.drop_holders();
     }
 
     fn message(self: &Arc<Self>, link: &Arc<PeerLink>, imm: u32) {

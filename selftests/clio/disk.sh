@@ -146,6 +146,20 @@ zeroes_and_discards() {
 		cmp -n $size "$(device d1)" /dev/zero
 }
 
+the_compute_node_crashes() {
+	local ledger=/tmp/clio-disk-ledger writer
+	"$lab" store "$(device d1)" $ledger &
+	writer=$!
+	sleep 2
+	"$lab" crash 4 4 && wait $writer || return
+	# Its last life's disk cannot tell the copies anything any more.
+	echo 0 >"$d/power" 2>/dev/null
+	[ "$(cat "$d/power")" = 0 ] && rmdir "$d" && disk_make d1 0 && echo 1 >"$d/power" || return
+	"$lab" check "$(device d1)" $ledger && eventually 60 state_is whole || return
+	# From both copies.
+	"$lab" check "$(device d1)" $ledger && "$lab" check "$(device d1)" $ledger
+}
+
 swap_on_it() {
 	local cgroup=/sys/fs/cgroup/clio-swap ok=0
 	mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup || return
@@ -162,7 +176,7 @@ swap_on_it() {
 }
 
 ktap_print_header
-ktap_set_plan 10
+ktap_set_plan 11
 mkdir -p $mnt
 load rdma_lite && modprobe -q rdma_rxe
 load legomem && load clio_cn
@@ -175,6 +189,7 @@ test_that "it is found again by its name and its key" found_again_by_its_name
 test_that "the death of a memory node is a pause, and another takes its place" a_memory_node_dies
 test_that "the copy that was filled has all, and a wiped one is not read" what_the_new_copy_has
 test_that "what is zeroed or discarded reads as zeroes" zeroes_and_discards
+test_that "after a crash of the compute node it has all that was acknowledged" the_compute_node_crashes
 test_that "pages are swapped to it" swap_on_it
 test_that "it is gone when it is destroyed" disk_end d1
 "$lab" down 4 3

@@ -3,8 +3,10 @@
  * For shell tests: `disklab up NR MEMORIES SIZE` makes nodes lt1…, of which the
  * first ones are memory nodes of SIZE bytes; `disklab wipe I SIZE` has memory node I
  * begin again, empty, with SIZE bytes; `disklab cut I` and `disklab mend I` take it off the
- * network and put it back; `disklab down NR MEMORIES` removes all. `disklab fill
- * MB ROUNDS` writes to that much memory and checks it, again and again.
+ * network and put it back; `disklab crash I NR` ends the life of node I of NR, and it begins
+ * another; `disklab down NR MEMORIES` removes all. `disklab fill MB ROUNDS` writes to that much
+ * memory and checks it, again and again. `disklab store DEVICE LEDGER` writes to a disk until that
+ * fails, and notes what was acknowledged; `disklab check DEVICE LEDGER` looks whether it is there.
  */
 #include <sys/mman.h>
 
@@ -27,6 +29,108 @@ static int memory_holds(size_t bytes, int rounds)
 			}
 		}
 	}
+	return 0;
+}
+
+/* Blocks of a disk that are written, and how far apart they are. */
+#define BLOCKS	128
+#define BLOCK	4096
+#define STRIDE	(256 << 10)
+
+struct ledger {
+	uint64_t acked[BLOCKS];	/* the last one that was, of each */
+	uint64_t last;		/* the last one that was begun */
+};
+
+static int disk_open(const char *device, void **block)
+{
+	int fd = open(device, O_RDWR | O_DIRECT);
+
+	return posix_memalign(block, BLOCK, BLOCK) ? -1 : fd;
+}
+
+static off_t place(uint64_t number)
+{
+	return (off_t)(number % BLOCKS) * STRIDE;
+}
+
+static int disk_stores(const char *device, const char *path)
+{
+	struct ledger ledger = {};
+	uint64_t *block;
+	int fd = disk_open(device, (void **)&block), to;
+
+	if (fd < 0)
+		return errno;
+	for (;;) {
+		uint64_t number = ++ledger.last;
+
+		for (int i = 0; i < BLOCK / 8; i++)
+			block[i] = number;
+		if (pwrite(fd, block, BLOCK, place(number)) != BLOCK)
+			break;
+		ledger.acked[number % BLOCKS] = number;
+	}
+	fprintf(stderr, "disklab: write %llu: %s\n", (unsigned long long)ledger.last, strerror(errno));
+	close(fd);
+	to = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	if (to < 0 || write(to, &ledger, sizeof(ledger)) != sizeof(ledger) || close(to))
+		return EIO;
+	return ledger.last > BLOCKS ? 0 : EAGAIN;
+}
+
+static int disk_has(const char *device, const char *path)
+{
+	struct ledger ledger;
+	uint64_t *block;
+	int fd = disk_open(device, (void **)&block), from = open(path, O_RDONLY);
+
+	if (fd < 0 || from < 0 || read(from, &ledger, sizeof(ledger)) != sizeof(ledger))
+		return EIO;
+	for (uint64_t i = 0; i < BLOCKS; i++) {
+		if (pread(fd, block, BLOCK, place(i)) != BLOCK)
+			return errno;
+		for (int word = 0; word < BLOCK / 8; word++) {
+			bool begun = block[word] == ledger.last && ledger.last % BLOCKS == i;
+
+			if (block[word] != block[0] || (block[word] != ledger.acked[i] && !begun)) {
+				fprintf(stderr, "disklab: block %llu has %llu, not %llu\n", (unsigned long long)i,
+					(unsigned long long)block[word], (unsigned long long)ledger.acked[i]);
+				return EILSEQ;
+			}
+		}
+	}
+	return 0;
+}
+
+/* Node i dies without a word, the map drops it, and it is there again in another life. */
+static int crash(int i, int nr)
+{
+	struct cluster c = { .nr = nr };
+	int entries = -1;
+
+	for (int n = 1; n <= nr; n++) {
+		char ns[16];
+
+		snprintf(ns, sizeof(ns), "lt%d", n);
+		c.fd[n] = lite_open(ns, O_NONBLOCK);
+		if (c.fd[n] >= 0 && n != i && entries < 0)
+			entries = map_get(c.fd[n], &c.epoch, c.map, LITE_MAX_NODES);
+	}
+	if (entries != nr)
+		return ENXIO;
+	node_power(i, false);
+	for (int state = 0; state < 2; state++) {
+		for (int n = 0; n < nr; n++)
+			if (c.map[n].id == (uint32_t)i)
+				c.map[n].state = state ? RDMA_LITE_NODE_UP : RDMA_LITE_NODE_DOWN;
+		cluster_publish(&c);
+		if (!state && node_power(i, true))
+			return EIO;
+	}
+	for (int n = 1; n <= nr; n++)
+		if (!lite_reachable(c.fd[i], n, 30000))
+			return ETIMEDOUT;
 	return 0;
 }
 
@@ -53,6 +157,12 @@ int main(int argc, char **argv)
 			clio_cluster_down(&cl);
 	} else if (argc == 4 && !strcmp(argv[1], "fill")) {
 		err = memory_holds((size_t)node << 20, atoi(argv[3]));
+	} else if (argc == 4 && !strcmp(argv[1], "store")) {
+		err = disk_stores(argv[2], argv[3]);
+	} else if (argc == 4 && !strcmp(argv[1], "check")) {
+		err = disk_has(argv[2], argv[3]);
+	} else if (argc == 4 && !strcmp(argv[1], "crash")) {
+		err = crash(node, atoi(argv[3]));
 	} else if (argc == 4 && !strcmp(argv[1], "wipe")) {
 		memory_down(node);
 		err = memory_up(node, argv[3]);

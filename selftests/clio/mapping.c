@@ -113,6 +113,19 @@ TEST_F(mapping, is_written_back_on_demand_and_dropped_on_demand)
 	EXPECT_EQ(0, map[1]);
 }
 
+TEST_F(mapping, whose_pages_are_not_needed_loses_nothing)
+{
+	uint64_t *map = rmap(self->one, self->addr, PAGES * PAGE, PROT_READ | PROT_WRITE);
+
+	ASSERT_NE(MAP_FAILED, map);
+	for (int i = 0; i < PAGES; i++)
+		map[i * 512] = i + 1;
+	ASSERT_EQ(0, madvise(map, PAGES * PAGE, MADV_DONTNEED)) TH_LOG("%s", strerror(errno));
+	for (int i = 0; i < PAGES; i++) {
+		ASSERT_EQ(i + 1, map[i * 512]);
+	}
+}
+
 TEST_F(mapping, serves_calls_that_know_nothing_of_it)
 {
 	char *map = rmap(self->one, self->addr, 16 * PAGE, PROT_READ | PROT_WRITE);

@@ -29,15 +29,39 @@ FIXTURE_TEARDOWN(regions)
 	clio_cluster_down(&self->cl);
 }
 
-/* Where the first region is, or 0. */
-static uint32_t owner(int fd, uint64_t ras)
+/* In pieces, each of which has its deadline: a guest may take long over all of it. */
+#define PIECE	(128 << 10)
+
+static int read_all(int fd, uint64_t addr, uint8_t *to, size_t len)
+{
+	for (size_t at = 0; at < len; at += PIECE)
+		if (rread(fd, addr + at, to + at, PIECE))
+			return -1;
+	return 0;
+}
+
+static int write_all(int fd, uint64_t addr, const uint8_t *from, size_t len)
+{
+	for (size_t at = 0; at < len; at += PIECE)
+		if (rwrite(fd, addr + at, from + at, PIECE))
+			return -1;
+	return 0;
+}
+
+/* Where a region is, or 0. */
+static uint32_t owner_of(int fd, uint64_t ras, uint32_t index)
 {
 	struct clio_region regions[8] = {};
 	struct clio_list list = { .items = (uintptr_t)regions, .nr = 8, .ras = ras };
 
-	if (ioctl(fd, CLIO_IOC_REGIONS, &list) || !list.nr)
+	if (ioctl(fd, CLIO_IOC_REGIONS, &list) || index >= list.nr)
 		return 0;
-	return regions[0].node;
+	return regions[index].node;
+}
+
+static uint32_t owner(int fd, uint64_t ras)
+{
+	return owner_of(fd, ras, 0);
 }
 
 static bool moves(int fd, uint64_t ras, uint32_t to)
@@ -54,12 +78,12 @@ TEST_F(regions, move_with_all_that_is_in_them)
 	uint32_t from = owner(self->fd, self->ras);
 
 	fill(bytes, SIZE / 2, 1);	/* the rest stays untouched, and zero */
-	ASSERT_EQ(0, rwrite(self->fd, self->addr, bytes, SIZE / 2));
+	ASSERT_EQ(0, write_all(self->fd, self->addr, bytes, SIZE / 2)) TH_LOG("%s", strerror(errno));
 	for (int round = 0; round < 2; round++) {
 		uint32_t to = from == 1 ? 2 : 1;
 
 		ASSERT_TRUE(moves(self->fd, self->ras, to)) TH_LOG("to %u: %s", to, strerror(errno));
-		ASSERT_EQ(0, rread(self->fd, self->addr, there, SIZE));
+		ASSERT_EQ(0, read_all(self->fd, self->addr, there, SIZE)) TH_LOG("%s", strerror(errno));
 		EXPECT_EQ(0, memcmp(bytes, there, SIZE));
 		from = to;
 	}
@@ -164,8 +188,6 @@ TEST_F(regions, that_a_node_lost_are_eio_and_never_zeros)
 	cluster_publish(&self->cl.c);
 	ASSERT_TRUE(lite_reachable(self->cl.c.fd[3], other, 30000));
 	ASSERT_EQ(0, memory_up(other, "33554432"));
-	/* Once the nodes have met, a map tells all of them of the new life. */
-	cluster_publish(&self->cl.c);
 	EXPECT_TRUE(EVENTUALLY(60000, ERRNO_OF(rread(self->fd, addr, &word, 8)) == EIO))
 		TH_LOG("%s", strerror(errno));
 	EXPECT_EQ(0, word);
@@ -175,6 +197,67 @@ TEST_F(regions, that_a_node_lost_are_eio_and_never_zeros)
 	ASSERT_NE(0, addr) TH_LOG("%s", strerror(errno));
 	EXPECT_EQ(0, rread(self->fd, addr, &word, 8));
 	EXPECT_EQ(0, word);
+}
+
+/* A memory node that may promise three times what it has, and one with room. */
+FIXTURE(crowded) {
+	struct clio_cluster cl;
+	int fd;
+};
+
+#define CROWD	3	/* regions, of 15 MiB each: more than the pool */
+#define PART	(15 << 20)
+
+FIXTURE_SETUP(crowded)
+{
+	ASSERT_EQ(0, clio_cluster_up(&self->cl, 3, 2, "33554432"));
+	ASSERT_EQ(0, memory_up_as(1, "33554432", "300"));
+	self->fd = clio_attached(3, "crowded");
+	ASSERT_GE(self->fd, 0);
+}
+
+FIXTURE_TEARDOWN(crowded)
+{
+	close(self->fd);
+	clio_cluster_down(&self->cl);
+}
+
+TEST_F(crowded, node_gives_its_coldest_region_away_before_it_is_full)
+{
+	struct clio_info info = {};
+	uint64_t addr[CROWD];
+	uint32_t left = 0;
+
+	for (int i = 0; i < CROWD; i++) {
+		addr[i] = ralloc(self->fd, PART);
+		ASSERT_NE(0, addr[i]) TH_LOG("%s", strerror(errno));
+	}
+	ASSERT_EQ(0, ioctl(self->fd, CLIO_IOC_INFO, &info));
+	for (int i = 0; i < CROWD; i++)
+		ASSERT_EQ(1, owner_of(self->fd, info.ras, i));
+	/* The first region is the one that is used most. */
+	for (int i = 0; i < CROWD; i++) {
+		for (int at = 0; at < PART; at += MEMORY_PAGE) {
+			uint64_t word = addr[i] + at;
+
+			/* What was promised is there, at the latest once a region has left. */
+			ASSERT_TRUE(EVENTUALLY(60000, !rwrite(self->fd, addr[i] + at, &word, 8)))
+				TH_LOG("region %d at %d: %s", i, at, strerror(errno));
+			ASSERT_TRUE(EVENTUALLY(60000, !rread(self->fd, addr[0] + at, &word, 8)));
+		}
+	}
+	for (int i = 0; i < CROWD; i++)
+		left += owner_of(self->fd, info.ras, i) == 2;
+	EXPECT_GE(left, 1);
+	EXPECT_EQ(1, owner_of(self->fd, info.ras, 0));
+	for (int i = 0; i < CROWD; i++) {
+		for (int at = 0; at < PART; at += MEMORY_PAGE) {
+			uint64_t word = 0;
+
+			ASSERT_EQ(0, rread(self->fd, addr[i] + at, &word, 8));
+			ASSERT_EQ(addr[i] + at, word);
+		}
+	}
 }
 
 TEST_HARNESS_MAIN

@@ -38,7 +38,8 @@ static __maybe_unused void memory_down(int i)
 	rmdir(path);
 }
 
-static __maybe_unused int memory_up(int i, const char *size)
+/* overcommit: percent of the pool that may be promised. */
+static __maybe_unused int memory_up_as(int i, const char *size, const char *overcommit)
 {
 	char path[256], node[16];
 	int before, err;
@@ -52,7 +53,13 @@ static __maybe_unused int memory_up(int i, const char *size)
 	err = err ?: memory_attr(i, "node", node);
 	err = err ?: memory_attr(i, "size", size);
 	err = err ?: memory_attr(i, "page_size", "65536");
+	err = err ?: memory_attr(i, "overcommit", overcommit);
 	return err ?: memory_attr(i, "power", "1");
+}
+
+static __maybe_unused int memory_up(int i, const char *size)
+{
+	return memory_up_as(i, size, "100");
 }
 
 /* /dev/clio as seen from node i; a descriptor, or -1 and errno. */

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The ratios of a run as one SVG: a bar from quartile to quartile, the median, the goal."""
+"""The results of a run as SVG: the ratios (a bar from quartile to quartile, the median, the goal), and allocation retries."""
 
 import math
 from html import escape
 
-ROW, LEFT, WIDTH, TOP = 22, 430, 520, 46
+ROW, LEFT, WIDTH, TOP = 22, 560, 520, 46
+COLOURS = ("#3b6ea5", "#b3261e", "#2a7f3f", "#8a5a00")
 
 
-def svg(result):
+def ratios(result):
     rows = [r for r in result["rows"] if "ratio" in r]
     if not rows:
         return None
@@ -39,3 +40,45 @@ def svg(result):
             out.append(f'<line x1="{x(r["goal"]):.1f}" y1="{y - 9:.1f}" x2="{x(r["goal"]):.1f}" y2="{y + 9:.1f}" '
                        'stroke="black" stroke-width="2"/>')
     return "\n".join(out + ["</svg>", ""])
+
+
+def polyline(points, x, y, colour, style):
+    path = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in points)
+    return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" {style}/>'
+
+
+def retries(figure):
+    """Mean (solid) and most (dotted) retries of an allocation by how full the pool was."""
+    left, top, width, height = 60, 60, 640, 320
+    most = max([1, *(p["most"] for s in figure["sizes"] for p in s["points"])])
+    x = lambda full: left + full * width
+    y = lambda value: top + height - value / most * height
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 40}" height="{top + height + 60}" '
+           'font-family="sans-serif" font-size="12">',
+           '<rect width="100%" height="100%" fill="white"/>',
+           f'<text x="8" y="18" font-weight="bold">Retries of an allocation (solid: mean, dotted: most), '
+           f'pool of {figure["pool_pages"]} pages, {figure["seeds"]} seeds</text>']
+    for percent in range(0, 101, 10):
+        at = x(percent / 100)
+        out.append(f'<line x1="{at:.1f}" y1="{top}" x2="{at:.1f}" y2="{top + height}" '
+                   f'stroke="{"#888" if percent == 50 else "#ddd"}"/>')
+        out.append(f'<text x="{at:.1f}" y="{top + height + 18}" text-anchor="middle" fill="#555">{percent} %</text>')
+    for value in range(most + 1):
+        out.append(f'<text x="{left - 8}" y="{y(value) + 4:.1f}" text-anchor="end" fill="#555">{value}</text>')
+        out.append(f'<line x1="{left}" y1="{y(value):.1f}" x2="{left + width}" y2="{y(value):.1f}" stroke="#ddd"/>')
+    out.append(f'<text x="{left + width / 2}" y="{top + height + 40}" text-anchor="middle">pages promised, of the pool</text>')
+    for at, (size, colour) in enumerate(zip(figure["sizes"], COLOURS)):
+        out.append(polyline([(p["full"], p["retries"]) for p in size["points"]], x, y, colour, ""))
+        out.append(polyline([(p["full"], p["most"]) for p in size["points"]], x, y, colour, 'stroke-dasharray="2 4" opacity="0.7"'))
+        out.append(f'<text x="{left + 8 + at * 150}" y="{top - 14}" fill="{colour}">{size["pages"]} pages each</text>')
+    return "\n".join(out + ["</svg>", ""])
+
+
+def pictures(result):
+    """File names and what is in them."""
+    picture = ratios(result)
+    if picture:
+        yield "ratios.svg", picture
+    figure = result.get("allocation_retries", {})
+    if "sizes" in figure:
+        yield "allocation-retries.svg", retries(figure)

@@ -9,71 +9,12 @@
  *   remote clients N BYTES COUNT   reads, one at a time, by turns of N processes
  *   remote walk DEPTH COUNT        follows a list by a read for each node
  *   remote chase DEPTH COUNT       follows it by one request
- *   remote cache BYTES CACHE COUNT 1,000 accesses at random to a mapping of BYTES
- *                                  through a local cache of CACHE bytes (0: to
- *                                  local memory)
  */
-#include <clio.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "remote.h"
+
 #include <sys/wait.h>
-#include <time.h>
 
 #define NODE 64UL
-#define PAGE 65536UL
-
-static const uint64_t key[2] = { 0x62656e6368, 0x6d61726b };
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ULL + t.tv_nsec;
-}
-
-static void die(const char *what)
-{
-	fprintf(stderr, "remote: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static int attached(const char *name)
-{
-	int fd = clio_open();
-
-	if (fd < 0)
-		die("/dev/clio");
-	if (clio_create(fd, name, key, 0, 16 << 20) && errno != EEXIST)
-		die("clio_create");
-	if (clio_attach(fd, name, key))
-		die("clio_attach");
-	return fd;
-}
-
-static uint64_t allocated(int fd, uint64_t len)
-{
-	uint64_t addr = ralloc(fd, len);
-
-	if (!addr)
-		die("ralloc");
-	return addr;
-}
-
-static void freed(int fd, uint64_t addr, uint64_t len)
-{
-	if (rfree(fd, addr, len))
-		die("rfree");
-}
-
-static uint64_t timed(int fd, int writes, uint64_t addr, void *buf, uint64_t len)
-{
-	uint64_t begin = now_ns();
-
-	if (writes ? rwrite(fd, addr, buf, len) : rread(fd, addr, buf, len))
-		die(writes ? "rwrite" : "rread");
-	return now_ns() - begin;
-}
 
 static void copies(int writes, uint64_t len, uint64_t *ns, long count)
 {
@@ -203,57 +144,19 @@ static void chase(long depth, uint64_t *ns, long count)
 	freed(fd, addr, (depth + 1) * NODE);
 }
 
-static void cache(uint64_t len, uint64_t size, uint64_t *ns, long count)
-{
-	volatile uint64_t *map;
-	uint64_t seed = 1;
-
-	if (size) {
-		int fd = attached("bench");
-		struct clio_cache c = { .size = size };
-
-		if (ioctl(fd, CLIO_IOC_CACHE, &c))
-			die("CLIO_IOC_CACHE");
-		map = rmap(fd, allocated(fd, len), len, PROT_READ | PROT_WRITE);
-	} else {
-		map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	}
-	if (map == MAP_FAILED)
-		die("mmap");
-	for (uint64_t at = 0; at < len; at += 4096)
-		map[at / 8] = at;
-	for (long i = 0; i < count; i++) {
-		uint64_t begin = now_ns();
-
-		/* 9 of 10 accesses go to a tenth of the pages. */
-		for (int k = 0; k < 1000; k++) {
-			uint64_t page;
-
-			seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
-			page = (seed >> 33) % (len / 4096);
-			if (k % 10)
-				page /= 10;
-			map[page * 512 + k % 512]++;
-		}
-		ns[i] = now_ns() - begin;
-	}
-}
-
 int main(int argc, char **argv)
 {
 	long arg[3] = { 0 }, count;
 	uint64_t *ns;
 
 	if (argc < 4 || argc > 5) {
-		fprintf(stderr, "usage: remote read|write|touch|clients|walk|chase|cache …\n");
+		fprintf(stderr, "usage: see the top of the source\n");
 		return 2;
 	}
 	for (int i = 2; i < argc; i++)
 		arg[i - 2] = atol(argv[i]);
 	count = arg[argc - 3];
-	ns = calloc(count, sizeof(*ns));
-	if (!ns)
-		die("calloc");
+	ns = figures(count);
 	if (!strcmp(argv[1], "read") || !strcmp(argv[1], "write"))
 		copies(argv[1][0] == 'w', arg[0], ns, count);
 	else if (!strcmp(argv[1], "touch"))
@@ -264,9 +167,6 @@ int main(int argc, char **argv)
 		walk(arg[0], ns, count);
 	else if (!strcmp(argv[1], "chase"))
 		chase(arg[0], ns, count);
-	else if (!strcmp(argv[1], "cache"))
-		cache(arg[0], arg[1], ns, count);
-	for (long i = 0; i < count; i++)
-		printf("%llu\n", (unsigned long long)ns[i]);
+	report(ns, count);
 	return 0;
 }

@@ -4,7 +4,8 @@
 # which go to $work/checks.
 : "${work:?}"
 
-say() { printf '\n-- %s\n' "$*"; }
+# With the seconds since the guest's part began, so that what takes long is seen.
+say() { printf '\n-- %s s: %s\n' "$SECONDS" "$*"; }
 
 # check TEXT CMD...: runs CMD and keeps the verdict for the summary.
 check() {

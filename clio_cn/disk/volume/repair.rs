@@ -68,8 +68,8 @@ impl Volume {
         else {
             return Err(ENOSPC);
         };
-        let (station, settings) = (&*self.station, &self.settings);
-        let mut place = Place::make(station, settings, stat.node, self.size, true)?;
+        let (station, settings) = (&self.station, &self.settings);
+        let mut place = Place::make(station, settings, stat, self.size, true)?;
         if let Err(e) = place.lock(station, settings.timeout_ms) {
             place.leave(station, settings.timeout_ms);
             return Err(e);

@@ -14,7 +14,7 @@ use crate::{
         copies::{self, Place},
         Settings,
     },
-    station::{Station, Use},
+    station::{self, Station},
 };
 use kernel::{
     new_delayed_work, new_spinlock_bh, new_work,
@@ -27,15 +27,15 @@ use kernel::{
 
 impl Volume {
     /// Finds the copies of a disk, or makes them when there are none and `settings` has a size.
-    pub(in crate::disk) fn start(station: Use, settings: &Settings) -> Result<Arc<Self>> {
-        let nodes = copies::memory_nodes(&station, settings.timeout_ms)?;
+    pub(in crate::disk) fn start(station: &Arc<Station>, settings: &Settings) -> Result<Arc<Self>> {
+        let nodes = copies::memory_nodes(station, settings.timeout_ms)?;
         if nodes.is_empty() {
             return Err(EHOSTDOWN);
         }
-        let (mut there, found) = copies::Place::find_all(&station, settings, &nodes)?;
+        let (mut there, found) = copies::Place::find_all(station, settings, &nodes)?;
         let assembly = match assemble(&found, settings.force) {
             Err(ENODEV) if settings.size != 0 => {
-                let (made, assembly) = Self::create(&station, settings)?;
+                let (made, assembly) = Self::create(station, settings)?;
                 there = made;
                 assembly
             }
@@ -43,12 +43,12 @@ impl Volume {
                 if e == EHOSTDOWN {
                     settings.warn(fmt!("a copy that may have newer data is not there"));
                 }
-                copies::give_up(&station, there, settings.timeout_ms);
+                copies::give_up(station, there, settings.timeout_ms);
                 return Err(e);
             }
             Ok(assembly) if !matches!(settings.size, 0) && settings.size != assembly.head.size => {
                 settings.warn(fmt!("it is there, with {} bytes", assembly.head.size));
-                copies::give_up(&station, there, settings.timeout_ms);
+                copies::give_up(station, there, settings.timeout_ms);
                 return Err(EEXIST);
             }
             Ok(assembly) => assembly,
@@ -63,15 +63,15 @@ impl Volume {
                 .position(|member| member.id != 0 && member.node == u32::from(place.node));
             match slot.and_then(|slot| places.get_mut(slot)) {
                 Some(slot) => {
-                    error = error.or(place.lock(&station, settings.timeout_ms).err());
+                    error = error.or(place.lock(station, settings.timeout_ms).err());
                     *slot = Some(place);
                 }
                 // Not a part of the disk any more.
-                None => place.leave(&station, settings.timeout_ms),
+                None => place.leave(station, settings.timeout_ms),
             }
         }
         let made = match error {
-            None => Self::new(&station, settings, &assembly),
+            None => Self::new(station, settings, &assembly),
             Some(e) => Err(e),
         };
         match made {
@@ -82,7 +82,7 @@ impl Volume {
             }
             Err(e) => {
                 for place in places.into_iter().flatten() {
-                    place.leave(&station, settings.timeout_ms);
+                    place.leave(station, settings.timeout_ms);
                 }
                 Err(e)
             }
@@ -90,7 +90,7 @@ impl Volume {
     }
 
     /// Makes the copies of a new disk, at the nodes with most room.
-    fn create(station: &Use, settings: &Settings) -> Result<(KVec<Place>, Assembly)> {
+    fn create(station: &Arc<Station>, settings: &Settings) -> Result<(KVec<Place>, Assembly)> {
         let mut nodes = copies::memory_nodes(station, settings.timeout_ms)?;
         nodes.retain(|stat| !stat.draining && copies::room(stat) >= settings.size + DATA);
         if nodes.len() < settings.replicas {
@@ -105,7 +105,7 @@ impl Volume {
         let mut made = KVec::with_capacity(nodes.len(), GFP_KERNEL)?;
         let mut ids = KVec::with_capacity(nodes.len(), GFP_KERNEL)?;
         for stat in &nodes {
-            match Place::make(station, settings, stat.node, settings.size, false) {
+            match Place::make(station, settings, stat, settings.size, false) {
                 Ok(place) => {
                     made.push_within_capacity(place)?;
                     let id = get_random_u64().max(1);
@@ -122,7 +122,7 @@ impl Volume {
         Ok((made, Assembly::create(uuid(), settings.size, &ids)?))
     }
 
-    fn new(station: &Use, settings: &Settings, found: &Assembly) -> Result<Arc<Self>> {
+    fn new(station: &Arc<Station>, settings: &Settings, found: &Assembly) -> Result<Arc<Self>> {
         let depth = (DEPTH * QUEUES) as usize;
         let core = Core::new(
             Config {
@@ -144,7 +144,7 @@ impl Volume {
         station.use_reserves();
         Arc::pin_init(
             try_pin_init!(Self {
-                station: Station::of(station.node.net())?,
+                station: station.clone(),
                 settings: settings.clone(),
                 size: found.head.size,
                 state <- new_spinlock_bh!(State {
@@ -201,6 +201,7 @@ impl Volume {
         workqueue::cancel_work_sync::<Self, 1>(self);
         let result = self.state.lock().result;
         self.leave_copies(true);
+        station::settle();
         waited.and(result)
     }
 }

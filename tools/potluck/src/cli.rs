@@ -26,7 +26,7 @@ pub enum Command {
     Lab(Lab),
     /// Run a command on several nodes of the lab at the same time
     Run(Run),
-    /// Show nodes, datasets, chunks and replicas
+    /// Show nodes, datasets, chunks, replicas and memory nodes
     Status(Status),
     /// Show, publish and change the map of the cluster's nodes
     #[command(subcommand)]

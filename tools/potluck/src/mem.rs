@@ -7,11 +7,16 @@ pub mod disk;
 mod key;
 mod report;
 
+pub use self::report::{servers, Server};
+
 use self::client::{wait_until, Client, Wish};
-use crate::cli::{self, Mem};
+use crate::{
+    cli::{self, Mem},
+    node::Node,
+};
 use anyhow::{bail, Result};
 use serde::Serialize;
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 pub fn run(command: &Mem) -> Result<ExitCode> {
     if let Mem::Disk(command) = command {
@@ -20,12 +25,7 @@ pub fn run(command: &Mem) -> Result<ExitCode> {
     let client = Client::new()?;
     match command {
         Mem::Nodes { json } => {
-            let nodes = client.nodes()?;
-            let nodes: Vec<_> = nodes
-                .iter()
-                .map(|n| report::Server::new(&client, n))
-                .collect();
-            print(*json, &nodes, report::servers)?;
+            print(*json, &told_of(&client)?, servers)?;
         }
         Mem::Spaces { json } => {
             let (spaces, silent) = client.spaces()?;
@@ -68,6 +68,20 @@ pub fn run(command: &Mem) -> Result<ExitCode> {
         Mem::Disk(_) => {}
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the memory nodes of the map say of themselves; `None` where nobody can ask them, since no node
+/// here uses remote memory.
+pub fn all_servers() -> Result<Option<Vec<Server>>> {
+    if !Path::new(client::DEVICE).exists() || Node::select_compute(&[])?.is_empty() {
+        return Ok(None);
+    }
+    told_of(&Client::new()?).map(Some)
+}
+
+fn told_of(client: &Client) -> Result<Vec<Server>> {
+    let nodes = client.nodes()?;
+    Ok(nodes.iter().map(|n| Server::new(client, n)).collect())
 }
 
 fn print<T: Serialize>(json: bool, rows: &[T], table: fn(&[T]) -> String) -> Result<()> {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! `potluck status`: what the nodes here say of themselves, of each other and
-//! of the datasets. The JSON form is described in Documentation/user-guide.md.
+//! of the datasets, and what memory nodes say of themselves. The JSON form is described in Documentation/user-guide.md.
 
 use crate::{
     cli,
     dataset::{mode_name, Pages, View},
-    map,
+    map, mem,
     node::Node,
     size,
 };
@@ -29,6 +29,8 @@ pub struct Status {
     epoch: u64,
     nodes: Vec<NodeStatus>,
     datasets: Vec<DatasetStatus>,
+    /// Null when no node here can ask them.
+    memory_nodes: Option<Vec<mem::Server>>,
     /// What could not be asked, in plain words.
     problems: Vec<String>,
 }
@@ -48,6 +50,12 @@ struct NodeStatus {
     mount: Option<String>,
     /// Ids of up nodes that do not answer its ping.
     suspects: Vec<u32>,
+}
+
+impl NodeStatus {
+    fn serves_memory(&self) -> bool {
+        self.roles.contains(&map::Role::Memory)
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -105,10 +113,15 @@ pub fn run(args: &cli::Status) -> Result<ExitCode> {
             Err(error) => problems.push(format!("{}: {error:#}", node.name)),
         }
     }
+    let memory_nodes = mem::all_servers().unwrap_or_else(|error| {
+        problems.push(format!("memory nodes: {error:#}"));
+        None
+    });
     let status = Status {
         epoch: map.epoch,
         nodes: node_status,
         datasets: merge(seen),
+        memory_nodes,
         problems,
     };
     if args.json {
@@ -347,6 +360,15 @@ fn text(status: &Status, all_chunks: bool) -> String {
             out += &format!("{hidden} chunks without a page are not shown (--all-chunks)\n");
         }
     }
+    match &status.memory_nodes {
+        Some(servers) if !servers.is_empty() => {
+            out += &format!("\nmemory nodes\n{}\n", mem::servers(servers));
+        }
+        None if status.nodes.iter().any(NodeStatus::serves_memory) => {
+            out += "\nmemory nodes cannot be asked from here: clio_cn is not loaded\n";
+        }
+        _ => {}
+    }
     for problem in &status.problems {
         out += &format!("problem: {problem}\n");
     }
@@ -451,6 +473,7 @@ mod tests {
                 suspects: vec![],
             }],
             datasets: merge(vec![view(1, 0)]),
+            memory_nodes: None,
             problems: vec![],
         };
         let json = serde_json::to_string(&status).unwrap();
@@ -465,7 +488,7 @@ mod tests {
                 r#""pages":{"1":{"committed":0,"redundant":0,"dirty":0}},"#,
                 r#""chunks":[{"index":0,"owner":1,"pages":40,"min_replicas":2,"local":{"1":10},"dirty":{"1":0}},"#,
                 r#"{"index":1,"owner":2,"pages":null,"min_replicas":null,"local":{"1":11},"dirty":{"1":0}}]}],"#,
-                r#""problems":[]}"#
+                r#""memory_nodes":null,"problems":[]}"#
             )
         );
     }
@@ -485,6 +508,7 @@ mod tests {
             epoch: 1,
             nodes: vec![],
             datasets,
+            memory_nodes: Some(vec![]),
             problems: vec!["n3: gone".into()],
         };
         let shown = text(&status, false);
@@ -493,5 +517,47 @@ mod tests {
         assert!(shown.contains("1 chunks without a page"), "{shown}");
         assert!(shown.contains("problem: n3: gone"), "{shown}");
         assert!(!text(&status, true).contains("not shown"));
+    }
+    #[test]
+    fn memory_nodes_are_listed_with_what_they_say_or_why_they_say_nothing() {
+        let mut status = Status {
+            epoch: 1,
+            nodes: vec![],
+            datasets: vec![],
+            memory_nodes: Some(vec![mem::Server::silent("m2", 5, "Host is down")]),
+            problems: vec![],
+        };
+        let shown = text(&status, false);
+        assert!(
+            shown.contains("memory nodes") && shown.contains("Host is down"),
+            "{shown}"
+        );
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["memory_nodes"][0]["node"], "m2");
+        status.memory_nodes = Some(vec![]);
+        assert!(!text(&status, false).contains("memory nodes"));
+    }
+
+    #[test]
+    fn memory_nodes_that_nobody_here_can_ask_are_mentioned() {
+        let status = Status {
+            epoch: 1,
+            nodes: vec![NodeStatus {
+                id: 4,
+                name: "m1".into(),
+                address: "10.77.0.4:7717".into(),
+                state: "up",
+                roles: vec![map::Role::Memory],
+                incarnation: 5,
+                epoch: None,
+                power: None,
+                mount: None,
+                suspects: vec![],
+            }],
+            datasets: vec![],
+            memory_nodes: None,
+            problems: vec![],
+        };
+        assert!(text(&status, false).contains("cannot be asked from here"));
     }
 }

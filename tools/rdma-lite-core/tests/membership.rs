@@ -166,6 +166,22 @@ fn an_incarnation_is_learnt_once_and_changes_only_with_the_map() {
 }
 
 #[test]
+fn each_new_life_of_a_node_is_news_once() {
+    let mut m = membership();
+    m.publish(1, &[up(1), up(2)]).unwrap();
+    assert_eq!(m.learnt(), 0);
+    m.admit(&hello(2, 50)).unwrap();
+    assert_eq!(m.learnt(), 1);
+    m.met(2, 50).unwrap();
+    m.admit(&hello(2, 60)).unwrap_err();
+    assert_eq!(m.learnt(), 1);
+    m.publish(2, &[up(1), node(2, NodeState::Down, 0)]).unwrap();
+    m.publish(3, &[up(1), up(2)]).unwrap();
+    m.met(2, 60).unwrap();
+    assert_eq!(m.learnt(), 2);
+}
+
+#[test]
 fn a_late_hello_of_an_earlier_life_does_not_keep_the_present_one_out() {
     let mut m = membership();
     m.publish(2, &[up(1), up(2)]).unwrap();

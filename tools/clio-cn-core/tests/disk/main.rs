@@ -14,6 +14,7 @@ const FAIR: Weather = Weather {
     node_fails: 0,
     node_is_wiped: 0,
     spurious: 0,
+    maps: 0,
     crash: 0,
     restart: 0,
     refuses: 0,
@@ -87,6 +88,18 @@ fn the_loss_of_all_copies_but_one_is_not_noticed() {
 }
 
 #[test]
+fn copies_at_nodes_that_the_map_drops_are_left_though_nothing_failed_there() {
+    let weather = Weather {
+        nodes: 4,
+        maps: 100,
+        ..FAIR
+    };
+    let [completed, failed, lost, filled, ..] = campaign("maps", weather, 60, 3000);
+    assert!(completed > 10_000 && lost > 100 && filled > 50);
+    assert_eq!(failed, 0);
+}
+
+#[test]
 fn after_a_crash_of_the_compute_node_all_that_was_acknowledged_is_there() {
     let weather = Weather { crash: 150, ..FAIR };
     let [completed, failed, _, _, attached, gone] = campaign("crashes", weather, 200, 3000);
@@ -102,6 +115,7 @@ fn a_copy_that_missed_a_write_is_never_read() {
             nodes: 4,
             node_fails: 60,
             spurious: 400,
+            maps: 500,
             crash: 300,
             restart: 300,
             refuses: 50,

@@ -104,6 +104,8 @@ pub struct Weather {
     pub node_fails: u64,
     pub node_is_wiped: u64,
     pub spurious: u64,
+    /// The map drops a node, though it may be there.
+    pub maps: u64,
     pub crash: u64,
     pub restart: u64,
     pub refuses: u64,
@@ -253,6 +255,14 @@ impl World {
         }
         if self.happens(weather.restart) {
             self.disk.as_mut().unwrap().stop();
+            self.drive();
+        }
+        if self.happens(weather.maps) {
+            let node = 1 + self.dice.below(weather.nodes.into()) as u32;
+            let disk = self.disk.as_mut().unwrap();
+            disk.node_down(node);
+            let there = disk.copies().any(|(_, copy)| copy.node == node);
+            assert!(!there || disk.status().in_sync == 1, "it is not left at once");
             self.drive();
         }
         match self.dice.below(8) {
@@ -599,6 +609,7 @@ impl World {
             node_fails: 0,
             node_is_wiped: 0,
             spurious: 0,
+            maps: 0,
             crash: 0,
             restart: 0,
             refuses: 0,

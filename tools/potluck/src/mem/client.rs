@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const DEVICE: &str = "/dev/clio";
+pub const DEVICE: &str = "/dev/clio";
 
 /// Between two looks at something that is awaited.
 const AGAIN: Duration = Duration::from_millis(200);

@@ -57,6 +57,28 @@ impl Server {
         }
     }
 
+    /// One that told nothing.
+    #[cfg(test)]
+    pub fn silent(node: &str, id: u32, error: &str) -> Server {
+        Server {
+            node: node.into(),
+            id,
+            error: Some(error.into()),
+            draining: false,
+            port: 0,
+            incarnation: 0,
+            page_size: 0,
+            size: 0,
+            free: 0,
+            promised: 0,
+            limit: 0,
+            allowance: 0,
+            load: 0,
+            regions: 0,
+            spaces: 0,
+        }
+    }
+
     fn row(&self) -> Vec<String> {
         let mut row = vec![self.node.clone(), self.id.to_string()];
         if let Some(error) = &self.error {
@@ -196,35 +218,14 @@ mod tests {
 
     #[test]
     fn a_node_that_does_not_answer_has_a_row_that_says_why() {
-        let down = Server {
-            node: "m2".into(),
-            id: 5,
-            error: Some("Host is down".into()),
-            draining: false,
-            port: 0,
-            incarnation: 0,
-            page_size: 0,
-            size: 0,
-            free: 0,
-            promised: 0,
-            limit: 0,
-            allowance: 0,
-            load: 0,
-            regions: 0,
-            spaces: 0,
-        };
+        let down = Server::silent("m2", 5, "Host is down");
         let up = Server {
             error: None,
             size: 64 << 20,
             free: 63 << 20,
             limit: 64 << 20,
             draining: true,
-            ..Server {
-                node: "m1".into(),
-                id: 4,
-                error: None,
-                ..copy(&down)
-            }
+            ..Server::silent("m1", 4, "")
         };
         let text = servers(&[up, down]);
         let lines: Vec<_> = text.lines().collect();
@@ -236,14 +237,6 @@ mod tests {
             lines[4].contains("Host is down") && lines[4].contains(" - "),
             "{text}"
         );
-    }
-
-    fn copy(of: &Server) -> Server {
-        Server {
-            node: of.node.clone(),
-            error: of.error.clone(),
-            ..*of
-        }
     }
 
     #[test]

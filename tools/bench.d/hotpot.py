@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What is measured of rdma_lite's calls and of shared persistent memory."""
+
+import os
+from pathlib import Path
+
+from harness import Case, Sample, alone, run
+
+
+def ping(lab, size):
+    return Sample.of_ns(lab.within("probe", "ping", lab.id["n2"], size, lab.n(1000, 200)))
+
+
+def fault(lab):
+    count = lab.n(320, 96)
+    chunk = 65536
+    chunks = (count * 4096 // chunk + 1) * 3
+    path = lab.new_name("fault")
+    run(lab.probe, "fill", f"/mnt/n1/{path}", chunks * chunk, lab.id["n1"], chunk)
+    try:
+        return Sample.of_ns(run(lab.probe, "fault", f"/mnt/n2/{path}", lab.id["n1"], count))
+    finally:
+        os.unlink(f"/mnt/n1/{path}")
+
+
+def repeats(lab, areas):
+    return lab.n(150 if areas < 32 else 60, 30)
+
+
+def commit(lab, areas, replicas):
+    path = f"/mnt/n1/commit{areas}x{replicas}"
+    if not os.path.exists(path):
+        run(lab.probe, "fill", path, 1 << 20, 0, 1 << 20)
+    return Sample.of_ns(run(lab.probe, "commit", path, areas, replicas, repeats(lab, areas)))
+
+
+def fsync(lab, where, areas):
+    return Sample.of_ns(run(lab.probe, "fsync", f"{where}/fsync{areas}", areas, repeats(lab, areas)))
+
+
+def msync(lab, where, areas):
+    return Sample.of_ns(run(lab.probe, "msync", f"{where}/msync{areas}", areas, repeats(lab, areas)))
+
+
+def sweep(lab, where, size=8 << 20):
+    path = f"{where}/sweep"
+    if not os.path.exists(path):
+        Path(path).touch()
+    return Sample.of_ns(run(lab.probe, "sweep", path, size, lab.n(40, 12)))
+
+
+def cases(lab):
+    n = lab.n(1000, 200)
+    yield Case("RPC, 64 B each way", lambda: ping(lab, 64),
+               {"2x ib_send_lat -s 64": alone(lambda: lab.perftest("ib_send_lat", 64, n).times(2))}, 1.25)
+    yield Case("remote fault, 4 KiB", lambda: fault(lab),
+               {"ib_read_lat -s 4096": alone(lambda: lab.perftest("ib_read_lat", 4096, n))}, 1.3)
+    for areas in (1, 8, 32):
+        for replicas in (1, 2, 3):
+            yield Case(f"commit, {areas} x 4 KiB, {replicas} replica{'s' * (replicas > 1)}",
+                       lambda a=areas, r=replicas: commit(lab, a, r), {
+                           "NFS 4.2 TCP write+fsync": ("nfs-tcp", lambda w, a=areas: fsync(lab, w, a)),
+                           "NFS 4.2 RDMA write+fsync": ("nfs-rdma", lambda w, a=areas: fsync(lab, w, a)),
+                           "ext4-dax msync (one copy)": ("ext4-dax", lambda w, a=areas: msync(lab, w, a)),
+                       }, {"NFS 4.2 TCP write+fsync": 1.0, "NFS 4.2 RDMA write+fsync": 1.0} if replicas == 3 else None)
+    yield Case("read of 8 MiB, mapped and clean", lambda: sweep(lab, "/mnt/n1"),
+               {"ext4-dax": ("ext4-dax", lambda where: sweep(lab, where))}, 1.1)

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * For programs that measure remote memory, in the namespace of a compute node.
+ */
+#ifndef POTLUCK_BENCH_REMOTE_H
+#define POTLUCK_BENCH_REMOTE_H
+
+#include <clio.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define PAGE 65536UL
+
+static const uint64_t key[2] = { 0x62656e6368, 0x6d61726b };
+
+static inline uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ULL + t.tv_nsec;
+}
+
+static inline void die(const char *what)
+{
+	fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, what, strerror(errno));
+	exit(1);
+}
+
+static inline int attached(const char *name)
+{
+	int fd = clio_open();
+
+	if (fd < 0)
+		die("/dev/clio");
+	if (clio_create(fd, name, key, 0, 16 << 20) && errno != EEXIST)
+		die("clio_create");
+	if (clio_attach(fd, name, key))
+		die("clio_attach");
+	return fd;
+}
+
+static inline uint64_t allocated(int fd, uint64_t len)
+{
+	uint64_t addr = ralloc(fd, len);
+
+	if (!addr)
+		die("ralloc");
+	return addr;
+}
+
+static inline void freed(int fd, uint64_t addr, uint64_t len)
+{
+	if (rfree(fd, addr, len))
+		die("rfree");
+}
+
+static inline uint64_t timed(int fd, int writes, uint64_t addr, void *buf, uint64_t len)
+{
+	uint64_t begin = now_ns();
+
+	if (writes ? rwrite(fd, addr, buf, len) : rread(fd, addr, buf, len))
+		die(writes ? "rwrite" : "rread");
+	return now_ns() - begin;
+}
+
+static inline void report(const uint64_t *ns, long count)
+{
+	for (long i = 0; i < count; i++)
+		printf("%llu\n", (unsigned long long)ns[i]);
+}
+
+/* Room for so many figures. */
+static inline uint64_t *figures(long count)
+{
+	uint64_t *ns = calloc(count > 0 ? count : 1, sizeof(*ns));
+
+	if (!ns)
+		die("calloc");
+	return ns;
+}
+
+/* A sequence that is the same each time. */
+static inline uint64_t next(uint64_t *seed)
+{
+	*seed = *seed * 6364136223846793005ULL + 1442695040888963407ULL;
+	return *seed >> 33;
+}
+
+#endif /* POTLUCK_BENCH_REMOTE_H */
