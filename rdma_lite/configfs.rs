@@ -268,14 +268,11 @@ attribute!(25, |node, s| fmt!(
 ));
 // One key over all memory, as LITE had it, to measure against: not there.
 attribute!(26, |_node, _s| fmt!("0"), |_s, page| {
-    match trimmed(page)? {
-        "0" => Ok(()),
-        "1" => {
-            pr_warn!("unsafe_global_rkey is not supported: each chunk has a key of its own\n");
-            Err(EOPNOTSUPP)
-        }
-        _ => Err(EINVAL),
+    if switch(page)? {
+        pr_warn!("unsafe_global_rkey is not supported: each chunk has a key of its own\n");
+        return Err(EOPNOTSUPP);
     }
+    Ok(())
 });
 attribute!(13, |node, s| fmt!("{}", node.incarnation()));
 
