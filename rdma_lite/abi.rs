@@ -5,6 +5,8 @@
 //! A `struct lite_node` is a [`Node`] with a reference of the caller's. What the C header asks of a
 //! caller is what makes each of these functions sound.
 
+mod held;
+
 use crate::{
     call::{self, Call, Signals},
     node::Node,

@@ -82,6 +82,9 @@ impl configfs::GroupOperations for Root {
                 epoch: 12,
                 incarnation: 13,
                 poll_us: 20,
+                memory_limit: 24,
+                memory_used: 25,
+                unsafe_global_rkey: 26,
             ],
         };
         if name.to_bytes().len() > 63 {
@@ -262,6 +265,22 @@ attribute!(12, |node, s| fmt!(
     "{}",
     node.host().map_or(0, |host| host.epoch())
 ));
+attribute!(24, |node, s| fmt!("{}", s.memory_limit), |s, page| {
+    s.memory_limit = number(page)?;
+    Ok(())
+});
+attribute!(25, |node, s| fmt!(
+    "{}",
+    node.host().map_or(0, |host| host.regions.used())
+));
+// One key over all memory, as LITE had it, to measure against: not there.
+attribute!(26, |_node, _s| fmt!("0"), |_s, page| {
+    if switch(page)? {
+        pr_warn!("unsafe_global_rkey is not supported: each chunk has a key of its own\n");
+        return Err(EOPNOTSUPP);
+    }
+    Ok(())
+});
 attribute!(13, |node, s| fmt!("{}", node.incarnation()));
 
 #[vtable]

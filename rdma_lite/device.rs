@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! /dev/rdma_lite: maps in, events out, pings. An open acts for the node of the opener's namespace.
+//! /dev/rdma_lite: maps in, events out, pings; [`ports`] and [`calls`]; regions, locks and barriers
+//! ([`held`]). An open acts for the node of the opener's namespace.
 
 mod calls;
+mod handles;
+mod held;
 mod ports;
 
-use self::ports::UserPorts;
+use self::{handles::Handles, ports::UserPorts};
 use crate::{
     call::{self, Buf, Call, Signals},
     core::{MapNode, NodeAddress, NodeState},
@@ -35,10 +38,13 @@ use kernel::{
 const MAX_NODES: u32 = 65535;
 
 /// An open file of the device.
+#[pin_data]
 pub(crate) struct Opened {
     node: Arc<Node>,
     reader: Arc<Reader>,
     ports: Arc<UserPorts>,
+    #[pin]
+    handles: Handles,
 }
 
 #[vtable]
@@ -51,12 +57,13 @@ impl MiscDevice for Opened {
         let node = Node::here()?;
         let reader = Reader::new()?;
         let ports = UserPorts::new()?;
-        let this = Arc::new(
-            Self {
+        let this = Arc::pin_init(
+            pin_init!(Self {
                 node,
                 reader,
                 ports,
-            },
+                handles <- Handles::new(),
+            }),
             GFP_KERNEL,
         )?;
         this.node.readers.add(&this.reader)?;
@@ -66,6 +73,7 @@ impl MiscDevice for Opened {
     fn release(this: Arc<Self>, _file: &File) {
         this.node.readers.remove(&this.reader);
         this.ports.close_all(&this.node);
+        this.handles.drop_all();
     }
 
     fn read_iter(kiocb: Kiocb<'_, Self::Ptr>, iov: &mut IovIterDest<'_>) -> Result<usize> {
@@ -118,7 +126,7 @@ impl MiscDevice for Opened {
             uapi::rpc::IOC_REPLY => this.ports.reply(arg)?,
             uapi::rpc::IOC_CALL => calls::one(&this.node.host()?, arg)?,
             uapi::rpc::IOC_MULTICAST => calls::all(&this.node.host()?, arg)?,
-            _ => return Err(ENOTTY),
+            _ => this.held_ioctl(cmd, arg)?,
         }
         Ok(0)
     }

@@ -7,6 +7,7 @@
 //! reply straight into the memory of the caller. Verbs are the transport that there is; memory that
 //! nodes share coherently can be another.
 
+pub(crate) mod access;
 pub(crate) mod listener;
 pub(crate) mod verbs;
 pub(crate) mod window;

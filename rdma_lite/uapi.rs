@@ -100,6 +100,8 @@ macro_rules! plain {
         unsafe impl FromBytes for $t {}
     )*};
 }
+pub(crate) mod held;
+
 plain!(MapNode, Map, Event, Info, Ping);
 
 const MAGIC: u32 = 0xb6;

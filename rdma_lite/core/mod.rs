@@ -62,14 +62,17 @@ pub mod backlog;
 pub mod calls;
 pub mod connection;
 pub mod heartbeat;
+pub mod holder;
 pub mod membership;
 pub mod peer;
 pub mod polling;
 pub mod queue;
 pub mod receive;
+pub mod region;
 pub mod ring;
 pub mod session;
 pub mod stats;
+pub mod sync;
 pub mod wire;
 
 pub use self::{

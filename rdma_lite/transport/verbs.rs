@@ -11,11 +11,12 @@
 //! it may, and sends an empty message when it is connected; a link is up when that of the peer has
 //! come.
 
+mod access;
 mod backlog;
 mod io;
 mod setup;
 
-use super::{window::Regions, Down, LinkUser};
+use super::{access::Accesses, window::Regions, Down, LinkUser};
 use crate::{core::Backlog, host::Queues};
 use kernel::{
     impl_has_work,
@@ -49,6 +50,7 @@ const TOKEN_SETUP: u64 = 1;
 const TOKEN_PUT: u64 = 2;
 const TOKEN_OPEN: u64 = 3;
 const TOKEN_HIDE: u64 = 4;
+const TOKEN_ACCESS: u64 = 5;
 
 const fn token(kind: u64, index: usize) -> u64 {
     kind << 32 | index as u64
@@ -86,6 +88,7 @@ struct State<U: LinkUser> {
     id: Option<Arc<CmId>>,
     endpoint: Option<KBox<Endpoint<U>>>,
     regions: Regions,
+    accesses: Accesses,
     inbox: Inbox,
     backlog: Backlog,
     /// `down` was called or is about to be; or the user has no interest any more.
@@ -146,6 +149,7 @@ impl<U: LinkUser> VerbsLink<U> {
                     id: None,
                     endpoint: None,
                     regions: Regions::new(),
+                    accesses: Accesses::new(),
                     inbox: Inbox::default(),
                     backlog: Backlog::default(),
                     over: false,

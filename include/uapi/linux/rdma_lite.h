@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * rdma_lite: membership and events of a node, through /dev/rdma_lite.
+ * rdma_lite: membership and events of a node, memory regions, locks and
+ * barriers of the cluster, through /dev/rdma_lite.
  *
  * An open of the device acts for the node that was made in the opener's
  * network namespace (ENXIO when there is none). All integers are in host
@@ -268,6 +269,189 @@ struct rdma_lite_multicast {
 	__u64 reserved[2];
 };
 
+/*
+ * Memory regions, locks and barriers. Handles belong to one open file and end
+ * with it. In all of these @timeout_ms is the deadline, 0 for the node's
+ * default.
+ */
+
+/* What may be done with a region: a set of bits. */
+#define RDMA_LITE_READ		(1u << 0)
+#define RDMA_LITE_WRITE		(1u << 1)
+#define RDMA_LITE_ADMIN		(1u << 2)	/* free, grant, revoke */
+
+/* The region lives until it is freed, else until its last handle is gone. */
+#define RDMA_LITE_REGION_KEEP	(1u << 0)
+
+/**
+ * struct rdma_lite_region - a region to be made or mapped
+ * @node: where it lies
+ * @rights: ALLOC: what nodes may do that have no grant of their own;
+ *	MAP: what is wanted. Out: what the handle may do.
+ * @flags: ALLOC: RDMA_LITE_REGION_KEEP, which needs a name; else zero
+ * @timeout_ms: deadline
+ * @len: ALLOC: bytes; MAP: zero. Out: bytes.
+ * @handle: out
+ * @name: NUL-padded; ALLOC: may be empty
+ */
+struct rdma_lite_region {
+	__u32 node;
+	__u32 rights;
+	__u32 flags;
+	__u32 timeout_ms;
+	__u64 len;
+	__u64 handle;
+	char  name[64];
+	__u64 reserved[2];
+};
+
+/**
+ * struct rdma_lite_handle - a handle to be given up, or whose region to free
+ */
+struct rdma_lite_handle {
+	__u64 handle;
+	__u32 timeout_ms;
+	__u32 flags;
+};
+
+/**
+ * struct rdma_lite_grant - what a node may do with a region
+ * @node: whose rights; 0: those of all nodes, whose own grants are forgotten
+ * @rights: which; 0 revokes. Handles that have more lose it, except @handle.
+ */
+struct rdma_lite_grant {
+	__u64 handle;
+	__u32 node;
+	__u32 rights;
+	__u32 timeout_ms;
+	__u32 flags;
+};
+
+/**
+ * struct rdma_lite_io - bytes of a region, to be read or written
+ * @offset: first byte in the region
+ * @len: bytes; not 0
+ * @buf: user memory
+ * @done: out: bytes that were moved, also on an error
+ */
+struct rdma_lite_io {
+	__u64 handle;
+	__u64 offset;
+	__u64 len;
+	__u64 buf;
+	__u64 done;
+	__u32 timeout_ms;
+	__u32 flags;
+};
+
+/**
+ * struct rdma_lite_fill - bytes of a region to be set to @value, by its owner
+ */
+struct rdma_lite_fill {
+	__u64 handle;
+	__u64 offset;
+	__u64 len;
+	__u32 value;
+	__u32 timeout_ms;
+	__u64 reserved;
+};
+
+/**
+ * struct rdma_lite_copy - bytes to be copied from one region to another (or
+ * the same), by the owner of the first; the ranges may overlap
+ */
+struct rdma_lite_copy {
+	__u64 from;
+	__u64 from_offset;
+	__u64 to;
+	__u64 to_offset;
+	__u64 len;
+	__u32 timeout_ms;
+	__u32 flags;
+};
+
+/* What is done to a word. */
+enum rdma_lite_atomic_op {
+	RDMA_LITE_FETCH_ADD	= 1,	/* add @operand */
+	RDMA_LITE_COMPARE_SWAP	= 2,	/* put @operand there if it is @expected */
+};
+
+/**
+ * struct rdma_lite_atomic - a 64-bit word of a region, in its owner's byte order
+ * @offset: a multiple of 8
+ * @old: out: what it was
+ */
+struct rdma_lite_atomic {
+	__u64 handle;
+	__u64 offset;
+	__u64 operand;
+	__u64 expected;
+	__u64 old;
+	__u32 op;
+	__u32 timeout_ms;
+};
+
+/**
+ * struct rdma_lite_region_info - what is known about a region
+ * @handle: in
+ * @timeout_ms: in
+ * @node: where it lies
+ * @rights: what the handle may do
+ * @others: what nodes may do that have no grant of their own
+ * @flags: RDMA_LITE_REGION_KEEP
+ * @len: bytes
+ * @handles: on all nodes
+ * @chunk_size: size of the pieces that it lies in
+ */
+struct rdma_lite_region_info {
+	__u64 handle;
+	__u32 timeout_ms;
+	__u32 node;
+	__u32 rights;
+	__u32 others;
+	__u32 flags;
+	__u32 chunk_size;
+	__u64 len;
+	__u64 handles;
+	__u64 reserved[2];
+};
+
+/* A deadline that never comes: the map and signals still end the wait. */
+#define RDMA_LITE_FOREVER	0xffffffffu
+/* LOCK: now or not at all (EBUSY). */
+#define RDMA_LITE_TRY		(1u << 0)
+
+/**
+ * struct rdma_lite_lock - a lock, to be taken
+ * @node: where it is kept
+ * @flags: RDMA_LITE_TRY
+ * @handle: out
+ * @grant: out: grows with each grant of @node's life; shows it to whom a late
+ *	holder could harm
+ * @name: 1 to 63 bytes, NUL-padded
+ */
+struct rdma_lite_lock {
+	__u32 node;
+	__u32 flags;
+	__u32 timeout_ms;
+	__u32 reserved;
+	__u64 handle;
+	__u64 grant;
+	char  name[64];
+};
+
+/**
+ * struct rdma_lite_barrier - waits until @count have come, on any nodes
+ * @node: where it is kept
+ */
+struct rdma_lite_barrier {
+	__u32 node;
+	__u32 count;
+	__u32 timeout_ms;
+	__u32 flags;
+	char  name[64];
+};
+
 #define RDMA_LITE_IOC_MAGIC	0xB6
 #define RDMA_LITE_IOC_INFO	_IOR(RDMA_LITE_IOC_MAGIC, 0, struct rdma_lite_info)
 #define RDMA_LITE_IOC_SET_MAP	_IOW(RDMA_LITE_IOC_MAGIC, 1, struct rdma_lite_map)
@@ -280,5 +464,19 @@ struct rdma_lite_multicast {
 #define RDMA_LITE_IOC_REPLY	_IOW(RDMA_LITE_IOC_MAGIC, 19, struct rdma_lite_reply)
 #define RDMA_LITE_IOC_CALL	_IOWR(RDMA_LITE_IOC_MAGIC, 20, struct rdma_lite_call)
 #define RDMA_LITE_IOC_MULTICAST	_IOWR(RDMA_LITE_IOC_MAGIC, 21, struct rdma_lite_multicast)
+#define RDMA_LITE_IOC_ALLOC	_IOWR(RDMA_LITE_IOC_MAGIC, 32, struct rdma_lite_region)
+#define RDMA_LITE_IOC_MAP	_IOWR(RDMA_LITE_IOC_MAGIC, 33, struct rdma_lite_region)
+#define RDMA_LITE_IOC_UNMAP	_IOW(RDMA_LITE_IOC_MAGIC, 34, struct rdma_lite_handle)
+#define RDMA_LITE_IOC_FREE	_IOW(RDMA_LITE_IOC_MAGIC, 35, struct rdma_lite_handle)
+#define RDMA_LITE_IOC_GRANT	_IOW(RDMA_LITE_IOC_MAGIC, 36, struct rdma_lite_grant)
+#define RDMA_LITE_IOC_READ	_IOWR(RDMA_LITE_IOC_MAGIC, 37, struct rdma_lite_io)
+#define RDMA_LITE_IOC_WRITE	_IOWR(RDMA_LITE_IOC_MAGIC, 38, struct rdma_lite_io)
+#define RDMA_LITE_IOC_FILL	_IOW(RDMA_LITE_IOC_MAGIC, 39, struct rdma_lite_fill)
+#define RDMA_LITE_IOC_COPY	_IOW(RDMA_LITE_IOC_MAGIC, 40, struct rdma_lite_copy)
+#define RDMA_LITE_IOC_ATOMIC	_IOWR(RDMA_LITE_IOC_MAGIC, 41, struct rdma_lite_atomic)
+#define RDMA_LITE_IOC_REGION	_IOWR(RDMA_LITE_IOC_MAGIC, 42, struct rdma_lite_region_info)
+#define RDMA_LITE_IOC_LOCK	_IOWR(RDMA_LITE_IOC_MAGIC, 48, struct rdma_lite_lock)
+#define RDMA_LITE_IOC_UNLOCK	_IOW(RDMA_LITE_IOC_MAGIC, 49, struct rdma_lite_handle)
+#define RDMA_LITE_IOC_BARRIER	_IOW(RDMA_LITE_IOC_MAGIC, 50, struct rdma_lite_barrier)
 
 #endif /* _UAPI_LINUX_RDMA_LITE_H */

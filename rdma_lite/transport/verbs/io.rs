@@ -7,6 +7,7 @@ use super::{
     token_message,
     VerbsLink,
     READY,
+    TOKEN_ACCESS,
     TOKEN_HIDE,
     TOKEN_OPEN,
     TOKEN_PUT, //
@@ -32,7 +33,7 @@ use kernel::{
 const INVALIDATE_MS: u32 = 5000;
 
 impl<U: LinkUser> VerbsLink<U> {
-    fn post(&self, token: u64, op: SendOp<'_>) -> Result {
+    pub(super) fn post(&self, token: u64, op: SendOp<'_>) -> Result {
         let state = self.state.lock();
         let endpoint = state.endpoint.as_ref().ok_or(ENOTCONN)?;
         endpoint.qp.post_send(token, op)
@@ -45,6 +46,9 @@ impl<U: LinkUser> CompletionHandler for VerbsLink<U> {
         if token >> 32 == TOKEN_HIDE && result.is_ok() {
             // Under the lock, since whoever is woken may drop the region, and must, as that sleeps.
             this.state.lock().regions.hidden(token as u32 as usize);
+        }
+        if token >> 32 == TOKEN_ACCESS {
+            this.accessed(token as u32 as usize, result);
         }
         if let Err(e) = result {
             Self::fail(&this.into(), e);
@@ -203,7 +207,7 @@ impl<U: LinkUser> Link for VerbsLink<U> {
 impl<U: LinkUser> VerbsLink<U> {
     /// Lets go of the memory of a window: by unmapping it when the device says that it is shut,
     /// else by destroying its region, which shuts it for certain.
-    fn retire(&self, window: Window, hidden: bool) {
+    pub(super) fn retire(&self, window: Window, hidden: bool) {
         let reuse = hidden && window.region.mr.unmap().is_ok();
         let mut state = self.state.lock();
         let reuse = reuse && state.endpoint.is_some() && !state.over;
