@@ -16,8 +16,7 @@ use crate::{
 use ::core::net::{IpAddr, Ipv4Addr};
 use kernel::{
     configfs::{self, AttributeOperations, Directory, Group, Subsystem},
-    configfs_attrs,
-    fmt,
+    configfs_attrs, fmt,
     page::PAGE_SIZE,
     prelude::*,
     str::BStr,

@@ -279,10 +279,7 @@ impl WorkItem<0> for Host {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        let is_on = this
-            .node
-            .host()
-            .is_ok_and(|host| Arc::ptr_eq(&host, &this));
+        let is_on = this.node.host().is_ok_and(|host| Arc::ptr_eq(&host, &this));
         if is_on {
             this.node.notifiers.tell(this.epoch());
         }
