@@ -34,7 +34,10 @@ mod suite {
         // SAFETY: `echo` needs no context.
         unsafe { ports.register(7, port::echo, none, false)? };
         // SAFETY: As above.
-        assert_eq!(unsafe { ports.register(7, port::echo, none, false) }, Err(EBUSY));
+        assert_eq!(
+            unsafe { ports.register(7, port::echo, none, false) },
+            Err(EBUSY)
+        );
         ports.unregister(7);
         assert!(ports.get(7).is_none());
         // SAFETY: As above.

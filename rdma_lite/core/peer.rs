@@ -72,7 +72,7 @@ impl Config {
         backoff_min: 10 * Self::MS,
         backoff_max: 1000 * Self::MS,
         connect_timeout: 3000 * Self::MS,
-        poll: 200_000,
+        poll: 50_000,
     };
 
     /// `EINVAL` when a size is not one that the wire can say, or a time is 0.

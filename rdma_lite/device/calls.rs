@@ -100,8 +100,7 @@ pub(super) fn all(host: &Arc<Host>, arg: usize) -> Result {
     }
     let nr = multicast.nr as usize;
     let all = UserPtr::from_addr(multicast.calls as usize);
-    let (mut reader, mut writer) =
-        UserSlice::new(all, nr * size_of::<rpc::Call>()).reader_writer();
+    let (mut reader, mut writer) = UserSlice::new(all, nr * size_of::<rpc::Call>()).reader_writer();
     let mut given = KVVec::with_capacity(nr, GFP_KERNEL)?;
     let mut copied = KVVec::with_capacity(nr, GFP_KERNEL)?;
     let mut bytes = 0usize;

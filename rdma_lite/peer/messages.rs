@@ -75,8 +75,7 @@ impl Peer {
             // There was no memory for it, or the peer changed the length meanwhile.
             return Err(Refusal::Busy);
         }
-        data.resize(len, 0, GFP_ATOMIC)
-            .map_err(|_| Refusal::Busy)?;
+        data.resize(len, 0, GFP_ATOMIC).map_err(|_| Refusal::Busy)?;
         link.read(request.offset, &mut data)
             .map_err(|_| Refusal::Busy)?;
         let cap = request.reply_cap.min(self.host.config.max_payload());
@@ -120,7 +119,9 @@ impl Peer {
                 return Some((header, memory));
             }
             let fields = Header::decode(&header, self.host.config.max_payload());
-            let fields = fields.ok().filter(|h| h.kind == Kind::Call && h.len > SMALL);
+            let fields = fields
+                .ok()
+                .filter(|h| h.kind == Kind::Call && h.len > SMALL);
             if let Some(fields) = fields {
                 if !may_sleep {
                     return None;

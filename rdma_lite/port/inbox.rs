@@ -111,13 +111,11 @@ impl Inbox {
                     }
                     None if queue.is_closed() => break Err(ESHUTDOWN),
                     None if jiffies == 0 => break Err(EAGAIN),
-                    None => {
-                        match self.changed.wait_interruptible_timeout(&mut queue, jiffies) {
-                            CondVarTimeoutResult::Signal { .. } => break Err(EINTR),
-                            CondVarTimeoutResult::Timeout => jiffies = 0,
-                            CondVarTimeoutResult::Woken { jiffies: left } => jiffies = left,
-                        }
-                    }
+                    None => match self.changed.wait_interruptible_timeout(&mut queue, jiffies) {
+                        CondVarTimeoutResult::Signal { .. } => break Err(EINTR),
+                        CondVarTimeoutResult::Timeout => jiffies = 0,
+                        CondVarTimeoutResult::Woken { jiffies: left } => jiffies = left,
+                    },
                 }
             }
         };

@@ -153,7 +153,11 @@ impl Job {
                     ReplyRoom::Remote(reply) if !self.notify => Some(reply),
                     _ => None,
                 };
-                let result = if reply.is_some() { result } else { result.map(|_| 0) };
+                let result = if reply.is_some() {
+                    result
+                } else {
+                    result.map(|_| 0)
+                };
                 self.note(remote, result);
                 remote.peer.executed(remote.call, result, reply);
             }

@@ -18,7 +18,9 @@ fn requests_are_received_in_the_order_in_which_they_came() {
     for n in 0..4 {
         q.offer(0, n, 10, NEVER).unwrap();
     }
-    let order: Vec<_> = std::iter::from_fn(|| q.receive(0)).map(|(_, n)| n).collect();
+    let order: Vec<_> = std::iter::from_fn(|| q.receive(0))
+        .map(|(_, n)| n)
+        .collect();
     assert_eq!(order, [0, 1, 2, 3]);
 }
 
@@ -29,7 +31,11 @@ fn a_queue_that_is_full_refuses_until_a_reply_makes_room() {
     q.offer(0, 2, 1, NEVER).unwrap();
     assert_eq!(q.offer(0, 3, 1, NEVER), Err((Refused::Full, 3)));
     let (token, _) = q.receive(0).unwrap();
-    assert_eq!(q.offer(0, 3, 1, NEVER), Err((Refused::Full, 3)), "received is not replied");
+    assert_eq!(
+        q.offer(0, 3, 1, NEVER),
+        Err((Refused::Full, 3)),
+        "received is not replied"
+    );
     assert_eq!(q.reply(token), Some(1));
     q.offer(0, 3, 1, NEVER).unwrap();
 }

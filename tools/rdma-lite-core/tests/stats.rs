@@ -48,7 +48,10 @@ fn ports_are_counted_apart_and_the_rest_together() {
         stats.port(port).executed.ended(1000, 1, Ok((0, 0)));
         stats.port(port).executed.ended(1000, 1, Ok((0, 0)));
     }
-    let all: Vec<_> = stats.iter().map(|s| (s.port, s.executed.answered)).collect();
+    let all: Vec<_> = stats
+        .iter()
+        .map(|s| (s.port, s.executed.answered))
+        .collect();
     assert_eq!(all.len(), Stats::MOST + 1);
     assert!(all[..Stats::MOST].iter().all(|(_, n)| *n == 2));
     assert_eq!(all[Stats::MOST], (0, 2 * (100 - Stats::MOST as u64)));

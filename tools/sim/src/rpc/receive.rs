@@ -38,7 +38,8 @@ impl World {
             Ok(()) => {
                 let life = self.nodes[&id].life();
                 let delay = self.rng.range(0..2 * MS);
-                self.schedule.after(delay, Event::Receive { node: id, life });
+                self.schedule
+                    .after(delay, Event::Receive { node: id, life });
             }
             Err((why, arrived)) => {
                 let refusal = match why {
@@ -77,7 +78,14 @@ impl World {
             return self.schedule.after(MS, Event::Receive { node: id, life });
         }
         let time = self.execution_time();
-        self.schedule.after(time, Event::Reply { node: id, life, token });
+        self.schedule.after(
+            time,
+            Event::Reply {
+                node: id,
+                life,
+                token,
+            },
+        );
     }
 
     pub(super) fn reply(&mut self, id: u16, token: Token) {
