@@ -18,7 +18,7 @@ OVERCOMMIT = 10
 FEW = 16
 STEPS = (1_000, 100_000, 1_000_000)
 TOUCHED = 2_000
-# More pages that m3 promises than are wanted: it must be where most room is until the end.
+# More pages that m3 promises than are wanted, so that the last allocations find a place as well.
 SPARE = 16_384
 # What the guest needs beside m3's pool.
 RESERVE = 2 << 30
@@ -63,9 +63,12 @@ class Tables:
             run("potluck", "mem", "disk", "destroy", name, check=False)
         for name in ("bench", "ycsb"):
             run("potluck", "mem", "destroy", name, "--force", check=False)
-        self.restart("m2", 64 << 20, 100)
+        # A space that fills a region gets the next one elsewhere if it can. It cannot: m1 takes none, and m2 has room for
+        # `few` only.
+        run("potluck", "mem", "drain", "m1")
+        self.restart("m2", FEW * PAGE, 100)
         self.restart("m3", (self.most + SPARE) // OVERCOMMIT * PAGE, 100 * OVERCOMMIT)
-        # A region goes where there is most room, which is m3.
+        # Where there is room: on m3.
         self.fill("few", "m3", FEW, FEW)
         run("potluck", "mem", "move", "few", 0, "m2", "--wait", 60)
         if figures.statistics("m2")["page_table_entries"] != FEW:
