@@ -119,6 +119,8 @@ static int crash(int i, int nr)
 	}
 	if (entries != nr)
 		return ENXIO;
+	for (int n = 0; n < nr; n++)
+		c.map[n].incarnation = 0;	/* whichever life they live */
 	node_power(i, false);
 	for (int state = 0; state < 2; state++) {
 		for (int n = 0; n < nr; n++)
