@@ -3,9 +3,9 @@
 //! Accesses to memory that a peer has opened for us: RDMA reads and writes whose end is waited for.
 
 use kernel::{
-    new_spinlock,
+    new_spinlock_bh,
     prelude::*,
-    sync::{Arc, Completion, SpinLock},
+    sync::{Arc, Completion, SpinLockBh},
 };
 
 /// Accesses under way on one link: more would leave messages no room in the send queue.
@@ -26,7 +26,7 @@ pub(crate) enum Way {
 #[pin_data]
 pub(crate) struct Access {
     #[pin]
-    result: SpinLock<Result>,
+    result: SpinLockBh<Result>,
     #[pin]
     pub(super) done: Completion,
 }
@@ -35,14 +35,14 @@ impl Access {
     fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                result <- new_spinlock!(Ok(()), "lite_access"),
+                result <- new_spinlock_bh!(Ok(()), "lite_access"),
                 done <- Completion::new(),
             }),
             GFP_KERNEL,
         )
     }
 
-    /// It has ended like this.
+    /// It has ended like this. Any context.
     pub(super) fn finish(&self, result: Result) {
         *self.result.lock() = result;
         self.done.complete();
