@@ -145,6 +145,6 @@ impl Host {
             mapping.end();
         }
         drop(mappings);
-        self.regions.bounces.clear();
+        self.regions.bounces.close();
     }
 }

@@ -61,7 +61,6 @@ unsafe fn make(
 ///
 /// `this` must be a node that the caller has, `name` a string or null, `out` writable.
 #[no_mangle]
-#[expect(clippy::too_many_arguments, reason = "as the header has it")]
 pub(crate) unsafe extern "C" fn lite_malloc(
     this: *const Node,
     at: u32,

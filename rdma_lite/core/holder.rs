@@ -45,7 +45,7 @@ impl Name {
     }
 
     /// As a field of 64 bytes.
-    pub fn to_field(&self) -> [u8; NAME_MAX + 1] {
+    pub fn to_field(self) -> [u8; NAME_MAX + 1] {
         let mut field = [0; NAME_MAX + 1];
         field[..NAME_MAX].copy_from_slice(&self.bytes);
         field

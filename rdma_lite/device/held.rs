@@ -251,7 +251,7 @@ impl Opened {
         let reply = mapping.info(deadline(&mapping.host, info.timeout_ms))?;
         info.node = mapping.owner.into();
         info.rights = reply.rights;
-        info.others = reply.flags as u8 as u32;
+        info.others = u32::from(reply.flags as u8);
         info.flags = if reply.flags >> 8 & 1 != 0 {
             held::REGION_KEEP
         } else {

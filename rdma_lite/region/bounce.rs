@@ -46,17 +46,24 @@ impl Bounce {
     }
 }
 
+/// Buffers of each size that nobody uses.
+#[derive(Default)]
+struct Idle {
+    lists: [KVec<Bounce>; SIZES.len()],
+    closed: bool,
+}
+
 /// Buffers for the next accesses.
 #[pin_data]
 pub(crate) struct Bounces {
     #[pin]
-    idle: SpinLock<[KVec<Bounce>; SIZES.len()]>,
+    idle: SpinLock<Idle>,
 }
 
 impl Bounces {
     pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
-            idle <- kernel::new_spinlock!([const { KVec::new() }; SIZES.len()], "lite_bounces"),
+            idle <- kernel::new_spinlock!(Idle::default(), "lite_bounces"),
         })
     }
 
@@ -68,7 +75,7 @@ impl Bounces {
     ) -> Result<Bounce> {
         let class = SIZES.iter().position(|(size, _)| len <= *size);
         let class = class.unwrap_or(SIZES.len() - 1);
-        if let Some(bounce) = self.idle.lock()[class].pop() {
+        if let Some(bounce) = self.idle.lock().lists[class].pop() {
             return Ok(bounce);
         }
         let device = device()?;
@@ -83,19 +90,23 @@ impl Bounces {
             return;
         };
         let mut idle = self.idle.lock();
-        let room = idle[class].len() < SIZES[class].1;
-        let unkept = match room && idle[class].reserve(1, GFP_ATOMIC).is_ok() {
-            true => idle[class].push_within_capacity(bounce).err().map(|e| e.0),
+        let room = !idle.closed && idle.lists[class].len() < SIZES[class].1;
+        let list = &mut idle.lists[class];
+        let unkept = match room && list.reserve(1, GFP_ATOMIC).is_ok() {
+            true => list.push_within_capacity(bounce).err().map(|e| e.0),
             false => Some(bounce),
         };
         drop(idle);
         drop(unkept);
     }
 
-    /// Keeps none.
-    pub(crate) fn clear(&self) {
-        let idle =
-            ::core::mem::replace(&mut *self.idle.lock(), [const { KVec::new() }; SIZES.len()]);
+    /// Keeps none from now on: they keep their device.
+    pub(crate) fn close(&self) {
+        let closed = Idle {
+            closed: true,
+            ..Idle::default()
+        };
+        let idle = ::core::mem::replace(&mut *self.idle.lock(), closed);
         drop(idle);
     }
 }

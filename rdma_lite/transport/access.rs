@@ -42,7 +42,7 @@ impl Access {
         )
     }
 
-    /// It has ended like this.
+    /// It has ended like this. Any context.
     pub(super) fn finish(&self, result: Result) {
         *self.result.lock() = result;
         self.done.complete();

@@ -152,6 +152,7 @@ pub struct Registry<M, W> {
     names: RBTree<Name, u64>,
     mappings: RBTree<Holder, Mapping<W>>,
     tombstones: Tombstones,
+    closed: bool,
 }
 
 impl<M, W> Registry<M, W> {
@@ -165,6 +166,7 @@ impl<M, W> Registry<M, W> {
             names: RBTree::new(),
             mappings: RBTree::new(),
             tombstones: Tombstones::new(),
+            closed: false,
         }
     }
 
@@ -289,6 +291,9 @@ impl<M, W> Registry<M, W> {
     /// A request is executed after it was taken from the wire: meanwhile its sender may have given it
     /// up, or been dropped by the map.
     fn admit(&self, who: Holder, alive: bool) -> Result {
+        if self.closed {
+            return Err(ESHUTDOWN);
+        }
         if !alive || self.tombstones.contains(who) {
             return Err(ESTALE);
         }
@@ -508,8 +513,9 @@ impl<M, W> Registry<M, W> {
         }
     }
 
-    /// The node goes off: everything goes, region by region; no mapping is left then.
+    /// The node goes off: everything goes, region by region; no mapping is left then, and none is made.
     pub fn drop_region(&mut self) -> Option<M> {
+        self.closed = true;
         self.mappings = RBTree::new();
         let id = *self.regions.keys().next()?;
         self.destroy(id)

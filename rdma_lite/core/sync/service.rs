@@ -61,8 +61,8 @@ impl Service {
                 let until = now.saturating_add(u64::from(budget_ms) * MS);
                 self.barriers.enter(now, until, who, name, count)
             }
-            (Ask::Ask, What::Lock) => self.locks.ask(who, name).ok_or(ESTALE),
-            (Ask::Ask, What::Barrier { .. }) => self.barriers.ask(who).ok_or(ESTALE),
+            (Ask::State, What::Lock) => self.locks.ask(who, name).ok_or(ESTALE),
+            (Ask::State, What::Barrier { .. }) => self.barriers.ask(who).ok_or(ESTALE),
             (Ask::Leave { late }, What::Lock) => {
                 let (known, wake) = self.locks.leave(who, name);
                 self.wake(wake);

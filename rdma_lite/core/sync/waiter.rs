@@ -138,7 +138,7 @@ impl Waiter {
             }
             State::Waiting(_) => {
                 let left = self.left_ms(now);
-                Step::Call(Ask::Ask, self.call_ms.min(left))
+                Step::Call(Ask::State, self.call_ms.min(left))
             }
         }
     }

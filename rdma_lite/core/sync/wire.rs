@@ -37,7 +37,7 @@ pub enum Ask {
         budget_ms: u32,
     },
     /// How does it stand?
-    Ask,
+    State,
     /// The holder gives it up.
     Leave {
         /// An `Enter` of it may be under way still: it must not be let in any more.
@@ -105,7 +105,7 @@ impl Request {
                 now_or_never,
                 budget_ms,
             } => (1u8, u32::from(now_or_never), u64::from(budget_ms)),
-            Ask::Ask => (2, 0, 0),
+            Ask::State => (2, 0, 0),
             Ask::Leave { late } => (3, late.into(), 0),
             Ask::Wake(verdict) => {
                 let (state, number) = encode_verdict(verdict);
@@ -141,7 +141,7 @@ impl Request {
                 now_or_never: small == 1,
                 budget_ms: number as u32,
             },
-            2 => Ask::Ask,
+            2 => Ask::State,
             3 => Ask::Leave { late: small == 1 },
             4 => Ask::Wake(decode_verdict(small, number)?),
             _ => return Err(EBADMSG),

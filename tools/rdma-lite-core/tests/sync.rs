@@ -75,7 +75,7 @@ fn a_lock_goes_from_one_to_the_next_in_the_order_in_which_they_came() {
         assert!(say(&mut service, from, What::Lock, LEAVE).is_ok());
         assert_eq!(wakes(&mut service), [(to, Verdict::Granted(grant))]);
         assert_eq!(
-            say(&mut service, to, What::Lock, Ask::Ask),
+            say(&mut service, to, What::Lock, Ask::State),
             Ok(Verdict::Granted(grant))
         );
     }
@@ -98,7 +98,7 @@ fn who_does_not_want_to_wait_is_told_at_once() {
         say(&mut service, 2, What::Lock, now),
         Ok(Verdict::Failed(EBUSY))
     );
-    assert_eq!(say(&mut service, 2, What::Lock, Ask::Ask), Err(ESTALE));
+    assert_eq!(say(&mut service, 2, What::Lock, Ask::State), Err(ESTALE));
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_barrier_wakes_all_when_the_last_has_come() {
     let granted = Verdict::Granted(0);
     assert_eq!(wakes(&mut service), [(1, granted), (2, granted)]);
     // In case the wake was lost.
-    assert_eq!(say(&mut service, 1, what, Ask::Ask), Ok(granted));
+    assert_eq!(say(&mut service, 1, what, Ask::State), Ok(granted));
     assert_eq!(say(&mut service, 3, what, ENTER), Ok(granted));
     // The next barrier of the name is another one.
     assert_eq!(say(&mut service, 4, other, ENTER), Ok(Verdict::Waiting));
@@ -164,7 +164,7 @@ fn a_barrier_fails_for_the_others_when_a_participant_is_gone() {
     service.drop_lives(0, |life| life.node == 2);
     assert_eq!(wakes(&mut service), [(1, Verdict::Failed(EHOSTDOWN))]);
     assert_eq!(
-        say(&mut service, 1, what, Ask::Ask),
+        say(&mut service, 1, what, Ask::State),
         Ok(Verdict::Failed(EHOSTDOWN))
     );
 }
@@ -194,7 +194,7 @@ fn a_waiter_enters_waits_and_asks_when_it_hears_nothing() {
     let Step::Wait(until) = waiter.next(0) else {
         panic!("it does not wait");
     };
-    assert_eq!(waiter.next(until), Step::Call(Ask::Ask, 50));
+    assert_eq!(waiter.next(until), Step::Call(Ask::State, 50));
     assert!(waiter.woken(Verdict::Granted(9)));
     let Step::Done(outcome) = waiter.next(until) else {
         panic!("it is not done");

@@ -161,7 +161,7 @@ impl SyncWorld {
             name,
             what,
             waiter: Waiter::new(now, now + patience, CALL_MS, never),
-            asked: Ask::Ask,
+            asked: Ask::State,
             stage: Stage::Entering,
             calling: false,
             began: now,
