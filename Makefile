@@ -41,12 +41,8 @@ test-all: ## every selftest program, more seeds, power failures
 demo: ## three nodes share persistent memory, narrated
 	@FLAVOUR=base $(BUILD) modules
 	@$(BUILD) tools
-	@$(BUILD) selftests
 	@tools/demo/run
 bench: ## our figures beside the peers', as ratios; table, JSON and SVG in build/bench
-	@FLAVOUR=base $(BUILD) modules
-	@$(BUILD) tools
-	@$(BUILD) selftests
 	@tools/bench
 lint: ## rustfmt, clippy, checkpatch, shellcheck
 	@tools/lint

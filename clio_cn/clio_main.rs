@@ -5,8 +5,8 @@
 //! Chapter 4 of the dissertation is its source; `Documentation/design/clio.md` says how it works.
 //! Every decision of the protocol is made in [`core`], which knows nothing of the kernel. Around it:
 //!
-//! - [`station`]: the engine of one rdma_lite node, its socket, its timer, its map; [`chores`]: what
-//!   it asks of homes; [`statistics`]: debugfs;
+//! - [`station`]: the engine of one rdma_lite node, its socket, its map; [`timer`]: its timer;
+//!   [`chores`]: what it asks of homes; [`statistics`]: debugfs;
 //! - [`control`]: calls of memory nodes, and what is attached to;
 //! - [`job`]: what kernel users hand in and hear back;
 //! - [`device`]: /dev/clio by the ioctls of [`uapi`]; [`session`]: what belongs to an open;
@@ -40,6 +40,7 @@ mod operation;
 mod session;
 mod station;
 mod statistics;
+mod timer;
 mod uapi;
 
 #[path = "../rdma_lite/face.rs"]

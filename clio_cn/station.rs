@@ -18,20 +18,21 @@ use crate::{
     job::{Half, Job},
     lite::{self, Node},
     statistics::{self, Statistics},
+    timer::Started,
     THIS_MODULE,
 };
 use ::core::net::{IpAddr, SocketAddr};
 use kernel::{
-    bindings, debugfs, impl_has_delayed_work, impl_has_work,
+    bindings, debugfs, impl_has_work,
     net::{
         udp::{self, Reception, Socket},
         Net,
     },
-    new_delayed_work, new_mutex, new_spinlock_bh, new_work,
+    new_mutex, new_spinlock_bh, new_work,
     prelude::*,
     sync::{Arc, Mutex, SpinLockBh},
-    time::{ClockSource, Monotonic},
-    workqueue::{self, DelayedWork, OwnedQueue, QueueFlags, Work, WorkItem},
+    time::{hrtimer::HrTimer, ClockSource, Monotonic},
+    workqueue::{self, OwnedQueue, QueueFlags, Work},
 };
 
 /// Operations of a node that are not over, and requests that are outstanding.
@@ -189,9 +190,8 @@ pub(crate) struct PeerFigures {
 
 pub(crate) struct Inner {
     pub(crate) engine: Engine<Half>,
-    /// When the timer is set to.
-    armed: u64,
-    stopped: bool,
+    /// The timer runs, or is about to.
+    pub(crate) waiting: bool,
     /// Addresses of nodes, in the order of their ids.
     addresses: KVec<(u32, IpAddr)>,
     /// What homes are to be asked.
@@ -211,16 +211,15 @@ pub(crate) struct Station {
     #[pin]
     attached: Mutex<KVec<(u64, usize)>>,
     #[pin]
-    inner: SpinLockBh<Inner>,
+    pub(crate) inner: SpinLockBh<Inner>,
     #[pin]
-    timer: DelayedWork<Station, 0>,
+    pub(crate) timer: HrTimer<Station>,
+    #[pin]
+    pub(crate) started: SpinLockBh<Started>,
     #[pin]
     chores: Work<Station, 1>,
 }
 
-impl_has_delayed_work! {
-    impl HasDelayedWork<Station, 0> for Station { self.timer }
-}
 impl_has_work! {
     impl HasWork<Station, 1> for Station { self.chores }
 }
@@ -281,14 +280,14 @@ impl Station {
                 attached <- new_mutex!(KVec::new(), "clio_spaces"),
                 inner <- new_spinlock_bh!(Inner {
                     engine,
-                    armed: u64::MAX,
-                    stopped: false,
+                    waiting: false,
                     addresses: KVec::new(),
                     questions: KVec::new(),
                     dropped: 0,
                     who: 0,
                 }, "clio_station"),
-                timer <- new_delayed_work!("Station::timer"),
+                timer <- HrTimer::new(),
+                started <- new_spinlock_bh!(Started::default(), "clio_timer"),
                 chores <- new_work!("Station::chores"),
             }),
             GFP_KERNEL,
@@ -446,15 +445,10 @@ impl Station {
                     let _ = self.queue.enqueue::<_, 1>(self.clone());
                 }
                 None => {
-                    let next = inner.engine.next_tick();
-                    if next < inner.armed && !inner.stopped {
-                        inner.armed = next;
-                        let delay = next
-                            .saturating_sub(now())
-                            .div_ceil(MS)
-                            .min(u64::from(u32::MAX));
-                        let delay = kernel::time::msecs_to_jiffies(delay as u32);
-                        self.queue.enqueue_or_move::<_, 0>(self.clone(), delay);
+                    let begins = inner.begins_to_wait();
+                    drop(inner);
+                    if begins {
+                        self.start_timer();
                     }
                     return;
                 }
@@ -504,8 +498,7 @@ impl Station {
 
     /// Nobody uses it any more.
     fn stop(self: &Arc<Self>) {
-        self.inner.lock().stopped = true;
-        workqueue::cancel_delayed_work_sync::<Self, 0>(self);
+        self.stop_timer();
         workqueue::cancel_work_sync::<Self, 1>(self);
     }
 }
@@ -570,16 +563,5 @@ impl lite::MapNotify for Ear {
         if self.0.take_map().is_err() {
             pr_err!("node {}: no memory for map {epoch}\n", self.0.node.id());
         }
-    }
-}
-
-impl WorkItem<0> for Station {
-    type Pointer = Arc<Self>;
-
-    fn run(this: Arc<Self>) {
-        this.with(|inner| {
-            inner.armed = u64::MAX;
-            inner.engine.tick(now());
-        });
     }
 }

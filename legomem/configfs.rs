@@ -17,8 +17,7 @@ use crate::{
 };
 use kernel::{
     configfs::{self, AttributeOperations, Directory, Group, Keep, Subsystem},
-    configfs_attrs,
-    new_mutex,
+    configfs_attrs, new_mutex,
     page::PAGE_SIZE,
     prelude::*,
     str::{BStr, CString},

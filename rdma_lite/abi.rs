@@ -5,6 +5,8 @@
 //! A `struct lite_node` is a [`Node`] with a reference of the caller's. What the C header asks of a
 //! caller is what makes each of these functions sound.
 
+mod held;
+
 use crate::{
     call::{self, Call, Signals},
     node::Node,
@@ -228,7 +230,7 @@ pub(crate) unsafe extern "C" fn lite_port_register(
     _owner: *mut bindings::module,
 ) -> c_int {
     // SAFETY: As the caller promises.
-    code(unsafe { node(this).ports.register(number, handler, ctx) })
+    code(unsafe { node(this).ports.register(number, handler, ctx, false) })
 }
 
 /// # Safety

@@ -3,18 +3,21 @@
 //! Making calls.
 
 use crate::{
-    core::{NewCall, ReplyBuffer},
+    core::{NewCall, Refusal, ReplyBuffer},
     events::now,
     host::Host,
     peer::{Peer, PeerLink},
-    port::Message,
+    port::{
+        job::{Caller, Job, LocalCall},
+        Message, //
+    },
     transport::{window::Window, Link, Piece},
 };
 use kernel::{
-    new_spinlock,
+    new_spinlock_bh,
     prelude::*,
-    sync::{Arc, Completion, SpinLock},
-    time::{delay::fsleep, msecs_to_jiffies, Delta},
+    sync::{Arc, Completion, SpinLockBh},
+    time::{msecs_to_jiffies, Jiffies},
 };
 
 const MS: u64 = 1_000_000;
@@ -40,6 +43,22 @@ pub(crate) struct Call {
 
 kernel::static_assert!(size_of::<Call>() == 56);
 
+/// `LITE_CALL_NOWAIT`
+pub(crate) const NOWAIT: u16 = 1;
+/// `LITE_CALL_NOTIFY`
+pub(crate) const NOTIFY: u16 = 2;
+
+extern "C" {
+    /// shim.c
+    fn lite_yield_or_relax();
+}
+
+/// Lets another task have the processor if one wants it.
+fn yield_or_relax() {
+    // SAFETY: Callers are tasks that wait and hold no lock.
+    unsafe { lite_yield_or_relax() };
+}
+
 /// Which signals end the wait for a call.
 #[derive(Copy, Clone, PartialEq, Eq)]
 pub(crate) enum Signals {
@@ -47,6 +66,24 @@ pub(crate) enum Signals {
     Fatal,
     /// All: a system call waits.
     All,
+}
+
+impl Signals {
+    /// Waits for `end`; [`EINTR`] when a signal comes first, [`ETIMEDOUT`] when `left` is over.
+    fn wait(self, end: &Completion, left: Jiffies) -> Result {
+        match self {
+            Signals::Fatal => end.wait_for_completion_killable_timeout(left),
+            Signals::All => end.wait_for_completion_interruptible_timeout(left),
+        }
+    }
+
+    /// Sleeps for a moment; [`EINTR`] when a signal comes.
+    fn pause(self, never: &Completion) -> Result {
+        match self.wait(never, 1) {
+            Err(e) if e == EINTR => Err(EINTR),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What a call ends with: the handler's status and the length of the reply.
@@ -67,7 +104,7 @@ pub(crate) struct Pending {
     /// The link that a window to `reply` was opened on.
     window_on: Option<Arc<PeerLink>>,
     #[pin]
-    outcome: SpinLock<Option<Outcome>>,
+    outcome: SpinLockBh<Option<Outcome>>,
     #[pin]
     ended: Completion,
 }
@@ -85,6 +122,11 @@ impl Pending {
         }
         // SAFETY: By the type invariant.
         unsafe { core::slice::from_raw_parts(self.req, self.nr_req) }
+    }
+
+    /// Bytes of the request. Not to be used once the memory went back to the caller.
+    fn len(&self) -> usize {
+        self.request().iter().map(|piece| piece.len).sum()
     }
 
     /// Whether the reply can be written by the peer over this link.
@@ -107,6 +149,29 @@ impl Pending {
         link.read(offset, reply)
     }
 
+    /// Looks for the end of the call for up to `window` ns, and lets others run who want to.
+    /// Returns whether it has come.
+    fn poll(&self, window: u64) -> bool {
+        /// Rounds between two looks at the clock, which may be a slow one.
+        const ROUNDS: u32 = 16;
+
+        let start = now();
+        loop {
+            for _ in 0..ROUNDS {
+                if self.ended.is_done() {
+                    return true;
+                }
+                if window == 0 {
+                    return false;
+                }
+                yield_or_relax();
+            }
+            if now().saturating_sub(start) >= window {
+                return self.ended.is_done();
+            }
+        }
+    }
+
     /// Ends the call.
     pub(crate) fn finish(&self, outcome: Outcome) {
         *self.outcome.lock() = Some(outcome);
@@ -121,6 +186,7 @@ struct Issued {
     pending: Arc<Pending>,
     window: Option<(Arc<PeerLink>, Window)>,
     deadline: u64,
+    made: u64,
 }
 
 impl Call {
@@ -133,6 +199,10 @@ impl Call {
         }
         // SAFETY: By this function's requirement.
         unsafe { core::slice::from_raw_parts(self.req, self.nr_req as usize) }
+    }
+
+    fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
     }
 
     fn timeout(&self, host: &Host) -> u32 {
@@ -163,7 +233,10 @@ impl Call {
     ///
     /// As for [`all`].
     unsafe fn check(&self, host: &Host) -> Result<u32> {
-        if self.flags != 0 || self.reply_cap != 0 && self.reply.is_null() {
+        if self.flags & !(NOWAIT | NOTIFY) != 0 || self.reply_cap != 0 && self.reply.is_null() {
+            return Err(EINVAL);
+        }
+        if self.has(NOTIFY) && self.reply_cap != 0 {
             return Err(EINVAL);
         }
         let mut len = 0usize;
@@ -182,13 +255,14 @@ impl Call {
     /// # Safety
     ///
     /// As for [`all`], until the result was given to [`Self::wait`].
-    unsafe fn issue(&self, host: &Arc<Host>) -> Result<Issued> {
+    unsafe fn issue(&self, host: &Arc<Host>, signals: Signals) -> Result<Issued> {
         // SAFETY: As the caller promises.
         let len = unsafe { self.check(host)? };
         let dst = u16::try_from(self.dst).map_err(|_| EHOSTDOWN)?;
         let peer = host.peer(dst).ok_or(EHOSTDOWN)?;
         let cap = self.reply_cap.min(host.config.max_payload() as usize);
-        let deadline = now().saturating_add(u64::from(self.timeout(host)) * MS);
+        let made = now();
+        let deadline = made.saturating_add(u64::from(self.timeout(host)) * MS);
         let window = if cap >= host.config.direct_min as usize {
             peer.link().and_then(|link| {
                 // SAFETY: As the caller promises; `wait()` hides the window. Without one the reply
@@ -209,8 +283,11 @@ impl Call {
             len,
             reply,
             deadline,
+            nowait: self.has(NOWAIT),
+            notify: self.has(NOTIFY),
         };
-        let submitted = self.submit(&peer, new, cap, window.as_ref().map(|(link, _)| link));
+        let on = window.as_ref().map(|(link, _)| link);
+        let submitted = self.submit(&peer, new, cap, on, signals);
         match submitted {
             Ok((id, pending)) => Ok(Issued {
                 peer,
@@ -218,6 +295,7 @@ impl Call {
                 pending,
                 window,
                 deadline,
+                made,
             }),
             Err(e) => {
                 if let Some((link, window)) = window {
@@ -234,6 +312,7 @@ impl Call {
         new: NewCall,
         cap: usize,
         window_on: Option<&Arc<PeerLink>>,
+        signals: Signals,
     ) -> Result<(crate::core::CallId, Arc<Pending>)> {
         // INVARIANT: The caller of `issue()` promises what the type wants.
         let pending = Arc::pin_init(
@@ -243,7 +322,7 @@ impl Call {
                 reply: self.reply,
                 cap,
                 window_on: window_on.cloned(),
-                outcome <- new_spinlock!(None, "lite_outcome"),
+                outcome <- new_spinlock_bh!(None, "lite_outcome"),
                 ended <- Completion::new(),
             }),
             GFP_KERNEL,
@@ -251,10 +330,13 @@ impl Call {
         loop {
             match peer.submit(new, pending.clone()) {
                 // Too many at a time: until one has ended.
-                Err(e) if e == EAGAIN && now() < new.deadline => {
-                    fsleep(Delta::from_micros(500));
+                Err(e) if e == EAGAIN && !new.nowait => {
+                    if now() >= new.deadline {
+                        return Err(ETIMEDOUT);
+                    }
+                    // This one has not begun and will not end: a sleep that a signal ends.
+                    signals.pause(&pending.ended)?;
                 }
-                Err(e) if e == EAGAIN => return Err(ETIMEDOUT),
                 result => return Ok((result?, pending)),
             }
         }
@@ -268,17 +350,15 @@ impl Call {
             pending,
             window,
             deadline,
+            made,
         } = issued;
         let mut interrupted = None;
-        loop {
+        while !pending.poll(peer.poll_window(self.port)) {
             let left = deadline.saturating_sub(now()).div_ceil(MS) as u32;
             let left = msecs_to_jiffies(left.saturating_add(1));
             let waited = match signals {
                 _ if interrupted.is_some() => pending.ended.wait_for_completion_timeout(left),
-                Signals::Fatal => pending.ended.wait_for_completion_killable_timeout(left),
-                Signals::All => pending
-                    .ended
-                    .wait_for_completion_interruptible_timeout(left),
+                signals => signals.wait(&pending.ended, left),
             };
             match waited {
                 Ok(()) => break,
@@ -293,12 +373,15 @@ impl Call {
                 Err(_) => peer.tick(),
             }
         }
+        let took = now().saturating_sub(made);
         // Before the memory goes back to the caller.
         if let Some((link, window)) = window {
             link.hide(window);
         }
         let outcome = pending.outcome.lock().take();
         let outcome = outcome.or(interrupted).unwrap_or(Err(ETIMEDOUT));
+        let counted = outcome.map(|(status, len)| (status, len as usize));
+        peer.note_call(self.port, took, pending.len(), counted);
         if let Err(e) = outcome {
             if e != EINTR && e != ESHUTDOWN {
                 let timeout = self.timeout(peer.host());
@@ -313,10 +396,15 @@ impl Call {
     /// # Safety
     ///
     /// As for [`all`].
-    unsafe fn local(&self, host: &Arc<Host>) -> Outcome {
+    unsafe fn local(&self, host: &Arc<Host>, signals: Signals) -> Outcome {
         // SAFETY: As the caller promises.
         let (len, pieces) = unsafe { (self.check(host)?, self.pieces()) };
         let port = host.node.ports.get(self.port).ok_or(ENOENT)?;
+        if port.inbox().is_some() || self.has(NOTIFY) {
+            drop(port);
+            // SAFETY: As the caller promises.
+            return unsafe { self.local_job(host, pieces, len, signals) };
+        }
         let mut joined = KVVec::new();
         let data = match pieces {
             [one] => one.ptr,
@@ -346,6 +434,67 @@ impl Call {
     }
 }
 
+impl Call {
+    /// Has a call to ourselves executed by a process of ours, or by a handler that nobody waits for.
+    ///
+    /// # Safety
+    ///
+    /// As for [`all`].
+    unsafe fn local_job(
+        &self,
+        host: &Arc<Host>,
+        pieces: &[Buf],
+        len: u32,
+        signals: Signals,
+    ) -> Outcome {
+        let deadline = now().saturating_add(u64::from(self.timeout(host)) * MS);
+        let cap = self.reply_cap.min(host.config.max_payload() as usize);
+        loop {
+            let mut data = KVVec::with_capacity(len as usize, GFP_KERNEL)?;
+            for piece in pieces.iter().filter(|piece| piece.len != 0) {
+                // SAFETY: As the caller promises.
+                let bytes = unsafe { core::slice::from_raw_parts(piece.ptr, piece.len) };
+                data.extend_from_slice(bytes, GFP_KERNEL)?;
+            }
+            let call = LocalCall::new()?;
+            let job = Job {
+                src: self.dst,
+                src_incarnation: host.local.incarnation,
+                epoch: host.epoch(),
+                expires: deadline,
+                port: self.port,
+                since: now(),
+                notify: self.has(NOTIFY),
+                data,
+                cap,
+                caller: Caller::Local(call.clone()),
+            };
+            let port = host.node.ports.get(self.port).ok_or(ENOENT)?;
+            port.start(job, true);
+            let left = deadline.saturating_sub(now()).div_ceil(MS) as u32;
+            let waited = signals.wait(&call.ended, msecs_to_jiffies(left).max(1));
+            match call.take_end() {
+                Some(Ok((status, reply))) => {
+                    let len = reply.len().min(cap);
+                    if len != 0 {
+                        // SAFETY: The reply is writable for `cap` bytes, as the caller promises.
+                        unsafe { core::ptr::copy_nonoverlapping(reply.as_ptr(), self.reply, len) };
+                    }
+                    return Ok((status, len as u32));
+                }
+                Some(Err(Refusal::Busy)) if self.has(NOWAIT) => return Err(EAGAIN),
+                Some(Err(Refusal::Busy)) if now() < deadline => {
+                    signals.pause(LocalCall::new()?.never())?;
+                }
+                Some(Err(Refusal::NoPort)) => return Err(ENOENT),
+                Some(Err(Refusal::TooLarge)) => return Err(EMSGSIZE),
+                Some(Err(_)) => return Err(ETIMEDOUT),
+                None => return Err(waited.err().unwrap_or(ETIMEDOUT)),
+            }
+        }
+    }
+}
+
 /// Makes all calls at once and waits for all of them. Returns how many were answered.
 ///
 /// # Safety
@@ -360,7 +509,7 @@ pub(crate) unsafe fn all(host: &Arc<Host>, calls: &mut [Call], signals: Signals)
             Ok(None)
         } else {
             // SAFETY: As the caller promises; what is issued is waited for below.
-            unsafe { call.issue(host) }.map(Some)
+            unsafe { call.issue(host, signals) }.map(Some)
         };
         let one = result.unwrap_or_else(|e| {
             call.end(Err(e));
@@ -370,7 +519,7 @@ pub(crate) unsafe fn all(host: &Arc<Host>, calls: &mut [Call], signals: Signals)
     }
     for call in calls.iter_mut().filter(|call| call.dst == own) {
         // SAFETY: As the caller promises.
-        let outcome = unsafe { call.local(host) };
+        let outcome = unsafe { call.local(host, signals) };
         call.end(outcome);
     }
     for (call, issued) in calls.iter_mut().zip(issued) {
@@ -389,11 +538,11 @@ pub(crate) unsafe fn all(host: &Arc<Host>, calls: &mut [Call], signals: Signals)
 pub(crate) unsafe fn one(host: &Arc<Host>, call: &mut Call, signals: Signals) -> Result {
     if call.dst == u32::from(host.local.id) {
         // SAFETY: As the caller promises.
-        let outcome = unsafe { call.local(host) };
+        let outcome = unsafe { call.local(host, signals) };
         call.end(outcome);
     } else {
         // SAFETY: As the caller promises; it is waited for at once.
-        match unsafe { call.issue(host) } {
+        match unsafe { call.issue(host, signals) } {
             Ok(issued) => call.wait(issued, signals),
             Err(e) => call.end(Err(e)),
         }

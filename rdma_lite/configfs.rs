@@ -16,8 +16,7 @@ use crate::{
 use ::core::net::{IpAddr, Ipv4Addr};
 use kernel::{
     configfs::{self, AttributeOperations, Directory, Group, Subsystem},
-    configfs_attrs,
-    fmt,
+    configfs_attrs, fmt,
     page::PAGE_SIZE,
     prelude::*,
     str::BStr,
@@ -82,6 +81,10 @@ impl configfs::GroupOperations for Root {
                 state: 11,
                 epoch: 12,
                 incarnation: 13,
+                poll_us: 20,
+                memory_limit: 24,
+                memory_used: 25,
+                unsafe_global_rkey: 26,
             ],
         };
         if name.to_bytes().len() > 63 {
@@ -183,7 +186,10 @@ macro_rules! attribute {
     };
 }
 
+const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
+/// A caller that looks for its answer longer than this had better sleep.
+const MAX_POLL_US: u64 = 100_000;
 /// What is shown while no address is set.
 const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// Periods and deadlines: up to an hour.
@@ -247,6 +253,10 @@ attribute!(9, |node, s| fmt!("{}", s.config.direct_min), |s, page| {
     s.config.direct_min = number_in(page, 1..=u32::MAX.into())? as u32;
     Ok(())
 });
+attribute!(20, |node, s| fmt!("{}", s.config.poll / US), |s, page| {
+    s.config.poll = number_in(page, 0..=MAX_POLL_US)? * US;
+    Ok(())
+});
 attribute!(11, |node, s| match node.host() {
     Ok(_) => fmt!("on"),
     Err(_) => fmt!("off"),
@@ -255,6 +265,22 @@ attribute!(12, |node, s| fmt!(
     "{}",
     node.host().map_or(0, |host| host.epoch())
 ));
+attribute!(24, |node, s| fmt!("{}", s.memory_limit), |s, page| {
+    s.memory_limit = number(page)?;
+    Ok(())
+});
+attribute!(25, |node, s| fmt!(
+    "{}",
+    node.host().map_or(0, |host| host.regions.used())
+));
+// One key over all memory, as LITE had it, to measure against: not there.
+attribute!(26, |_node, _s| fmt!("0"), |_s, page| {
+    if switch(page)? {
+        pr_warn!("unsafe_global_rkey is not supported: each chunk has a key of its own\n");
+        return Err(EOPNOTSUPP);
+    }
+    Ok(())
+});
 attribute!(13, |node, s| fmt!("{}", node.incarnation()));
 
 #[vtable]

@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! /dev/rdma_lite: maps in, events out, pings. An open acts for the node of the opener's namespace.
+//! /dev/rdma_lite: maps in, events out, pings; [`ports`] and [`calls`]; regions, locks and barriers
+//! ([`held`]). An open acts for the node of the opener's namespace.
 
+mod calls;
+mod handles;
+mod held;
+mod ports;
+
+use self::{handles::Handles, ports::UserPorts};
 use crate::{
     call::{self, Buf, Call, Signals},
     core::{MapNode, NodeAddress, NodeState},
@@ -31,9 +38,13 @@ use kernel::{
 const MAX_NODES: u32 = 65535;
 
 /// An open file of the device.
+#[pin_data]
 pub(crate) struct Opened {
     node: Arc<Node>,
     reader: Arc<Reader>,
+    ports: Arc<UserPorts>,
+    #[pin]
+    handles: Handles,
 }
 
 #[vtable]
@@ -45,13 +56,24 @@ impl MiscDevice for Opened {
     fn open(_file: &File, _device: &MiscDeviceRegistration<Self>) -> Result<Arc<Self>> {
         let node = Node::here()?;
         let reader = Reader::new()?;
-        let this = Arc::new(Self { node, reader }, GFP_KERNEL)?;
+        let ports = UserPorts::new()?;
+        let this = Arc::pin_init(
+            pin_init!(Self {
+                node,
+                reader,
+                ports,
+                handles <- Handles::new(),
+            }),
+            GFP_KERNEL,
+        )?;
         this.node.readers.add(&this.reader)?;
         Ok(this)
     }
 
     fn release(this: Arc<Self>, _file: &File) {
         this.node.readers.remove(&this.reader);
+        this.ports.close_all(&this.node);
+        this.handles.drop_all();
     }
 
     fn read_iter(kiocb: Kiocb<'_, Self::Ptr>, iov: &mut IovIterDest<'_>) -> Result<usize> {
@@ -78,20 +100,33 @@ impl MiscDevice for Opened {
 
     fn poll(this: ArcBorrow<'_, Self>, file: &File, table: PollTable<'_>) -> u32 {
         table.register_wait(file, &this.reader.changed);
+        table.register_wait(file, &this.ports.arrivals.changed);
+        let mut ready = 0;
         if this.reader.is_ready() {
-            bindings::POLLIN | bindings::POLLRDNORM
-        } else {
-            0
+            ready |= bindings::POLLIN | bindings::POLLRDNORM;
         }
+        if this.ports.is_ready() {
+            ready |= bindings::POLLPRI;
+        }
+        ready
     }
 
-    fn ioctl(this: ArcBorrow<'_, Self>, _file: &File, cmd: u32, arg: usize) -> Result<isize> {
+    fn ioctl(this: ArcBorrow<'_, Self>, file: &File, cmd: u32, arg: usize) -> Result<isize> {
         match cmd {
             uapi::IOC_INFO => this.info(arg)?,
             uapi::IOC_SET_MAP => this.set_map(arg)?,
             uapi::IOC_GET_MAP => this.get_map(arg)?,
             uapi::IOC_PING => this.ping(arg)?,
-            _ => return Err(ENOTTY),
+            uapi::rpc::IOC_PORT_OPEN => this.ports.open(&this.node, arg)?,
+            uapi::rpc::IOC_PORT_CLOSE => this.ports.close(&this.node, arg)?,
+            uapi::rpc::IOC_RECEIVE => {
+                let nonblocking = file.flags() & file::flags::O_NONBLOCK != 0;
+                this.ports.receive(arg, nonblocking)?;
+            }
+            uapi::rpc::IOC_REPLY => this.ports.reply(arg)?,
+            uapi::rpc::IOC_CALL => calls::one(&this.node.host()?, arg)?,
+            uapi::rpc::IOC_MULTICAST => calls::all(&this.node.host()?, arg)?,
+            _ => this.held_ioctl(cmd, arg)?,
         }
         Ok(0)
     }

@@ -6,9 +6,9 @@
 
 use crate::uapi::{self, Event};
 use kernel::{
-    new_poll_condvar, new_spinlock,
+    new_poll_condvar, new_spinlock_bh,
     prelude::*,
-    sync::{poll::PollCondVar, Arc, SpinLock},
+    sync::{poll::PollCondVar, Arc, SpinLockBh},
     time::{ClockSource, Monotonic},
 };
 
@@ -77,7 +77,7 @@ impl Queue {
 #[pin_data]
 pub(crate) struct Reader {
     #[pin]
-    queue: SpinLock<Queue>,
+    queue: SpinLockBh<Queue>,
     #[pin]
     pub(crate) changed: PollCondVar,
 }
@@ -88,7 +88,7 @@ impl Reader {
         let events = KVec::from_elem(none, CAPACITY, GFP_KERNEL)?;
         Arc::pin_init(
             pin_init!(Self {
-                queue <- new_spinlock!(Queue { events, first: 0, count: 0, lost: false },
+                queue <- new_spinlock_bh!(Queue { events, first: 0, count: 0, lost: false },
                     "lite_events"),
                 changed <- new_poll_condvar!("lite_reader"),
             }),
@@ -124,12 +124,12 @@ impl Reader {
 #[pin_data]
 pub(crate) struct Readers {
     #[pin]
-    list: SpinLock<KVec<Arc<Reader>>>,
+    list: SpinLockBh<KVec<Arc<Reader>>>,
 }
 
 impl Readers {
     pub(crate) fn new() -> impl PinInit<Self> {
-        pin_init!(Self { list <- new_spinlock!(KVec::new(), "lite_readers") })
+        pin_init!(Self { list <- new_spinlock_bh!(KVec::new(), "lite_readers") })
     }
 
     pub(crate) fn add(&self, reader: &Arc<Reader>) -> Result {

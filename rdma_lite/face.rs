@@ -27,6 +27,9 @@ use ::core::{
     slice, //
 };
 
+#[path = "face/held.rs"]
+pub(crate) mod held;
+
 /// The C ABI, as the header declares it.
 #[allow(non_camel_case_types, reason = "the names of the C header")]
 mod abi {

@@ -7,6 +7,9 @@ use crate::{
     events,
     node::{Node, Settings},
     peer::Peer,
+    region::Regions,
+    releases::Releases,
+    sync::Sync,
     transport::{
         listener::{Acceptor, Listener},
         verbs::RingSize,
@@ -16,19 +19,20 @@ use crate::{
 };
 use ::core::net::{IpAddr, SocketAddr};
 use kernel::{
-    fmt, impl_has_work,
+    fmt, impl_has_delayed_work, impl_has_work,
     net::SockAddr,
-    new_mutex, new_spinlock, new_work,
+    new_delayed_work, new_mutex, new_spinlock, new_work,
     prelude::*,
-    rdma::cm::ConnectRequest,
+    rdma::{cm::ConnectRequest, Device},
     str::BStr,
     sync::{
+        aref::ARef,
         atomic::{Atomic, Relaxed},
         Arc,
         Mutex,
         SpinLock, //
     },
-    workqueue::{OwnedQueue, QueueFlags, Work, WorkItem},
+    workqueue::{self, DelayedWork, OwnedQueue, QueueFlags, Work, WorkItem},
 };
 
 /// The work queues of the module.
@@ -94,10 +98,22 @@ pub(crate) struct Host {
     /// Tells of what was learnt since the map was published.
     #[pin]
     news: Work<Host, 0>,
+    #[pin]
+    pub(crate) regions: Regions,
+    #[pin]
+    pub(crate) sync: Sync,
+    #[pin]
+    pub(crate) releases: Releases,
+    #[pin]
+    release: DelayedWork<Host, 1>,
+    stopped: Atomic<bool>,
 }
 
 impl_has_work! {
     impl HasWork<Host, 0> for Host { self.news }
+}
+impl_has_delayed_work! {
+    impl HasDelayedWork<Host, 1> for Host { self.release }
 }
 
 impl Host {
@@ -129,6 +145,11 @@ impl Host {
                 peers <- new_spinlock!(KVec::new(), "lite_peers"),
                 listener <- new_mutex!(None, "lite_listener"),
                 news <- new_work!("Host::news"),
+                regions <- Regions::new(settings.memory_limit),
+                sync <- Sync::new(),
+                releases <- Releases::new(),
+                release <- new_delayed_work!("Host::release"),
+                stopped: Atomic::new(false),
             }),
             GFP_KERNEL,
         )?;
@@ -155,13 +176,27 @@ impl Host {
     }
 
     /// Ends all calls and connections.
-    pub(crate) fn stop(&self) {
+    pub(crate) fn stop(self: &Arc<Self>) {
+        self.stopped.store(true, Relaxed);
+        self.releases.stop();
         let listener = self.listener.lock().take();
         drop(listener);
         let peers = ::core::mem::take(&mut *self.peers.lock());
         for peer in &peers {
             peer.stop();
         }
+        workqueue::cancel_delayed_work_sync::<Self, 1>(self);
+        self.drop_regions();
+    }
+
+    /// Whether the node was switched off.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Relaxed)
+    }
+
+    /// The verbs device that has our address.
+    pub(crate) fn device(&self) -> Result<ARef<Device>> {
+        self.listener.lock().as_ref().ok_or(ESHUTDOWN)?.device()
     }
 
     pub(crate) fn queues(&self) -> &Arc<Queues> {
@@ -199,6 +234,23 @@ impl Host {
         peers.iter().find(|peer| peer.id() == id).cloned()
     }
 
+    /// All peers that a map ever named.
+    pub(crate) fn all_peers(&self) -> Result<KVec<Arc<Peer>>> {
+        let mut all = KVec::new();
+        loop {
+            let wanted = self.peers.lock().len();
+            all.reserve(wanted, GFP_KERNEL)?;
+            let peers = self.peers.lock();
+            if peers.len() <= all.capacity() {
+                for peer in peers.iter() {
+                    // There is room.
+                    let _ = all.push_within_capacity(peer.clone());
+                }
+                return Ok(all);
+            }
+        }
+    }
+
     /// Puts a map in force.
     pub(crate) fn publish(self: &Arc<Self>, epoch: u64, nodes: &[MapNode]) -> Result {
         let mut map = self.map.lock();
@@ -233,7 +285,21 @@ impl Host {
         );
         self.node.readers.tell(event);
         self.node.notifiers.tell(epoch);
+        self.drop_holders();
         Ok(())
+    }
+
+    /// Who was dropped by the map, or lives anew, holds nothing of ours any more.
+    pub(crate) fn drop_holders(self: &Arc<Self>) {
+        let this = self.clone();
+        let spawned = self.queues().handlers.try_spawn(GFP_KERNEL, move || {
+            this.drop_waiters();
+            this.drop_mappings();
+        });
+        if spawned.is_err() {
+            self.drop_waiters();
+            self.drop_mappings();
+        }
     }
 
     /// Lets the map learn from a message. Those who hear of maps hear of it once more when a node
@@ -262,12 +328,10 @@ impl WorkItem<0> for Host {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        let is_on = this
-            .node
-            .host()
-            .is_ok_and(|host| Arc::ptr_eq(&host, &this));
+        let is_on = this.node.host().is_ok_and(|host| Arc::ptr_eq(&host, &this));
         if is_on {
             this.node.notifiers.tell(this.epoch());
+            this.drop_holders();
         }
     }
 }

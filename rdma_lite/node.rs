@@ -7,6 +7,7 @@ use crate::{
     host::{Host, Queues},
     notify::Notifiers,
     port::{self, Ports},
+    region, sync,
 };
 use kernel::{
     configfs::{Directory, Keep},
@@ -35,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) cluster: [u8; 16],
     pub(crate) timeout_ms: u32,
     pub(crate) config: crate::core::Config,
+    /// Bytes of regions that all nodes together may have here.
+    pub(crate) memory_limit: u64,
 }
 
 impl Settings {
@@ -51,6 +54,7 @@ impl Settings {
                 slots_log2: 8,
                 ..crate::core::Config::DEFAULT
             },
+            memory_limit: 256 << 20,
         }
     }
 }
@@ -102,8 +106,15 @@ impl Node {
         // SAFETY: `echo` needs no context.
         unsafe {
             this.ports
-                .register(port::ECHO, port::echo, ::core::ptr::null_mut())?
+                .register(port::ECHO, port::echo, ::core::ptr::null_mut(), true)?
         };
+        let ctx = Arc::as_ptr(&this).cast_mut().cast();
+        // SAFETY: A handler runs for a host, which keeps its node; both expect one as their context.
+        unsafe {
+            this.ports
+                .register(region::PORT, region::owner::handle, ctx, false)?;
+            this.ports.register(sync::PORT, sync::handle, ctx, false)?;
+        }
         let mut registry = REGISTRY.lock();
         if registry.iter().any(|node| *node.net == *this.net) {
             pr_err!(

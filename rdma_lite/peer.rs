@@ -3,8 +3,9 @@
 //! Another node: drives its [protocol](crate::core::Peer) by what happens on the link, by time and
 //! by calls, and does what the protocol says.
 //!
-//! Messages are sent under the peer's lock, in the order in which the protocol gives them. What
-//! could wait for completions (making and ending links) is left to a work item.
+//! Messages are sent under the peer's lock, in the order in which the protocol gives them. Softirqs
+//! take it too, as that is where messages come in. What may sleep (making and ending links, the
+//! map's lock) is left to a work item.
 
 mod chores;
 mod messages;
@@ -15,21 +16,37 @@ pub(crate) use reply::Reply;
 
 use crate::{
     call::Pending,
-    core::{Action, CallId, CallRef, Health, NewCall, View},
+    core::{
+        stats::{PortStats, Stats},
+        Action,
+        CallId,
+        CallRef,
+        Health,
+        NewCall,
+        Recent,
+        Refusal,
+        View, //
+    },
     events::{self, now},
     host::Host,
     transport::{Link, NodeLink},
     uapi,
 };
 use kernel::{
-    fmt, impl_has_delayed_work, impl_has_work, new_delayed_work, new_mutex, new_work,
+    fmt, impl_has_delayed_work, impl_has_work, new_delayed_work, new_spinlock_bh, new_work,
     prelude::*,
-    sync::{Arc, Mutex},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc,
+        SpinLockBh, //
+    },
     time::msecs_to_jiffies,
     workqueue::{self, DelayedWork, Work},
 };
 
 const MS: u64 = 1_000_000;
+/// Ports share what is known of the time that their calls take, modulo this.
+const PORT_KINDS: usize = 8;
 /// The same complaint about a peer is made again after this long.
 const COMPLAIN_AGAIN: u64 = 60_000 * MS;
 
@@ -41,6 +58,14 @@ type Protocol = crate::core::Peer<Arc<Pending>, Reply>;
 struct Chores {
     connect: Option<u32>,
     end: KVec<Arc<PeerLink>>,
+    /// The peer showed this incarnation.
+    met: Option<u64>,
+}
+
+impl Chores {
+    fn is_empty(&self) -> bool {
+        self.connect.is_none() && self.end.is_empty() && self.met.is_none()
+    }
 }
 
 struct State {
@@ -49,8 +74,6 @@ struct State {
     /// The newest generation that was to be torn down.
     torn_down: Option<u32>,
     chores: Chores,
-    /// The peer showed this incarnation.
-    met: Option<u64>,
     /// When the timer runs next.
     armed: u64,
     stopped: bool,
@@ -64,7 +87,11 @@ pub(crate) struct Peer {
     host: Arc<Host>,
     id: u16,
     #[pin]
-    state: Mutex<State>,
+    state: SpinLockBh<State>,
+    #[pin]
+    stats: SpinLockBh<Stats>,
+    /// What recent calls took, by port.
+    recent: [Atomic<u64>; PORT_KINDS],
     #[pin]
     timer: DelayedWork<Peer, 0>,
     #[pin]
@@ -96,12 +123,13 @@ impl Peer {
             pin_init!(Self {
                 host: host.clone(),
                 id,
-                state <- new_mutex!(State {
+                stats <- new_spinlock_bh!(Stats::new(), "lite_stats"),
+                recent: [const { Atomic::new(0) }; PORT_KINDS],
+                state <- new_spinlock_bh!(State {
                     protocol,
                     link: None,
                     torn_down: None,
                     chores: Chores::default(),
-                    met: None,
                     armed: u64::MAX,
                     stopped: false,
                     complaints: [(0, 0); 8],
@@ -154,11 +182,6 @@ impl Peer {
         let mut state = self.state.lock();
         let result = f(&mut state);
         self.drive(&mut state);
-        let met = state.met.take();
-        drop(state);
-        if let Some(incarnation) = met {
-            self.meet(incarnation);
-        }
         result
     }
 
@@ -178,7 +201,6 @@ impl Peer {
             link,
             torn_down,
             chores,
-            met,
             ..
         } = state;
         while let Some(action) = protocol.poll(now) {
@@ -228,13 +250,13 @@ impl Peer {
                     let name = self.host.node.name();
                     pr_warn!("{name}: node {}: lives in newer epoch {epoch}\n", self.id);
                 }
-                Action::Met(incarnation) => *met = Some(incarnation),
+                Action::Met(incarnation) => chores.met = Some(incarnation),
             }
         }
         if state.stopped {
             return;
         }
-        if state.chores.connect.is_some() || !state.chores.end.is_empty() {
+        if !state.chores.is_empty() {
             // Queued already: it will find the new chores as well.
             let _ = self.host.queues().links.enqueue::<_, 1>(self.clone());
         }
@@ -277,6 +299,44 @@ impl Peer {
         self.with(|state| state.protocol.tick(now()));
     }
 
+    /// How long to poll for the end of a call of this port, in ns.
+    pub(crate) fn poll_window(&self, port: u16) -> u64 {
+        let recent = self.recent[usize::from(port) % PORT_KINDS].load(Relaxed);
+        Recent(recent).window(self.host.config.poll)
+    }
+
+    /// Counters of one port, in no order.
+    pub(crate) fn stats_of(&self, nr: usize) -> Option<PortStats> {
+        self.stats.lock().iter().nth(nr).copied()
+    }
+
+    /// A call that we executed for the peer ended, after so many ns.
+    pub(crate) fn note_executed(
+        &self,
+        port: u16,
+        ns: u64,
+        request: usize,
+        result: Result<(i32, usize)>,
+    ) {
+        let mut stats = self.stats.lock();
+        stats.port(port).executed.ended(ns, request, result);
+    }
+
+    /// A call of this port ended, after so many ns.
+    pub(crate) fn note_call(
+        &self,
+        port: u16,
+        ns: u64,
+        request: usize,
+        result: Result<(i32, usize)>,
+    ) {
+        self.stats.lock().port(port).made.ended(ns, request, result);
+        let recent = &self.recent[usize::from(port) % PORT_KINDS];
+        let new = Recent(recent.load(Relaxed)).after(ns, self.host.config.poll);
+        // Of two at once one may be lost, which matters little.
+        recent.store(new.0, Relaxed);
+    }
+
     /// The link that messages flow on now.
     pub(crate) fn link(&self) -> Option<Arc<PeerLink>> {
         self.state.lock().link.clone()
@@ -293,11 +353,25 @@ impl Peer {
     }
 
     /// A handler returned.
-    pub(crate) fn executed(self: &Arc<Self>, call: CallRef, result: Result<usize>, reply: Reply) {
+    pub(crate) fn executed(
+        self: &Arc<Self>,
+        call: CallRef,
+        result: Result<usize>,
+        reply: Option<Reply>,
+    ) {
         self.with(|state| match result {
-            Ok(len) => state.protocol.executed(call, 0, len as u32, Some(reply)),
+            Ok(len) if reply.as_ref().is_some_and(Reply::is_heap) => {
+                let protocol = &mut state.protocol;
+                protocol.executed_in_ring(call, 0, len as u32, reply);
+            }
+            Ok(len) => state.protocol.executed(call, 0, len as u32, reply),
             Err(e) => state.protocol.executed(call, e.to_errno(), 0, None),
         });
+    }
+
+    /// A call was not executed, for this reason.
+    pub(crate) fn refuse(self: &Arc<Self>, call: CallRef, why: Refusal) {
+        self.with(|state| state.protocol.refuse(call, why));
     }
 
     /// Ends everything, and waits for it.

@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Ports: who executes which calls.
+//! Ports: who executes which calls. A handler of a module, or a process that receives them.
 
-use crate::peer::{Peer, Reply};
+pub(crate) mod inbox;
+pub(crate) mod job;
+
+use self::{
+    inbox::Inbox,
+    job::{Execution, Job}, //
+};
 use kernel::{
-    impl_has_work, new_spinlock, new_work,
+    bindings, new_spinlock_bh,
     prelude::*,
     sync::{
         atomic::{Atomic, Full},
         Arc,
         Completion,
-        SpinLock, //
+        SpinLockBh, //
     },
-    workqueue::{Work, WorkItem},
 };
 
 /// `struct lite_msg`
@@ -36,12 +41,26 @@ pub(crate) type Handler = unsafe extern "C" fn(
 /// The port that answers what it gets.
 pub(crate) const ECHO: u16 = 1;
 
-/// A registered handler.
+/// Who executes the calls of a port.
+pub(crate) enum Service {
+    /// A function of a module.
+    Handler {
+        /// The function.
+        handler: Handler,
+        /// What it is called with.
+        ctx: *mut c_void,
+        /// It never sleeps, so that softirqs may call it.
+        quick: bool,
+    },
+    /// A process.
+    Inbox(Arc<Inbox>),
+}
+
+/// A registered port.
 #[pin_data]
 pub(crate) struct Port {
     number: u16,
-    handler: Handler,
-    ctx: *mut c_void,
+    service: Service,
     /// Executions, and one for being registered.
     users: Atomic<i32>,
     #[pin]
@@ -58,6 +77,24 @@ unsafe impl Sync for Port {}
 pub(crate) struct PortUse(Arc<Port>);
 
 impl PortUse {
+    /// What a process receives, if one executes the calls.
+    pub(crate) fn inbox(&self) -> Option<&Arc<Inbox>> {
+        match &self.0.service {
+            Service::Inbox(inbox) => Some(inbox),
+            Service::Handler { .. } => None,
+        }
+    }
+
+    /// Has a call executed: here, by work, or by a process.
+    pub(crate) fn start(self, job: Job, may_sleep: bool) {
+        let flags = if may_sleep { GFP_KERNEL } else { GFP_ATOMIC };
+        match &self.0.service {
+            Service::Inbox(inbox) => inbox.offer(job, flags),
+            Service::Handler { quick: true, .. } if !job.is_large() => job.execute(&self, flags),
+            Service::Handler { .. } => Execution::start(self, job, flags),
+        }
+    }
+
     /// Executes one request; returns the length of the reply or a negative errno.
     ///
     /// # Safety
@@ -70,9 +107,12 @@ impl PortUse {
         cap: usize,
     ) -> Result<usize> {
         let port = &self.0;
+        let Service::Handler { handler, ctx, .. } = &port.service else {
+            return Err(EOPNOTSUPP);
+        };
         // SAFETY: The handler is registered, and its removal waits for `self`; the caller
         // promises that the reply can be written.
-        let ret = unsafe { (port.handler)(port.ctx, msg, reply.cast(), cap) };
+        let ret = unsafe { handler(*ctx, msg, reply.cast(), cap) };
         if ret < 0 {
             return Err(Error::from_errno(ret as c_int));
         }
@@ -105,12 +145,12 @@ impl Port {
 #[pin_data]
 pub(crate) struct Ports {
     #[pin]
-    list: SpinLock<KVec<Arc<Port>>>,
+    list: SpinLockBh<KVec<Arc<Port>>>,
 }
 
 impl Ports {
     pub(crate) fn new() -> impl PinInit<Self> {
-        pin_init!(Self { list <- new_spinlock!(KVec::new(), "lite_ports") })
+        pin_init!(Self { list <- new_spinlock_bh!(KVec::new(), "lite_ports") })
     }
 
     /// Registers a handler; [`EBUSY`] when the port has one.
@@ -118,18 +158,32 @@ impl Ports {
     /// # Safety
     ///
     /// `handler` must be callable with `ctx`, on many threads at once, until
-    /// [`Self::unregister`] returned.
+    /// [`Self::unregister`] returned; if it is `quick`, in softirq context too.
     pub(crate) unsafe fn register(
         &self,
         number: u16,
         handler: Handler,
         ctx: *mut c_void,
+        quick: bool,
     ) -> Result {
+        let service = Service::Handler {
+            handler,
+            ctx,
+            quick,
+        };
+        self.add(number, service)
+    }
+
+    /// Has the calls of a port received by a process; [`EBUSY`] when the port has an owner.
+    pub(crate) fn register_inbox(&self, number: u16, inbox: Arc<Inbox>) -> Result {
+        self.add(number, Service::Inbox(inbox))
+    }
+
+    fn add(&self, number: u16, service: Service) -> Result {
         let port = Arc::pin_init(
             pin_init!(Port {
                 number,
-                handler,
-                ctx,
+                service,
                 users: Atomic::new(1),
                 idle <- Completion::new(),
             }),
@@ -152,6 +206,10 @@ impl Ports {
         if let Some(port) = port {
             port.put();
             port.idle.wait_for_completion();
+            // The softirq whose execution was the last may still drop its reference, and must not be
+            // the last to do that: what the port holds may sleep when it goes.
+            // SAFETY: A task, without locks.
+            unsafe { bindings::synchronize_rcu() };
         }
     }
 
@@ -184,70 +242,4 @@ pub(crate) unsafe extern "C" fn echo(
     // SAFETY: The message has `len` bytes, and the reply has room for them.
     unsafe { core::ptr::copy_nonoverlapping(msg.data.cast::<u8>(), reply.cast(), len) };
     len as c_long
-}
-
-/// One execution of a call of a peer.
-#[pin_data]
-pub(crate) struct Execution {
-    pub(crate) peer: Arc<Peer>,
-    pub(crate) request: crate::core::Request,
-    pub(crate) port: PortUse,
-    pub(crate) data: KVVec<u8>,
-    pub(crate) reply: Reply,
-    #[pin]
-    work: Work<Execution>,
-}
-
-impl_has_work! {
-    impl HasWork<Self> for Execution { self.work }
-}
-
-impl Execution {
-    /// Queues the execution of a call.
-    pub(crate) fn start(
-        peer: &Arc<Peer>,
-        request: crate::core::Request,
-        port: PortUse,
-        data: KVVec<u8>,
-        reply: Reply,
-    ) -> Result {
-        let this = KBox::pin_init(
-            pin_init!(Self {
-                peer: peer.clone(),
-                request,
-                port,
-                data,
-                reply,
-                work <- new_work!("Execution::work"),
-            }),
-            GFP_KERNEL,
-        )?;
-        peer.host().queues().handlers.enqueue(this);
-        Ok(())
-    }
-}
-
-impl WorkItem for Execution {
-    type Pointer = Pin<KBox<Self>>;
-
-    fn run(this: Pin<KBox<Self>>) {
-        let Execution {
-            peer,
-            request,
-            port,
-            data,
-            reply,
-            ..
-        } = &*this;
-        let msg = Message {
-            src: peer.id().into(),
-            len: request.len,
-            src_incarnation: request.src_incarnation,
-            epoch: request.epoch,
-            data: data.as_ptr().cast(),
-        };
-        // SAFETY: The reply was made for this call alone, and has that room.
-        let result = unsafe { port.execute(&msg, reply.as_ptr(), reply.cap()) };
-        peer.executed(request.call, result, reply.clone());
-    }
 }

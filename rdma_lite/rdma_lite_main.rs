@@ -8,14 +8,18 @@
 //! - [`node`] is a directory in configfs; while it is switched on it has a [`host`], which has the
 //!   map and a [`peer`] for each other node, which has at most one connection ([`transport`]).
 //! - [`call`] makes calls, [`port`] executes them. [`device`] is /dev/rdma_lite, [`abi`] is
-//!   include/linux/rdma_lite.h.
+//!   include/linux/rdma_lite.h, [`stats`] what debugfs shows of calls.
+//! - On calls of its own ([`ask`]) stand memory regions ([`region`]), locks and barriers ([`sync`]);
+//!   [`releases`] gives back what was given up while its owner was not there.
 //!
 //! Locks, in the order in which they are taken: the registry of nodes, `Node::power`, `Host::map`,
-//! `Host::peers`, `Peer::state`, then those of links, ports and events, which are leaves. The
+//! `Host::peers`, `Peer::state`, then those of links, ports and events, which are leaves. Those of
+//! regions and of locks and barriers come before `Host::map`; none is held during a call. The
 //! connection manager's locks are taken before `Host::peers` by requests, so none of ours is held
 //! when a connection is made or destroyed.
 
 mod abi;
+mod ask;
 mod call;
 mod configfs;
 // The host uses more of it than the module.
@@ -28,6 +32,10 @@ mod node;
 mod notify;
 mod peer;
 mod port;
+mod region;
+mod releases;
+mod stats;
+mod sync;
 mod transport;
 mod uapi;
 
@@ -53,6 +61,8 @@ module! {
 #[pin_data]
 struct RdmaLite {
     #[pin]
+    calls: stats::CallsFile,
+    #[pin]
     device: MiscDeviceRegistration<device::Opened>,
     #[pin]
     nodes: kernel::configfs::Subsystem<configfs::Root>,
@@ -67,6 +77,7 @@ impl kernel::InPlaceModule for RdmaLite {
         try_pin_init!(Self {
             queues: host::Drained(host::Queues::new()?),
             nodes <- configfs::subsystem(queues.0.clone()),
+            calls <- stats::CallsFile::new(),
             device <- MiscDeviceRegistration::register(MiscDeviceOptions { name: OWNER }),
         })
     }

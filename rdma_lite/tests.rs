@@ -32,13 +32,16 @@ mod suite {
         let ports = KBox::pin_init(port::Ports::new(), GFP_KERNEL)?;
         let none = core::ptr::null_mut();
         // SAFETY: `echo` needs no context.
-        unsafe { ports.register(7, port::echo, none)? };
+        unsafe { ports.register(7, port::echo, none, false)? };
         // SAFETY: As above.
-        assert_eq!(unsafe { ports.register(7, port::echo, none) }, Err(EBUSY));
+        assert_eq!(
+            unsafe { ports.register(7, port::echo, none, false) },
+            Err(EBUSY)
+        );
         ports.unregister(7);
         assert!(ports.get(7).is_none());
         // SAFETY: As above.
-        unsafe { ports.register(7, port::echo, none)? };
+        unsafe { ports.register(7, port::echo, none, false)? };
         ports.unregister(7);
         Ok(())
     }
@@ -47,7 +50,7 @@ mod suite {
     fn the_echo_port_answers_what_it_gets() -> Result {
         let ports = KBox::pin_init(port::Ports::new(), GFP_KERNEL)?;
         // SAFETY: `echo` needs no context.
-        unsafe { ports.register(port::ECHO, port::echo, core::ptr::null_mut())? };
+        unsafe { ports.register(port::ECHO, port::echo, core::ptr::null_mut(), true)? };
         let port = ports.get(port::ECHO).ok_or(ENOENT)?;
         let data = *b"ping";
         let msg = port::Message {

@@ -7,6 +7,7 @@
 //! reply straight into the memory of the caller. Verbs are the transport that there is; memory that
 //! nodes share coherently can be another.
 
+pub(crate) mod access;
 pub(crate) mod listener;
 pub(crate) mod verbs;
 pub(crate) mod window;
@@ -28,7 +29,7 @@ pub(crate) enum Down {
 /// Who uses a link, and gets what comes out of it.
 ///
 /// All but `message` are called one at a time for a link, by work of the link's queue, without
-/// locks held. `message` is called in the order in which messages came.
+/// locks held. `message` is called in the order in which messages came, mostly in softirq context.
 pub(crate) trait LinkUser: Send + Sync + Sized + 'static {
     /// What to say first to the peer, given the ring that it may write to.
     fn hello(&self, ring: RingAddress) -> Result<KVec<u8>>;
@@ -47,8 +48,9 @@ pub(crate) trait LinkUser: Send + Sync + Sized + 'static {
     /// Messages can be sent from now on.
     fn up(self: &Arc<Self>, link: &Arc<NodeLink<Self>>);
 
-    /// The peer wrote to our ring (or did not) and sent `imm` along.
-    fn message(self: &Arc<Self>, link: &Arc<NodeLink<Self>>, imm: u32);
+    /// The peer wrote to our ring (or did not) and sent `imm` along. False when that is to be
+    /// handed in again, before all that follows, where it may sleep.
+    fn message(self: &Arc<Self>, link: &Arc<NodeLink<Self>>, imm: u32, may_sleep: bool) -> bool;
 
     /// The link is gone for good, and all of its messages were handed in.
     fn down(self: &Arc<Self>, link: &Arc<NodeLink<Self>>, why: Down);

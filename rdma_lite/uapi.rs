@@ -9,6 +9,8 @@ use kernel::{
     transmute::{AsBytes, FromBytes},
 };
 
+pub(crate) mod rpc;
+
 pub(crate) const ABI_VERSION: u32 = 1;
 
 pub(crate) const EVENT_SUSPECT: u32 = 1;
@@ -98,6 +100,8 @@ macro_rules! plain {
         unsafe impl FromBytes for $t {}
     )*};
 }
+pub(crate) mod held;
+
 plain!(MapNode, Map, Event, Info, Ping);
 
 const MAGIC: u32 = 0xb6;

@@ -315,8 +315,12 @@ impl<T: ::core::marker::Copy> Disk<T> {
         Ok(())
     }
 
-    /// A place that has no copy.
+    /// A place that has no copy, once all copies know that: what was there before may be given up
+    /// for a new one then.
     pub fn vacancy(&self) -> Option<usize> {
+        if !self.is_told() {
+            return None;
+        }
         (0..usize::from(self.head.replicas)).find(|slot| self.copies.get(*slot).is_none())
     }
 

@@ -22,7 +22,7 @@ impl Config {
     /// For a network of data-centre size.
     pub const DEFAULT: Self = Self {
         initial: 10_000_000,
-        timeout_min: 8_000_000,
+        timeout_min: 3_000_000,
         timeout_max: 200_000_000,
         memory: 10_000_000_000,
     };

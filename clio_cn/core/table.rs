@@ -72,6 +72,7 @@ pub struct Table<T, const LINKS: usize> {
     slots: KVVec<Slot<T, LINKS>>,
     free: u32,
     len: usize,
+    end: usize,
 }
 
 impl<T, const LINKS: usize> Table<T, LINKS> {
@@ -95,6 +96,7 @@ impl<T, const LINKS: usize> Table<T, LINKS> {
             free: if capacity == 0 { NONE } else { 0 },
             slots,
             len: 0,
+            end: 0,
         })
     }
 
@@ -122,6 +124,7 @@ impl<T, const LINKS: usize> Table<T, LINKS> {
         self.free = slot.next_free;
         slot.value = Some(value);
         self.len += 1;
+        self.end = self.end.max(index as usize + 1);
         Ok(Key {
             index,
             generation: slot.generation,
@@ -137,6 +140,9 @@ impl<T, const LINKS: usize> Table<T, LINKS> {
         slot.next_free = free;
         self.free = key.index;
         self.len -= 1;
+        if self.len == 0 {
+            self.end = 0;
+        }
         Some(value)
     }
 
@@ -172,14 +178,15 @@ impl<T, const LINKS: usize> Table<T, LINKS> {
         Some((key, slot.value.as_ref()?))
     }
 
-    /// Slots, whether in use or not.
-    pub fn capacity(&self) -> usize {
-        self.slots.len()
+    /// No slot from here on is in use: the slots that are, are the first ones, or were when there
+    /// were more.
+    pub fn end(&self) -> usize {
+        self.end
     }
 
     /// All entries, by slot.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
-        (0..self.slots.len()).filter_map(|index| self.at(index))
+        (0..self.end).filter_map(|index| self.at(index))
     }
 
     fn link(&mut self, index: u32, kind: usize) -> Option<&mut Link> {

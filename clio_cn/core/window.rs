@@ -7,8 +7,9 @@ use super::rtt::Rtt;
 
 /// One packet, in units of a window.
 const ONE: u64 = 1 << 16;
-/// The smallest window: a packet in 64 round trips.
-const MIN: u64 = ONE / 64;
+/// The smallest window: a packet in 16 round trips. With less, a node that is slow for other reasons
+/// than our packets would get none for longer than operations have.
+const MIN: u64 = ONE / 16;
 
 /// What may be set.
 #[derive(Clone, Copy, Debug)]

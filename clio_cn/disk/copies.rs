@@ -49,8 +49,9 @@ pub(super) fn memory_nodes(station: &Station, timeout_ms: u32) -> Result<KVec<No
         if peer.state != lite::NODE_UP || peer.roles & lite::ROLE_MEMORY == 0 {
             continue;
         }
-        if let Ok(stat) = ask(&station.node, peer.id, &Stat {}, timeout_ms) {
-            stats.push(stat, GFP_KERNEL)?;
+        match ask(&station.node, peer.id, &Stat {}, timeout_ms) {
+            Ok(stat) => stats.push(stat, GFP_KERNEL)?,
+            Err(e) => pr_warn!("memory node {} does not say what it has: {e:?}\n", peer.id),
         }
     }
     Ok(stats)
@@ -250,8 +251,12 @@ impl Place {
                     give_up(station, places, settings.timeout_ms);
                     return Err(EACCES);
                 }
+                Err(ENOENT) => continue,
                 // If it counts, it will be missed.
-                Err(_) => continue,
+                Err(e) => {
+                    settings.warn(fmt!("node {} cannot be asked for a copy: {e:?}", stat.node));
+                    continue;
+                }
             };
             match place.find(station, 1 << stat.page_shift, settings.timeout_ms) {
                 Ok((slot, record)) => {

@@ -17,6 +17,7 @@
  *	-ENOENT		no such port at the peer: it was not executed
  *	-ESHUTDOWN	our own node was switched off
  *	-EINTR		a fatal signal came while waiting
+ *	-EAGAIN		LITE_CALL_NOWAIT, and no room: it was not executed
  */
 #ifndef _LINUX_RDMA_LITE_H
 #define _LINUX_RDMA_LITE_H
@@ -33,10 +34,16 @@ struct lite_buf {
 	size_t len;
 };
 
+/* End by -EAGAIN when the callee has no room for it now, instead of trying again. */
+#define LITE_CALL_NOWAIT	1
+/* One way: it ends when the callee has taken it in; @reply_cap is 0. */
+#define LITE_CALL_NOTIFY	2
+
 /**
  * struct lite_call - one call, or one leg of a multicast
  * @dst: node id; our own id is a local call without the network
  * @port: port at @dst
+ * @flags: LITE_CALL_*
  * @timeout_ms: 0 means the node's default
  * @nr_req: pieces of the request
  * @req: the request is their concatenation
@@ -147,10 +154,71 @@ int lite_call(struct lite_node *node, struct lite_call *call);
 /* All at once; waits for all; returns the number of calls with err == 0. */
 long lite_multicast(struct lite_node *node, struct lite_call *calls, size_t nr);
 
+/*
+ * Memory regions, locks and barriers. In all of these @at is the node where it
+ * lies or is kept, and @timeout_ms the deadline (0: the node's default).
+ * Further errors:
+ *	-EACCES		the region was not given with these rights, or they
+ *			were revoked
+ *	-ESTALE		the region was freed, or is of an earlier life of its
+ *			owner; the lock was lost, as the map dropped us
+ *	-ERANGE		not in the region
+ *	-EINVAL		no bytes; a word that is not aligned; a bad argument
+ *	-ENOSPC		@at does not offer so much memory
+ *	-EEXIST, -ENOENT	the name is taken, or nobody has it
+ */
+struct lite_region;
+struct lite_lock;
+
+#define LITE_READ		(1u << 0)
+#define LITE_WRITE		(1u << 1)
+#define LITE_ADMIN		(1u << 2)	/* free, grant, revoke */
+
+#define LITE_REGION_KEEP	(1u << 0)	/* lives until it is freed */
+#define LITE_TRY		(1u << 0)	/* lock now or not at all (-EBUSY) */
+#define LITE_FOREVER		0xffffffffu	/* locks and barriers: no deadline */
+
+/*
+ * A region of @len bytes, all zero, mapped with all rights. @others: what nodes
+ * may do that have no grant of their own. @name may be NULL. Without
+ * LITE_REGION_KEEP it ends with its last mapping.
+ */
+int lite_malloc(struct lite_node *node, u32 at, u64 len, const char *name, u32 others,
+		u32 flags, u32 timeout_ms, struct lite_region **region);
+int lite_map(struct lite_node *node, u32 at, const char *name, u32 rights, u32 timeout_ms,
+	     struct lite_region **region);
+/* @region ends in any case; on an error its owner hears of it in the background. */
+int lite_unmap(struct lite_region *region, u32 timeout_ms);
+/* Whoever has mapped it; on success @region ends as well. Needs LITE_ADMIN. */
+int lite_free(struct lite_region *region, u32 timeout_ms);
+/* What node @to (0: each) may do from now on; 0 revokes. Needs LITE_ADMIN. */
+int lite_grant(struct lite_region *region, u32 to, u32 rights, u32 timeout_ms);
+
+int lite_read(struct lite_region *region, u64 offset, void *buf, size_t len, u32 timeout_ms);
+int lite_write(struct lite_region *region, u64 offset, const void *buf, size_t len,
+	       u32 timeout_ms);
+int lite_memset(struct lite_region *region, u64 offset, u8 value, u64 len, u32 timeout_ms);
+/* Any two regions, or one: the ranges may overlap. Executed by the owner of @from. */
+int lite_memmove(struct lite_region *to, u64 to_offset, struct lite_region *from,
+		 u64 from_offset, u64 len, u32 timeout_ms);
+/* Aligned 64-bit words; executed by the owner. @old may be NULL. */
+int lite_fetch_add(struct lite_region *region, u64 offset, u64 add, u64 *old, u32 timeout_ms);
+/* @expected becomes what the word was. */
+int lite_compare_swap(struct lite_region *region, u64 offset, u64 *expected, u64 value,
+		      u32 timeout_ms);
+
+int lite_lock(struct lite_node *node, u32 at, const char *name, u32 flags, u32 timeout_ms,
+	      struct lite_lock **lock);
+/* @lock ends in any case; on an error its owner hears of it in the background. */
+int lite_unlock(struct lite_lock *lock, u32 timeout_ms);
+int lite_barrier(struct lite_node *node, u32 at, const char *name, u32 count, u32 timeout_ms);
+
 /* Ports below 64 are for the modules of this tree. */
 #define LITE_PORT_ECHO		1	/* answers what it gets (ping) */
 #define LITE_PORT_HOTPOT	2
 #define LITE_PORT_LEGOMEM	3	/* control of memory nodes */
 #define LITE_PORT_CLIO		4	/* control of compute nodes */
+#define LITE_PORT_REGION	8	/* memory regions */
+#define LITE_PORT_SYNC		9	/* locks and barriers */
 
 #endif /* _LINUX_RDMA_LITE_H */

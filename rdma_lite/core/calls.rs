@@ -26,6 +26,10 @@ pub struct NewCall {
     pub reply: ReplyBuffer,
     /// When to give up.
     pub deadline: u64,
+    /// End it by `EAGAIN` when the callee has no room for it now, instead of trying again.
+    pub nowait: bool,
+    /// No reply is wanted: it ends when the callee's port has taken it in.
+    pub notify: bool,
 }
 
 /// What is sent of a call.
@@ -109,8 +113,13 @@ pub struct Calls<C> {
 pub struct Retry {
     /// After silence; doubles each time.
     pub silence: u64,
-    /// After a refusal that is worth another try; doubles up to `silence`.
+    /// After a refusal that is worth another try; doubles a few times, up to `silence`.
     pub refused: u64,
+}
+
+impl Retry {
+    /// What was refused for want of room is tried often enough to find it.
+    const DOUBLINGS: u32 = 5;
 }
 
 impl<C> Calls<C> {
@@ -297,12 +306,13 @@ impl<C> Calls<C> {
             entry.unanswered = entry.unanswered.saturating_sub(1);
         }
         let error = match refusal {
+            Refusal::Busy if entry.call.nowait => entry.given_up(EAGAIN),
             Refusal::BehindEpoch | Refusal::Busy => {
                 entry.behind = refusal == Refusal::BehindEpoch;
                 let wait = self
                     .retry
                     .refused
-                    .checked_shl(entry.refusals.min(16))
+                    .checked_shl(entry.refusals.min(Retry::DOUBLINGS))
                     .unwrap_or(u64::MAX)
                     .min(self.retry.silence);
                 entry.refusals += 1;

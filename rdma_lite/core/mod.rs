@@ -58,22 +58,32 @@
 //!   every path that ends it.
 //! - *Leaving*: [`Peer::shut_down`], poll, done.
 
+pub mod backlog;
 pub mod calls;
 pub mod connection;
 pub mod heartbeat;
+pub mod holder;
 pub mod membership;
 pub mod peer;
+pub mod polling;
 pub mod queue;
+pub mod receive;
+pub mod region;
 pub mod ring;
 pub mod session;
+pub mod stats;
+pub mod sync;
 pub mod wire;
 
 pub use self::{
+    backlog::Backlog,
     calls::{Group, NewCall},
     connection::Generation,
     heartbeat::{Health, Suspicion},
     membership::{Local, MapNode, Membership, NodeAddress, NodeState, Published, View},
     peer::{Action, Config, Payload, Peer, Received, Request, Violation},
+    polling::Recent,
+    receive::{Bounds, ReceiveQueue, Refused, Token},
     session::CallRef,
     wire::{CallId, Hello, Refusal, Reject, RejectReason, ReplyBuffer},
 };

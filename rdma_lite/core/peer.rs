@@ -40,7 +40,7 @@ pub struct Config {
     /// A call is repeated after so long a silence (doubles).
     pub retransmit: u64,
     /// A call is repeated so long after a refusal that is worth another try
-    /// (doubles up to `retransmit`).
+    /// (doubles five times, up to `retransmit`).
     pub retry: u64,
     /// Shortest wait before connecting again.
     pub backoff_min: u64,
@@ -48,6 +48,8 @@ pub struct Config {
     pub backoff_max: u64,
     /// Time to establish a connection.
     pub connect_timeout: u64,
+    /// A caller polls at most so long before it sleeps; 0: never.
+    pub poll: u64,
 }
 
 impl Config {
@@ -70,6 +72,7 @@ impl Config {
         backoff_min: 10 * Self::MS,
         backoff_max: 1000 * Self::MS,
         connect_timeout: 3000 * Self::MS,
+        poll: 50_000,
     };
 
     /// `EINVAL` when a size is not one that the wire can say, or a time is 0.
@@ -162,6 +165,8 @@ pub struct Request {
     pub len: u32,
     /// Bytes of reply that the caller takes.
     pub reply_cap: u32,
+    /// The caller wants no reply, only to know that it was taken in.
+    pub notify: bool,
     /// The caller's incarnation.
     pub src_incarnation: u64,
     /// Epoch, the caller's and ours.
@@ -618,6 +623,7 @@ impl<C, R> Peer<C, R> {
                 offset: offset + HEADER_LEN as u32,
                 len: header.len,
                 reply_cap: header.reply.cap,
+                notify: header.notify,
                 src_incarnation: header.src_incarnation,
                 epoch: header.epoch,
                 expires,
@@ -680,7 +686,13 @@ impl<C, R> Peer<C, R> {
 
     /// The handler returned: a negative errno, or 0 and `len` bytes in `reply`.
     pub fn executed(&mut self, call: CallRef, status: i32, len: u32, reply: Option<R>) {
-        self.session.executed(call, status, len, reply);
+        self.session.executed(call, status, len, reply, false);
+    }
+
+    /// As [`Self::executed`], with a reply in memory that the device cannot write from: it goes
+    /// through the ring whatever the caller offers.
+    pub fn executed_in_ring(&mut self, call: CallRef, status: i32, len: u32, reply: Option<R>) {
+        self.session.executed(call, status, len, reply, true);
     }
 
     /// The call is not executed: [`Refusal::NoPort`] for good, or
@@ -695,6 +707,11 @@ impl<C, R> Peer<C, R> {
     /// Whether the caller may still want the result of a call.
     pub fn is_wanted(&mut self, call: CallRef) -> bool {
         self.session.is_wanted(call)
+    }
+
+    /// Replies shorter than this go through the ring, whatever the caller offers.
+    pub fn direct_min(&self) -> u32 {
+        self.config.direct_min.min(self.max_payload)
     }
 
     /// Calls of the peer that are executing.
@@ -830,6 +847,7 @@ impl<C, R> Peer<C, R> {
                 epoch: sending.epoch,
                 arg: u32::try_from(left.div_ceil(Config::MS)).unwrap_or(u32::MAX),
                 reply: sending.call.reply,
+                notify: sending.call.notify,
                 ..self.blank(Kind::Call, sending.id)
             };
             let slot = self.room(&header)?;
@@ -846,18 +864,19 @@ impl<C, R> Peer<C, R> {
 
     fn next_answer(&mut self, now: u64) -> Option<Header> {
         let (id, answer) = self.session.to_send()?;
-        let (status, len, reply_to, expires) = match answer {
+        let (status, len, reply_to, expires, ring_only) = match answer {
             Answer::Refuse(refusal) => return Some(self.refusal(id, refusal)),
             Answer::Reply {
                 status,
                 len,
                 reply_to,
                 expires,
+                ring_only,
                 ..
-            } => (status, len, reply_to, expires),
+            } => (status, len, reply_to, expires, ring_only),
         };
-        let has_buffer = reply_to.rkey != 0;
-        let direct = has_buffer && len >= self.config.direct_min.min(self.max_payload);
+        let has_buffer = reply_to.rkey != 0 && !ring_only;
+        let direct = has_buffer && len >= self.direct_min();
         if direct && now >= expires {
             // A write to a window that is shut would break the connection.
             self.session.give_up_reply(id, Refusal::Forgotten);
@@ -887,6 +906,7 @@ impl<C, R> Peer<C, R> {
         Header {
             kind,
             direct: false,
+            notify: false,
             port: 0,
             len: 0,
             cluster: digest(&self.local.cluster),

@@ -89,6 +89,26 @@ impl Queue {
         self.tail = at as u32;
     }
 
+    /// Puts an entry first, unless it is queued already.
+    pub fn push_first<T: Linked>(&mut self, table: &mut [T], at: usize) {
+        let head = self.head;
+        let link = table[at].link();
+        if link.queued {
+            return;
+        }
+        *link = Link {
+            prev: NONE,
+            next: head,
+            queued: true,
+        };
+        if head == NONE {
+            self.tail = at as u32;
+        } else {
+            table[head as usize].link().prev = at as u32;
+        }
+        self.head = at as u32;
+    }
+
     /// Takes an entry out, if it is queued.
     pub fn remove<T: Linked>(&mut self, table: &mut [T], at: usize) {
         let link = *table[at].link();

@@ -54,6 +54,8 @@ struct Reply<R> {
     status: i32,
     len: u32,
     bytes: Option<R>,
+    /// The device cannot write it to the caller's memory.
+    ring_only: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +101,8 @@ pub enum Answer<'a, R> {
         reply_to: ReplyBuffer,
         /// The caller has given up by then, and shut its window.
         expires: u64,
+        /// It cannot be written there.
+        ring_only: bool,
     },
     /// No reply.
     Refuse(Refusal),
@@ -274,11 +278,23 @@ impl<R> Session<R> {
     }
 
     /// The handler returned. The reply is dropped when nobody waits for it.
-    pub fn executed(&mut self, call: CallRef, status: i32, len: u32, bytes: Option<R>) {
+    pub fn executed(
+        &mut self,
+        call: CallRef,
+        status: i32,
+        len: u32,
+        bytes: Option<R>,
+        ring_only: bool,
+    ) {
         let Some(at) = self.executing(call) else {
             return;
         };
-        self.slots[at].state = State::Replied(Reply { status, len, bytes });
+        self.slots[at].state = State::Replied(Reply {
+            status,
+            len,
+            bytes,
+            ring_only,
+        });
         self.cached += self.slots[at].bytes();
         self.queue_answer(at);
         self.shrink(at);
@@ -330,6 +346,7 @@ impl<R> Session<R> {
                     bytes: reply.bytes.as_ref(),
                     reply_to: slot.reply_to,
                     expires: slot.expires,
+                    ring_only: reply.ring_only,
                 },
             )),
             (Pending::Answer, State::Refused(refusal)) => Some((id, Answer::Refuse(*refusal))),

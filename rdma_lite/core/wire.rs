@@ -90,9 +90,10 @@ pub enum Refusal {
     NoPort = 4,
     /// The call was seen before and its reply is gone: it may have been executed.
     Forgotten = 5,
-    /// No memory for now. Not executed; worth another try.
+    /// No memory, or no room in the port's queue, for now. Not executed; worth another try.
     Busy = 6,
-    /// The reply fits neither the ring nor the caller's buffer. Executed.
+    /// The reply fits neither the ring nor the caller's buffer (executed), or the request is larger
+    /// than the whole queue of the port (not executed).
     TooLarge = 7,
 }
 
@@ -162,6 +163,8 @@ pub struct Header {
     pub kind: Kind,
     /// Reply: its bytes were written to the caller's buffer, not to the ring.
     pub direct: bool,
+    /// Call: its caller wants to know that it was taken in, and no reply.
+    pub notify: bool,
     /// Call: the port called.
     pub port: u16,
     /// Bytes of payload.
@@ -186,6 +189,7 @@ pub struct Header {
 }
 
 const FLAG_DIRECT: u16 = 1;
+const FLAG_NOTIFY: u16 = 2;
 const CREDIT_MASK: u32 = (1 << 24) - 1;
 
 struct Writer<'a> {
@@ -258,7 +262,9 @@ impl Header {
         };
         w.put(MAGIC.to_le_bytes());
         w.put([VERSION, self.kind as u8]);
-        let flags = if self.direct { FLAG_DIRECT } else { 0 };
+        let direct = if self.direct { FLAG_DIRECT } else { 0 };
+        let notify = if self.notify { FLAG_NOTIFY } else { 0 };
+        let flags = direct | notify;
         w.put(flags.to_le_bytes());
         w.put(self.port.to_le_bytes());
         w.put(self.len.to_le_bytes());
@@ -299,6 +305,7 @@ impl Header {
         let header = Self {
             kind,
             direct: flags & FLAG_DIRECT != 0,
+            notify: flags & FLAG_NOTIFY != 0,
             port,
             len,
             cluster: r.u64()?,
@@ -314,7 +321,9 @@ impl Header {
                 cap: r.u32()?,
             },
         };
-        if flags & !FLAG_DIRECT != 0 || header.credit & !CREDIT_MASK != 0 {
+        let known = FLAG_DIRECT | FLAG_NOTIFY;
+        let misplaced = header.notify && kind != Kind::Call;
+        if flags & !known != 0 || misplaced || header.credit & !CREDIT_MASK != 0 {
             return Err(WireError::Field);
         }
         let sound = match kind {

@@ -25,6 +25,9 @@ impl WorkItem<1> for Peer {
         for link in &chores.end {
             link.shutdown();
         }
+        if let Some(incarnation) = chores.met {
+            this.meet(incarnation);
+        }
         let Some(generation) = chores.connect else {
             return;
         };

@@ -2,10 +2,11 @@
 
 //! What comes from a peer's link, on its way to the protocol.
 
-use super::{complaint, reply::ReplyMemory, Peer, PeerLink, Reply, State};
+use super::{complaint, Peer, PeerLink, State};
 use crate::{
+    call::Pending,
     core::{
-        wire::{RingAddress, HEADER_LEN},
+        wire::{Header, Imm, Kind, RingAddress, HEADER_LEN},
         Hello,
         Received,
         Refusal,
@@ -14,16 +15,49 @@ use crate::{
         Request, //
     },
     events::now,
-    port::Execution,
+    port::{
+        job::{Caller, Job, Remote},
+        PortUse, //
+    },
     transport::{Down, Link, LinkUser}, //
 };
 use kernel::{prelude::*, sync::Arc};
 
+/// Requests up to this size are copied where the message came in, longer ones where that may sleep
+/// for memory.
+const SMALL: u32 = 4096;
+
+/// An execution to start.
+struct Start {
+    port: PortUse,
+    job: Job,
+}
+
+/// Something that ended outside of the protocol, and is told without the peer's lock.
+enum Then {
+    Nothing,
+    /// Start this execution.
+    Start(Start),
+    /// End this call.
+    End(Arc<Pending>, Result<(i32, u32)>),
+}
+
 impl Peer {
-    /// Executes a call, or says why not.
-    fn execute(self: &Arc<Self>, state: &mut State, link: &Arc<PeerLink>, request: Request) {
-        if let Err(refusal) = self.try_execute(link, request) {
-            state.protocol.refuse(request.call, refusal);
+    /// Executes a call, or says why not. `memory` is for a request that is not small.
+    fn execute(
+        self: &Arc<Self>,
+        state: &mut State,
+        link: &Arc<PeerLink>,
+        request: Request,
+        memory: KVVec<u8>,
+    ) -> Then {
+        let direct_min = state.protocol.direct_min();
+        match self.try_execute(link, request, direct_min, memory) {
+            Ok(start) => Then::Start(start),
+            Err(refusal) => {
+                state.protocol.refuse(request.call, refusal);
+                Then::Nothing
+            }
         }
     }
 
@@ -31,23 +65,72 @@ impl Peer {
         self: &Arc<Self>,
         link: &Arc<PeerLink>,
         request: Request,
-    ) -> Result<(), Refusal> {
+        direct_min: u32,
+        mut data: KVVec<u8>,
+    ) -> Result<Start, Refusal> {
         let ports = &self.host.node.ports;
         let port = ports.get(request.port).ok_or(Refusal::NoPort)?;
-        let busy = |_: Error| Refusal::Busy;
-        let mut data = KVVec::new();
-        data.resize(request.len as usize, 0, GFP_KERNEL)
+        let len = request.len as usize;
+        if data.capacity() < len && request.len > SMALL {
+            // There was no memory for it, or the peer changed the length meanwhile.
+            return Err(Refusal::Busy);
+        }
+        data.resize(len, 0, GFP_ATOMIC).map_err(|_| Refusal::Busy)?;
+        link.read(request.offset, &mut data)
             .map_err(|_| Refusal::Busy)?;
-        link.read(request.offset, &mut data).map_err(busy)?;
         let cap = request.reply_cap.min(self.host.config.max_payload());
-        let reply = if cap >= self.host.config.direct_min {
-            let buffer = link.buffer(cap as usize).map_err(busy)?;
-            let memory = Arc::new(ReplyMemory::Device(buffer), GFP_KERNEL);
-            Reply(memory.map_err(|_| Refusal::Busy)?)
-        } else {
-            Reply::heap(cap as usize).map_err(busy)?
+        let from = Remote {
+            peer: self.clone(),
+            link: link.clone(),
+            call: request.call,
+            // What may be written to the caller's memory is written from the device's.
+            device: cap >= direct_min,
         };
-        Execution::start(self, request, port, data, reply).map_err(busy)
+        Ok(Start {
+            port,
+            job: Job {
+                src: self.id.into(),
+                src_incarnation: request.src_incarnation,
+                epoch: request.epoch,
+                expires: request.expires,
+                port: request.port,
+                since: now(),
+                notify: request.notify,
+                data,
+                cap: cap as usize,
+                caller: Caller::Remote(from),
+            },
+        })
+    }
+
+    /// Reads the header that stands at the place that `imm` names, and gets memory for what follows
+    /// it. `None`: to be done where that may sleep.
+    fn header(
+        &self,
+        link: &Arc<PeerLink>,
+        imm: u32,
+        may_sleep: bool,
+    ) -> Option<([u8; HEADER_LEN], KVVec<u8>)> {
+        let mut header = [0; HEADER_LEN];
+        let mut memory = KVVec::new();
+        if let Ok(Imm::Message { offset }) = Imm::decode(imm) {
+            if let Err(e) = link.read(offset, &mut header) {
+                link.fail(e);
+                return Some((header, memory));
+            }
+            let fields = Header::decode(&header, self.host.config.max_payload());
+            let fields = fields
+                .ok()
+                .filter(|h| h.kind == Kind::Call && h.len > SMALL);
+            if let Some(fields) = fields {
+                if !may_sleep {
+                    return None;
+                }
+                // Without it the call is refused for now.
+                let _ = memory.reserve(fields.len as usize, GFP_KERNEL | __GFP_NOWARN);
+            }
+        }
+        Some((header, memory))
     }
 }
 
@@ -128,28 +211,23 @@ impl LinkUser for Peer {
         });
     }
 
-    fn message(self: &Arc<Self>, link: &Arc<PeerLink>, imm: u32) {
+    fn message(self: &Arc<Self>, link: &Arc<PeerLink>, imm: u32, may_sleep: bool) -> bool {
+        let Some((header, memory)) = self.header(link, imm, may_sleep) else {
+            return false;
+        };
         let generation = link.tag();
-        let mut ended = None;
-        self.with(|state| {
+        let then = self.with(|state| {
             let now = now();
             let received = state
                 .protocol
                 .immediate(now, generation, imm)
-                .and_then(|offset| {
-                    let Some(offset) = offset else {
-                        return Ok(Received::Nothing);
-                    };
-                    let mut header = [0; HEADER_LEN];
-                    if let Err(e) = link.read(offset, &mut header) {
-                        link.fail(e);
-                        return Ok(Received::Nothing);
-                    }
-                    state.protocol.message(now, generation, offset, &header)
+                .and_then(|offset| match offset {
+                    Some(at) => state.protocol.message(now, generation, at, &header),
+                    None => Ok(Received::Nothing),
                 });
             match received {
-                Ok(Received::Nothing) => {}
-                Ok(Received::Execute(request)) => self.execute(state, link, request),
+                Ok(Received::Nothing) => Then::Nothing,
+                Ok(Received::Execute(request)) => self.execute(state, link, request, memory),
                 Ok(Received::Reply {
                     token,
                     status,
@@ -157,22 +235,26 @@ impl LinkUser for Peer {
                     len,
                 }) => {
                     let copied = offset.map_or(Ok(()), |at| token.fill(link, at, len));
-                    ended = Some((token, copied.map(|()| (status, len))));
+                    Then::End(token, copied.map(|()| (status, len)))
                 }
-                Ok(Received::Failed { token, error }) => ended = Some((token, Err(error))),
+                Ok(Received::Failed { token, error }) => Then::End(token, Err(error)),
                 Err(violation) => {
                     self.complain(
                         state,
                         complaint::VIOLATION,
                         fmt!("broke the protocol: {violation:?}"),
                     );
+                    Then::Nothing
                 }
             }
         });
         // Without the lock, so that whoever is woken finds it free.
-        if let Some((token, result)) = ended {
-            token.finish(result);
+        match then {
+            Then::Nothing => {}
+            Then::Start(Start { port, job }) => port.start(job, may_sleep),
+            Then::End(token, result) => token.finish(result),
         }
+        true
     }
 
     fn down(self: &Arc<Self>, link: &Arc<PeerLink>, why: Down) {

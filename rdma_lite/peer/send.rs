@@ -48,12 +48,8 @@ pub(super) fn transmit(
             }
             Some(to) => match &*reply.0 {
                 ReplyMemory::Device(buffer) => link.put(buffer, len as usize, &to)?,
-                ReplyMemory::Heap(..) => {
-                    let buffer = link.buffer(len as usize)?;
-                    // SAFETY: The reply has that many bytes.
-                    unsafe { buffer.write_raw(0, reply.as_ptr(), len as usize)? };
-                    link.put(&buffer, len as usize, &to)?;
-                }
+                // The protocol was told that these go through the ring.
+                ReplyMemory::Heap(..) => return Err(EIO),
             },
         },
     }

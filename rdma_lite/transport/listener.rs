@@ -5,8 +5,11 @@
 use kernel::{
     net::{Net, SockAddr},
     prelude::*,
-    rdma::cm::{CmId, ConnectRequest, Event, EventHandler},
-    sync::{Arc, ArcBorrow},
+    rdma::{
+        cm::{CmId, ConnectRequest, Event, EventHandler},
+        Device,
+    },
+    sync::{aref::ARef, Arc, ArcBorrow},
 };
 
 /// Who decides about connections that peers ask for.
@@ -41,6 +44,11 @@ impl Listener {
         id.bind(addr)?;
         id.listen(64)?;
         Ok(Self(id))
+    }
+
+    /// The verbs device that has the address.
+    pub(crate) fn device(&self) -> Result<ARef<Device>> {
+        self.0.device()
     }
 
     /// Whether the address belongs to the verbs device of this name.

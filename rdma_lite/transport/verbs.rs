@@ -3,21 +3,25 @@
 //! A link over a reliable connected queue pair of any verbs device.
 //!
 //! Events of the connection manager and completions only note what happened; the link's work item
-//! acts on it, so that nothing is torn down by a callback that the teardown would wait for.
+//! acts on it, so that nothing is torn down by a callback that the teardown would wait for. Messages
+//! are handed to the user where their completion comes, in softirq context; one that may have to
+//! sleep goes to the [`backlog`], and all that follow it.
 //!
 //! A ring can be registered only once the queue pair sends. So each side registers its own as soon as
 //! it may, and sends an empty message when it is connected; a link is up when that of the peer has
 //! come.
 
+mod access;
+mod backlog;
 mod io;
 mod setup;
 
-use super::{window::Regions, Down, LinkUser};
-use crate::host::Queues;
+use super::{access::Accesses, window::Regions, Down, LinkUser};
+use crate::{core::Backlog, host::Queues};
 use kernel::{
     impl_has_work,
     net::{Net, SockAddr},
-    new_spinlock, new_work,
+    new_spinlock_bh, new_work,
     prelude::*,
     rdma::{
         cm::{CmId, ConnectRequest},
@@ -30,7 +34,7 @@ use kernel::{
     sync::{
         atomic::{Atomic, Relaxed},
         Arc,
-        SpinLock,
+        SpinLockBh,
         UniqueArc, //
     },
     workqueue::{self, Work},
@@ -46,6 +50,7 @@ const TOKEN_SETUP: u64 = 1;
 const TOKEN_PUT: u64 = 2;
 const TOKEN_OPEN: u64 = 3;
 const TOKEN_HIDE: u64 = 4;
+const TOKEN_ACCESS: u64 = 5;
 
 const fn token(kind: u64, index: usize) -> u64 {
     kind << 32 | index as u64
@@ -83,7 +88,9 @@ struct State<U: LinkUser> {
     id: Option<Arc<CmId>>,
     endpoint: Option<KBox<Endpoint<U>>>,
     regions: Regions,
+    accesses: Accesses,
     inbox: Inbox,
+    backlog: Backlog,
     /// `down` was called or is about to be; or the user has no interest any more.
     over: bool,
 }
@@ -100,9 +107,11 @@ pub(crate) struct VerbsLink<U: LinkUser> {
     #[pin]
     gone: kernel::sync::Completion,
     #[pin]
-    state: SpinLock<State<U>>,
+    state: SpinLockBh<State<U>>,
     #[pin]
     work: Work<VerbsLink<U>>,
+    #[pin]
+    backlog_work: Work<VerbsLink<U>, 1>,
 }
 
 /// The shape of our own ring.
@@ -116,6 +125,10 @@ pub(crate) struct RingSize {
 impl_has_work! {
     impl{U: LinkUser} HasWork<Self> for VerbsLink<U> { self.work }
 }
+impl_has_work! {
+    impl{U: LinkUser} HasWork<Self, 1> for VerbsLink<U> { self.backlog_work }
+}
+
 /// The immediate of the first message of a link: no message of the protocol has it.
 const READY: u32 = u32::MAX;
 
@@ -132,14 +145,17 @@ impl<U: LinkUser> VerbsLink<U> {
                 queues: queues.clone(),
                 tag: Atomic::new(0),
                 gone <- kernel::sync::Completion::new(),
-                state <- new_spinlock!(State {
+                state <- new_spinlock_bh!(State {
                     id: None,
                     endpoint: None,
                     regions: Regions::new(),
+                    accesses: Accesses::new(),
                     inbox: Inbox::default(),
+                    backlog: Backlog::default(),
                     over: false,
                 }, "lite_link"),
                 work <- new_work!("VerbsLink::work"),
+                backlog_work <- new_work!("VerbsLink::backlog_work"),
             }),
             GFP_KERNEL,
         )
@@ -194,7 +210,7 @@ impl<U: LinkUser> VerbsLink<U> {
     /// Not to be called by the user's callbacks.
     pub(crate) fn shutdown(self: &Arc<Self>) {
         self.state.lock().over = true;
-        workqueue::cancel_work_sync(self);
+        workqueue::cancel_work_sync::<Self, 0>(self);
         self.dismantle();
     }
 
@@ -215,7 +231,7 @@ impl<U: LinkUser> VerbsLink<U> {
 
     fn kick(self: &Arc<Self>) {
         // Queued already: it will see what was noted.
-        let _ = self.queues.links.enqueue(self.clone());
+        let _ = self.queues.links.enqueue::<_, 0>(self.clone());
     }
 
     fn note(self: &Arc<Self>, f: impl FnOnce(&mut Inbox)) {
@@ -229,7 +245,7 @@ impl<U: LinkUser> VerbsLink<U> {
         });
     }
 
-    fn dismantle(&self) {
+    fn dismantle(self: &Arc<Self>) {
         let (id, endpoint, regions) = {
             let mut state = self.state.lock();
             (
@@ -244,6 +260,8 @@ impl<U: LinkUser> VerbsLink<U> {
         }
         // Drains the queue pair: completions of it come until then, and find nothing to do.
         drop(endpoint);
+        // No completion adds to it any more, and nothing of it can be read.
+        workqueue::cancel_work_sync::<Self, 1>(self);
         drop(regions);
         drop(id);
         self.gone.complete_all();

@@ -86,8 +86,11 @@ impl Regions {
         Ok(Window { region, slot })
     }
 
-    pub(super) fn at(&self, slot: usize) -> Option<Arc<Region>> {
-        self.open.get(slot)?.clone()
+    /// The device has shut the window of this slot.
+    pub(super) fn hidden(&self, slot: usize) {
+        if let Some(Some(region)) = self.open.get(slot) {
+            region.hidden.complete();
+        }
     }
 
     /// The window is shut; returns the region unless it was kept for the next call.

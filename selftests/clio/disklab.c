@@ -76,7 +76,7 @@ static int disk_stores(const char *device, const char *path)
 	to = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
 	if (to < 0 || write(to, &ledger, sizeof(ledger)) != sizeof(ledger) || close(to))
 		return EIO;
-	return ledger.last > BLOCKS ? 0 : EAGAIN;
+	return ledger.last > 1 ? 0 : EAGAIN;
 }
 
 static int disk_has(const char *device, const char *path)
@@ -119,6 +119,8 @@ static int crash(int i, int nr)
 	}
 	if (entries != nr)
 		return ENXIO;
+	for (int n = 0; n < nr; n++)
+		c.map[n].incarnation = 0;	/* whichever life they live */
 	node_power(i, false);
 	for (int state = 0; state < 2; state++) {
 		for (int n = 0; n < nr; n++)

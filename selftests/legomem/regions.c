@@ -64,12 +64,17 @@ static uint32_t owner(int fd, uint64_t ras)
 	return owner_of(fd, ras, 0);
 }
 
-static bool moves(int fd, uint64_t ras, uint32_t to)
+static bool moves_one(int fd, uint64_t ras, uint32_t index, uint32_t to)
 {
-	struct clio_move move = { .ras = ras, .to = to };
+	struct clio_move move = { .ras = ras, .index = index, .to = to };
 
 	return EVENTUALLY(20000, !ioctl(fd, CLIO_IOC_MOVE, &move) || errno != EBUSY) &&
-	       EVENTUALLY(60000, owner(fd, ras) == to);
+	       EVENTUALLY(60000, owner_of(fd, ras, index) == to);
+}
+
+static bool moves(int fd, uint64_t ras, uint32_t to)
+{
+	return moves_one(fd, ras, 0, to);
 }
 
 TEST_F(regions, move_with_all_that_is_in_them)
@@ -233,8 +238,9 @@ TEST_F(crowded, node_gives_its_coldest_region_away_before_it_is_full)
 		ASSERT_NE(0, addr[i]) TH_LOG("%s", strerror(errno));
 	}
 	ASSERT_EQ(0, ioctl(self->fd, CLIO_IOC_INFO, &info));
+	/* All to the one that has not the room. */
 	for (int i = 0; i < CROWD; i++)
-		ASSERT_EQ(1, owner_of(self->fd, info.ras, i));
+		ASSERT_TRUE(owner_of(self->fd, info.ras, i) == 1 || moves_one(self->fd, info.ras, i, 1));
 	/* The first region is the one that is used most. */
 	for (int i = 0; i < CROWD; i++) {
 		for (int at = 0; at < PART; at += MEMORY_PAGE) {

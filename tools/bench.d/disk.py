@@ -8,7 +8,7 @@ from harness import Case, Sample, alone, run
 SIZE = 48 << 20
 OVER_A_NETWORK = ("nvme-rdma", "nvme-tcp", "rnbd", "nbd")
 # Of a job that has this much memory, a quarter may be local.
-WORKING_SET = 8 << 20
+WORKING_SET = 16 << 20
 LOCAL = WORKING_SET // 4
 
 
@@ -65,11 +65,11 @@ def local_memory(lab):
     for program, name, count in (("cache", "1,000 accesses", lab.n(20, 10)), ("sort", "sort", 1)):
         swap = swapping(lab, program, count)
         local = alone(lambda p=program, c=count: here(lab, p, 0, c))
-        yield Case(f"ExCache, 25 % of 8 MiB local, {name}",
+        yield Case(f"ExCache, 25 % of 16 MiB local, {name}",
                    lambda p=program, c=count: here(lab, p, LOCAL, c),
                    {"local memory": local, "swap to a ramdisk": ("ramdisk", swap), "swap to zram": ("zram", swap)},
                    {"local memory": 1.68})
-        yield Case(f"swap to a disk, 25 % of 8 MiB local, {name}", lambda s=swap: s(ours(1)),
+        yield Case(f"swap to a disk, 25 % of 16 MiB local, {name}", lambda s=swap: s(ours(1)),
                    {"local memory": local, "swap to a ramdisk": ("ramdisk", swap)},
                    {"local memory": 1.68, "swap to a ramdisk": 1.1})
 

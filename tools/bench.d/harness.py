@@ -6,6 +6,11 @@ import subprocess
 import time
 
 
+# A case that takes longer than this has no more rounds, when it has had three.
+CASE_SECONDS = 40
+LEAST_ROUNDS = 3
+
+
 class Skip(Exception):
     """A peer that is not there, or something it needs; says why."""
 
@@ -19,7 +24,8 @@ def run(*args, timeout=300, check=True, text=None):
         raise Skip(f"{args[0]} is not in the root") from e
     if check and done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
-        raise Skip(f"{' '.join(map(str, args[:6]))}: {lines[-1] if lines else done.returncode}")
+        status = f"killed by signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
+        raise Skip(f"{' '.join(map(str, args[:6]))}: {lines[-1] if lines else status}")
     return done.stdout
 
 
@@ -127,7 +133,9 @@ def measure(case, peers, rounds):
                 theirs[name] = []
             except Skip as e:
                 why[name] = str(e)
-        for _ in range(rounds):
+        for done in range(rounds):
+            if done >= LEAST_ROUNDS and time.monotonic() - begin > CASE_SECONDS:
+                break
             ours.append(case.ours())
             for name in list(theirs):
                 what, how = case.peers[name]
@@ -153,7 +161,7 @@ def measure(case, peers, rounds):
 
 
 def row(case, ours, name, theirs, why, goal=None):
-    made = {"case": case.name, "metric": case.metric, "ours": summary(ours, case.metric), "peer": name}
+    made = {"case": case.name, "metric": case.metric, "rounds": len(ours), "ours": summary(ours, case.metric), "peer": name}
     if why:
         made["skipped"] = why
     elif theirs:

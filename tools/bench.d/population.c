@@ -16,7 +16,7 @@
 /* They read from a page of the parent's, and wait for the end of its input. */
 static void crowd(uint64_t len, long n)
 {
-	int told[2], fd = attached("bench");
+	int told[2], fd = attached();
 	uint64_t addr = allocated(fd, PAGE);
 	char *buf = calloc(1, len), byte = 0;
 
@@ -29,7 +29,7 @@ static void crowd(uint64_t len, long n)
 		if (pid < 0)
 			die("fork");
 		if (pid == 0) {
-			timed(attached("bench"), 0, addr, buf, len);
+			timed(attached(), 0, addr, buf, len);
 			if (write(told[1], &byte, 1) != 1)
 				_exit(1);
 			_exit(read(0, &byte, 1) != 0);
@@ -64,15 +64,9 @@ static void fill(const char *name, uint64_t pages, uint64_t touched)
 	uint64_t step = touched ? pages / touched : 0, seed = pages, from = 0, left = pages;
 	FILE *f = notes(name, "a");
 	char buf[64] = "touched";
-	int fd = clio_open();
-
-	if (fd < 0)
-		die("/dev/clio");
 	/* A space of few pages is to fit on another node as well. */
-	if (clio_create(fd, name, key, 0, pages < 64 ? 16 << 20 : 1 << 30) && errno != EEXIST)
-		die("clio_create");
-	if (clio_attach(fd, name, key))
-		die("clio_attach");
+	int fd = attached_to(name, pages < 64 ? 16 << 20 : 1 << 30);
+
 	while (left) {
 		uint64_t nr = left < 64 ? 1 : 64, addr = allocated(fd, nr * PAGE);
 

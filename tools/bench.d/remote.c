@@ -18,7 +18,7 @@
 
 static void copies(int writes, uint64_t len, uint64_t *ns, long count)
 {
-	int fd = attached("bench");
+	int fd = attached();
 	uint64_t addr = allocated(fd, len);
 	char *buf = calloc(1, len);
 
@@ -34,7 +34,7 @@ static void copies(int writes, uint64_t len, uint64_t *ns, long count)
 
 static void touch(uint64_t len, uint64_t *ns, long count)
 {
-	int fd = attached("bench");
+	int fd = attached();
 	uint64_t addr = allocated(fd, (count + 1) * PAGE);
 	char *buf = calloc(1, len);
 
@@ -48,7 +48,7 @@ static void touch(uint64_t len, uint64_t *ns, long count)
 static void clients(long n, uint64_t len, uint64_t *ns, long count)
 {
 	int turn[n][2], told[2];
-	int fd = attached("bench");
+	int fd = attached();
 	uint64_t addr = allocated(fd, PAGE);
 	char *buf = calloc(1, len);
 
@@ -59,7 +59,7 @@ static void clients(long n, uint64_t len, uint64_t *ns, long count)
 		if (pipe(turn[i]) < 0)
 			die("pipe");
 		if (fork() == 0) {
-			int mine = attached("bench");
+			int mine = attached();
 			uint64_t took = 0;
 			char go;
 
@@ -105,7 +105,7 @@ static uint64_t list(int fd, long depth)
 
 static void walk(long depth, uint64_t *ns, long count)
 {
-	int fd = attached("bench");
+	int fd = attached();
 	uint64_t addr = list(fd, depth), begin, node;
 
 	for (long i = 0; i < count; i++) {
@@ -128,7 +128,7 @@ static void chase(long depth, uint64_t *ns, long count)
 		uint64_t key;
 		uint32_t key_at, next_at, depth, data_at, data_len;
 	} __attribute__((packed)) in = { .key_at = UINT32_MAX, .depth = depth, .data_len = 8 };
-	int fd = attached("bench");
+	int fd = attached();
 	uint64_t addr = list(fd, depth), begin, node, out;
 
 	for (long i = 0; i < count; i++) {

@@ -29,17 +29,25 @@ static inline void die(const char *what)
 	exit(1);
 }
 
-static inline int attached(const char *name)
+/* Attached to a space, which is made if it is not there. */
+static inline int attached_to(const char *name, uint64_t region_size)
 {
 	int fd = clio_open();
 
 	if (fd < 0)
 		die("/dev/clio");
-	if (clio_create(fd, name, key, 0, 16 << 20) && errno != EEXIST)
+	if (!clio_attach(fd, name, key))
+		return fd;
+	if (errno != ENOENT || clio_create(fd, name, key, 0, region_size))
 		die("clio_create");
 	if (clio_attach(fd, name, key))
 		die("clio_attach");
 	return fd;
+}
+
+static inline int attached(void)
+{
+	return attached_to("bench", 16 << 20);
 }
 
 static inline uint64_t allocated(int fd, uint64_t len)

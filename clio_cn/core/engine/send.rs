@@ -4,6 +4,7 @@
 
 use super::super::{
     op::{Data, Kind, Stage},
+    peer::Peer,
     request::{Order, Request, State, MAX_FRAGMENTS, SLOT_BITS},
     space::Route,
     table::Key,
@@ -116,14 +117,8 @@ impl<D: Data> Engine<D> {
         let mut from = op.cursor as u32;
         while let Some(index) = space.with_room(from, len) {
             let addr = space.start(index);
-            let Route::To { node, .. } = space.route(addr) else {
-                break;
-            };
-            let up = self
-                .peers
-                .binary_search_by(|peer| peer.node.id.cmp(&node))
-                .is_ok_and(|at| self.peers.get(at).is_some_and(|peer| peer.node.up));
-            if up {
+            // Not where the node is down, nor where it lost the region, whatever the home knows.
+            if locate(&self.peers, space.route(addr)).is_ok() {
                 op.cursor = index.into();
                 let order = Order {
                     argument: rights,
@@ -314,7 +309,7 @@ impl<D: Data> Engine<D> {
             return Made::No;
         };
         let version = space.version;
-        let (node, port) = match self.locate(space.route(order.addr)) {
+        let (node, port) = match locate(&self.peers, space.route(order.addr)) {
             Ok(found) => found,
             Err((error, final_)) => {
                 if final_ || missed.is_some_and(|missed| missed != version) {
@@ -339,34 +334,6 @@ impl<D: Data> Engine<D> {
         }
         self.start(request);
         Made::Yes
-    }
-
-    /// The node of a route, or the error when there is none, and whether a new
-    /// table could not change that.
-    fn locate(&self, route: Route) -> Result<(u32, u16), (Error, bool)> {
-        match route {
-            Route::Nowhere => Err((EFAULT, false)),
-            Route::Lost => Err((EIO, false)),
-            Route::To {
-                node,
-                port,
-                incarnation,
-                ..
-            } => {
-                let at = self.find(node).ok_or((EHOSTDOWN, false))?;
-                let peer = self.peers.get(at).ok_or((EHOSTDOWN, false))?;
-                if !peer.node.up {
-                    Err((EHOSTDOWN, true))
-                } else if peer.node.incarnation != 0
-                    && incarnation != 0
-                    && peer.node.incarnation != incarnation
-                {
-                    Err((EIO, false))
-                } else {
-                    Ok((node, port))
-                }
-            }
-        }
     }
 
     /// Queues a request for a (new) try.
@@ -454,9 +421,9 @@ impl<D: Data> Engine<D> {
         let Some(space) = self.spaces.get(space) else {
             return self.finish(of, Err(ENOENT));
         };
-        let mut route = self.locate(space.route(order.addr));
+        let mut route = locate(&self.peers, space.route(order.addr));
         if order.op == wire::Op::FlushFetch {
-            let flush = self.locate(space.route(order.operand));
+            let flush = locate(&self.peers, space.route(order.operand));
             if flush != route {
                 // One node has not both any more: write first, read then.
                 route = flush;
@@ -592,5 +559,32 @@ fn word(op: wire::Op, addr: u64) -> Order {
     Order {
         len: 8,
         ..order(op, addr)
+    }
+}
+
+/// The node of a route, or the error when there is none, and whether a new table could not change
+/// that.
+fn locate(peers: &[Peer], route: Route) -> Result<(u32, u16), (Error, bool)> {
+    match route {
+        Route::Nowhere => Err((EFAULT, false)),
+        Route::Lost => Err((EIO, false)),
+        Route::To {
+            node,
+            port,
+            incarnation,
+            ..
+        } => {
+            let at = peers.binary_search_by(|peer| peer.node.id.cmp(&node));
+            let peer = at.ok().and_then(|at| peers.get(at));
+            let peer = peer.ok_or((EHOSTDOWN, false))?;
+            let known = peer.node.incarnation != 0 && incarnation != 0;
+            if !peer.node.up {
+                Err((EHOSTDOWN, true))
+            } else if known && peer.node.incarnation != incarnation {
+                Err((EIO, false))
+            } else {
+                Ok((node, port))
+            }
+        }
     }
 }

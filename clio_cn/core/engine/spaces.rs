@@ -110,7 +110,7 @@ impl<D: Data> Engine<D> {
     }
 
     fn finish_all(&mut self, error: Error, which: impl Fn(&Self, Key) -> bool) {
-        for index in 0..self.ops.capacity() {
+        for index in 0..self.ops.end() {
             let Some((key, _)) = self.ops.at(index) else {
                 continue;
             };
@@ -122,7 +122,7 @@ impl<D: Data> Engine<D> {
 
     /// The requests at a node go where the home says.
     fn reroute_all(&mut self, now: u64, node: u32) {
-        for index in 0..self.requests.capacity() {
+        for index in 0..self.requests.end() {
             let Some((key, request)) = self.requests.at(index) else {
                 continue;
             };
@@ -219,7 +219,7 @@ impl<D: Data> Engine<D> {
 
     /// Operations that waited for the table go on, or end.
     fn wake_asking(&mut self, space: Key, error: Option<Error>) {
-        for index in 0..self.ops.capacity() {
+        for index in 0..self.ops.end() {
             let Some((key, op)) = self.ops.at(index) else {
                 continue;
             };

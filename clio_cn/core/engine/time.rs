@@ -38,7 +38,7 @@ impl<D: Data> Engine<D> {
             return;
         }
         self.wake = u64::MAX;
-        for index in 0..self.ops.capacity() {
+        for index in 0..self.ops.end() {
             let Some((key, op)) = self.ops.at(index) else {
                 continue;
             };
@@ -55,7 +55,7 @@ impl<D: Data> Engine<D> {
             }
             self.wake_at(until);
         }
-        for index in 0..self.requests.capacity() {
+        for index in 0..self.requests.end() {
             let Some((key, request)) = self.requests.at(index) else {
                 continue;
             };

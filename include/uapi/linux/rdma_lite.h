@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
 /*
- * rdma_lite: membership and events of a node, through /dev/rdma_lite.
+ * rdma_lite: membership and events of a node, memory regions, locks and
+ * barriers of the cluster, through /dev/rdma_lite.
  *
  * An open of the device acts for the node that was made in the opener's
  * network namespace (ENXIO when there is none). All integers are in host
@@ -135,10 +136,347 @@ struct rdma_lite_ping {
 	__u64 reserved[2];
 };
 
+/* Ports below this belong to modules. */
+#define RDMA_LITE_PORT_FIRST	64
+
+/**
+ * struct rdma_lite_port - a port whose calls this open file receives
+ * @port: RDMA_LITE_PORT_FIRST to 65535; EBUSY when it has an owner at this
+ *	node. It ends with PORT_CLOSE or with the file: calls that wait end by
+ *	ENOENT (not executed), those that were received by status -EPIPE.
+ * @flags: zero
+ * @requests: how many requests the queue holds, until their reply; 0: 256, at
+ *	most 65536. What does not fit is tried again by the caller's kernel
+ *	until the caller's deadline, or ends by EAGAIN (RDMA_LITE_CALL_NOWAIT).
+ * @bytes: how many bytes of requests; 0: 4 MiB, at most 64 MiB. A request that
+ *	is larger ends by EMSGSIZE.
+ *
+ * PORT_CLOSE wants all but @port to be zero.
+ */
+struct rdma_lite_port {
+	__u32 port;
+	__u32 flags;
+	__u32 requests;
+	__u32 reserved0;
+	__u64 bytes;
+	__u64 reserved[2];
+};
+
+/* RECEIVE: reply to @token first. */
+#define RDMA_LITE_RECEIVE_REPLY	(1u << 0)
+
+/**
+ * struct rdma_lite_receive - receives the next request of a port
+ * @port: one that this file opened (ENOENT)
+ * @flags: RDMA_LITE_RECEIVE_REPLY; zero once the reply was given, so that a
+ *	call that a signal ended can be made again as it is
+ * @timeout_ms: how long to wait for a request (ETIMEDOUT); 0, or a file that
+ *	is O_NONBLOCK: not at all (EAGAIN); ~0: until a signal comes (EINTR)
+ * @status: in, of the reply
+ * @token: in: what is replied to; out: names the request in its reply, 0 when
+ *	its caller wants none
+ * @reply: in: address of the reply
+ * @reply_len: in: its length
+ * @buf: where the request goes
+ * @len: in: room there; out: bytes of the request. With EMSGSIZE: the room
+ *	that it needs; the request is still the next one.
+ * @src: out: node of the caller
+ * @reply_room: out: bytes of reply that the caller takes
+ * @src_incarnation: out: that node's life
+ * @epoch: out: of the caller's map
+ */
+struct rdma_lite_receive {
+	__u32 port;
+	__u32 flags;
+	__u32 timeout_ms;
+	__s32 status;
+	__u64 token;
+	__u64 reply;
+	__u64 reply_len;
+	__u64 buf;
+	__u64 len;
+	__u32 src;
+	__u32 reply_room;
+	__u64 src_incarnation;
+	__u64 epoch;
+	__u64 reserved[2];
+};
+
+/**
+ * struct rdma_lite_reply - replies to a request
+ * @port: where it was received
+ * @status: 0, or a negative errno that the caller finds in its @status
+ * @token: of the request; ENOENT when it has a reply, or nobody waits for one
+ * @buf: the reply
+ * @len: its length; EMSGSIZE when the caller does not take so much. 0 with a
+ *	negative @status.
+ */
+struct rdma_lite_reply {
+	__u32 port;
+	__s32 status;
+	__u64 token;
+	__u64 buf;
+	__u64 len;
+	__u64 reserved[2];
+};
+
+/* End by EAGAIN when there is no room at the port, instead of trying again. */
+#define RDMA_LITE_CALL_NOWAIT	(1u << 0)
+/* One way: ends when the port has taken it in; @reply_len is 0. */
+#define RDMA_LITE_CALL_NOTIFY	(1u << 1)
+
+/**
+ * struct rdma_lite_call - calls a port of a node and waits for the reply
+ * @node: whom, also ourselves
+ * @port: port of a module or of a user there; ENOENT: nobody has it
+ * @flags: RDMA_LITE_CALL_*
+ * @timeout_ms: deadline; 0: the node's default
+ * @request: address
+ * @request_len: bytes, at most the largest message (EMSGSIZE)
+ * @reply: address
+ * @reply_len: in: room; out: bytes of the reply
+ * @status: out: the errno that the receiver replied with, negative, or 0
+ * @err: out, of a multicast: 0 when it was answered, else a negative errno
+ *
+ * ETIMEDOUT: no reply by the deadline, it may have been executed. EINTR: a
+ * signal came, it may have been executed. EHOSTDOWN, ESTALE, ENOENT, EAGAIN:
+ * it was not executed.
+ */
+struct rdma_lite_call {
+	__u32 node;
+	__u32 port;
+	__u32 flags;
+	__u32 timeout_ms;
+	__u64 request;
+	__u64 request_len;
+	__u64 reply;
+	__u64 reply_len;
+	__s32 status;
+	__s32 err;
+	__u64 reserved[2];
+};
+
+/**
+ * struct rdma_lite_multicast - makes calls at once and waits for all of them
+ * @calls: user pointer to struct rdma_lite_call[@nr]; each has its own result
+ * @nr: 1 to 1024
+ * @answered: out: how many were answered
+ */
+struct rdma_lite_multicast {
+	__u64 calls;
+	__u32 nr;
+	__u32 answered;
+	__u64 reserved[2];
+};
+
+/*
+ * Memory regions, locks and barriers. Handles belong to one open file and end
+ * with it. In all of these @timeout_ms is the deadline, 0 for the node's
+ * default.
+ */
+
+/* What may be done with a region: a set of bits. */
+#define RDMA_LITE_READ		(1u << 0)
+#define RDMA_LITE_WRITE		(1u << 1)
+#define RDMA_LITE_ADMIN		(1u << 2)	/* free, grant, revoke */
+
+/* The region lives until it is freed, else until its last handle is gone. */
+#define RDMA_LITE_REGION_KEEP	(1u << 0)
+
+/**
+ * struct rdma_lite_region - a region to be made or mapped
+ * @node: where it lies
+ * @rights: ALLOC: what nodes may do that have no grant of their own;
+ *	MAP: what is wanted. Out: what the handle may do.
+ * @flags: ALLOC: RDMA_LITE_REGION_KEEP, which needs a name; else zero
+ * @timeout_ms: deadline
+ * @len: ALLOC: bytes; MAP: zero. Out: bytes.
+ * @handle: out
+ * @name: NUL-padded; ALLOC: may be empty
+ */
+struct rdma_lite_region {
+	__u32 node;
+	__u32 rights;
+	__u32 flags;
+	__u32 timeout_ms;
+	__u64 len;
+	__u64 handle;
+	char  name[64];
+	__u64 reserved[2];
+};
+
+/**
+ * struct rdma_lite_handle - a handle to be given up, or whose region to free
+ */
+struct rdma_lite_handle {
+	__u64 handle;
+	__u32 timeout_ms;
+	__u32 flags;
+};
+
+/**
+ * struct rdma_lite_grant - what a node may do with a region
+ * @node: whose rights; 0: those of all nodes, whose own grants are forgotten
+ * @rights: which; 0 revokes. Handles that have more lose it, except @handle.
+ */
+struct rdma_lite_grant {
+	__u64 handle;
+	__u32 node;
+	__u32 rights;
+	__u32 timeout_ms;
+	__u32 flags;
+};
+
+/**
+ * struct rdma_lite_io - bytes of a region, to be read or written
+ * @offset: first byte in the region
+ * @len: bytes; not 0
+ * @buf: user memory
+ * @done: out: bytes that were moved, also on an error
+ */
+struct rdma_lite_io {
+	__u64 handle;
+	__u64 offset;
+	__u64 len;
+	__u64 buf;
+	__u64 done;
+	__u32 timeout_ms;
+	__u32 flags;
+};
+
+/**
+ * struct rdma_lite_fill - bytes of a region to be set to @value, by its owner
+ */
+struct rdma_lite_fill {
+	__u64 handle;
+	__u64 offset;
+	__u64 len;
+	__u32 value;
+	__u32 timeout_ms;
+	__u64 reserved;
+};
+
+/**
+ * struct rdma_lite_copy - bytes to be copied from one region to another (or
+ * the same), by the owner of the first; the ranges may overlap
+ */
+struct rdma_lite_copy {
+	__u64 from;
+	__u64 from_offset;
+	__u64 to;
+	__u64 to_offset;
+	__u64 len;
+	__u32 timeout_ms;
+	__u32 flags;
+};
+
+/* What is done to a word. */
+enum rdma_lite_atomic_op {
+	RDMA_LITE_FETCH_ADD	= 1,	/* add @operand */
+	RDMA_LITE_COMPARE_SWAP	= 2,	/* put @operand there if it is @expected */
+};
+
+/**
+ * struct rdma_lite_atomic - a 64-bit word of a region, in its owner's byte order
+ * @offset: a multiple of 8
+ * @old: out: what it was
+ */
+struct rdma_lite_atomic {
+	__u64 handle;
+	__u64 offset;
+	__u64 operand;
+	__u64 expected;
+	__u64 old;
+	__u32 op;
+	__u32 timeout_ms;
+};
+
+/**
+ * struct rdma_lite_region_info - what is known about a region
+ * @handle: in
+ * @timeout_ms: in
+ * @node: where it lies
+ * @rights: what the handle may do
+ * @others: what nodes may do that have no grant of their own
+ * @flags: RDMA_LITE_REGION_KEEP
+ * @len: bytes
+ * @handles: on all nodes
+ * @chunk_size: size of the pieces that it lies in
+ */
+struct rdma_lite_region_info {
+	__u64 handle;
+	__u32 timeout_ms;
+	__u32 node;
+	__u32 rights;
+	__u32 others;
+	__u32 flags;
+	__u32 chunk_size;
+	__u64 len;
+	__u64 handles;
+	__u64 reserved[2];
+};
+
+/* A deadline that never comes: the map and signals still end the wait. */
+#define RDMA_LITE_FOREVER	0xffffffffu
+/* LOCK: now or not at all (EBUSY). */
+#define RDMA_LITE_TRY		(1u << 0)
+
+/**
+ * struct rdma_lite_lock - a lock, to be taken
+ * @node: where it is kept
+ * @flags: RDMA_LITE_TRY
+ * @handle: out
+ * @grant: out: grows with each grant of @node's life; shows it to whom a late
+ *	holder could harm
+ * @name: 1 to 63 bytes, NUL-padded
+ */
+struct rdma_lite_lock {
+	__u32 node;
+	__u32 flags;
+	__u32 timeout_ms;
+	__u32 reserved;
+	__u64 handle;
+	__u64 grant;
+	char  name[64];
+};
+
+/**
+ * struct rdma_lite_barrier - waits until @count have come, on any nodes
+ * @node: where it is kept
+ */
+struct rdma_lite_barrier {
+	__u32 node;
+	__u32 count;
+	__u32 timeout_ms;
+	__u32 flags;
+	char  name[64];
+};
+
 #define RDMA_LITE_IOC_MAGIC	0xB6
 #define RDMA_LITE_IOC_INFO	_IOR(RDMA_LITE_IOC_MAGIC, 0, struct rdma_lite_info)
 #define RDMA_LITE_IOC_SET_MAP	_IOW(RDMA_LITE_IOC_MAGIC, 1, struct rdma_lite_map)
 #define RDMA_LITE_IOC_GET_MAP	_IOWR(RDMA_LITE_IOC_MAGIC, 2, struct rdma_lite_map)
 #define RDMA_LITE_IOC_PING	_IOWR(RDMA_LITE_IOC_MAGIC, 3, struct rdma_lite_ping)
+
+#define RDMA_LITE_IOC_PORT_OPEN	_IOW(RDMA_LITE_IOC_MAGIC, 16, struct rdma_lite_port)
+#define RDMA_LITE_IOC_PORT_CLOSE _IOW(RDMA_LITE_IOC_MAGIC, 17, struct rdma_lite_port)
+#define RDMA_LITE_IOC_RECEIVE	_IOWR(RDMA_LITE_IOC_MAGIC, 18, struct rdma_lite_receive)
+#define RDMA_LITE_IOC_REPLY	_IOW(RDMA_LITE_IOC_MAGIC, 19, struct rdma_lite_reply)
+#define RDMA_LITE_IOC_CALL	_IOWR(RDMA_LITE_IOC_MAGIC, 20, struct rdma_lite_call)
+#define RDMA_LITE_IOC_MULTICAST	_IOWR(RDMA_LITE_IOC_MAGIC, 21, struct rdma_lite_multicast)
+#define RDMA_LITE_IOC_ALLOC	_IOWR(RDMA_LITE_IOC_MAGIC, 32, struct rdma_lite_region)
+#define RDMA_LITE_IOC_MAP	_IOWR(RDMA_LITE_IOC_MAGIC, 33, struct rdma_lite_region)
+#define RDMA_LITE_IOC_UNMAP	_IOW(RDMA_LITE_IOC_MAGIC, 34, struct rdma_lite_handle)
+#define RDMA_LITE_IOC_FREE	_IOW(RDMA_LITE_IOC_MAGIC, 35, struct rdma_lite_handle)
+#define RDMA_LITE_IOC_GRANT	_IOW(RDMA_LITE_IOC_MAGIC, 36, struct rdma_lite_grant)
+#define RDMA_LITE_IOC_READ	_IOWR(RDMA_LITE_IOC_MAGIC, 37, struct rdma_lite_io)
+#define RDMA_LITE_IOC_WRITE	_IOWR(RDMA_LITE_IOC_MAGIC, 38, struct rdma_lite_io)
+#define RDMA_LITE_IOC_FILL	_IOW(RDMA_LITE_IOC_MAGIC, 39, struct rdma_lite_fill)
+#define RDMA_LITE_IOC_COPY	_IOW(RDMA_LITE_IOC_MAGIC, 40, struct rdma_lite_copy)
+#define RDMA_LITE_IOC_ATOMIC	_IOWR(RDMA_LITE_IOC_MAGIC, 41, struct rdma_lite_atomic)
+#define RDMA_LITE_IOC_REGION	_IOWR(RDMA_LITE_IOC_MAGIC, 42, struct rdma_lite_region_info)
+#define RDMA_LITE_IOC_LOCK	_IOWR(RDMA_LITE_IOC_MAGIC, 48, struct rdma_lite_lock)
+#define RDMA_LITE_IOC_UNLOCK	_IOW(RDMA_LITE_IOC_MAGIC, 49, struct rdma_lite_handle)
+#define RDMA_LITE_IOC_BARRIER	_IOW(RDMA_LITE_IOC_MAGIC, 50, struct rdma_lite_barrier)
 
 #endif /* _UAPI_LINUX_RDMA_LITE_H */

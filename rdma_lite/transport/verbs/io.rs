@@ -7,6 +7,7 @@ use super::{
     token_message,
     VerbsLink,
     READY,
+    TOKEN_ACCESS,
     TOKEN_HIDE,
     TOKEN_OPEN,
     TOKEN_PUT, //
@@ -32,7 +33,7 @@ use kernel::{
 const INVALIDATE_MS: u32 = 5000;
 
 impl<U: LinkUser> VerbsLink<U> {
-    fn post(&self, token: u64, op: SendOp<'_>) -> Result {
+    pub(super) fn post(&self, token: u64, op: SendOp<'_>) -> Result {
         let state = self.state.lock();
         let endpoint = state.endpoint.as_ref().ok_or(ENOTCONN)?;
         endpoint.qp.post_send(token, op)
@@ -43,10 +44,11 @@ impl<U: LinkUser> CompletionHandler for VerbsLink<U> {
     fn send_done(this: ArcBorrow<'_, Self>, token: u64, completion: &Completion<'_>) {
         let result = completion.result();
         if token >> 32 == TOKEN_HIDE && result.is_ok() {
-            let region = this.state.lock().regions.at(token as u32 as usize);
-            if let Some(region) = region {
-                region.hidden.complete();
-            }
+            // Under the lock, since whoever is woken may drop the region, and must, as that sleeps.
+            this.state.lock().regions.hidden(token as u32 as usize);
+        }
+        if token >> 32 == TOKEN_ACCESS {
+            this.accessed(token as u32 as usize, result);
         }
         if let Err(e) = result {
             Self::fail(&this.into(), e);
@@ -59,17 +61,13 @@ impl<U: LinkUser> CompletionHandler for VerbsLink<U> {
             return this.fail(e);
         }
         let imm = completion.imm().unwrap_or(READY);
-        if imm == READY {
+        let done = if imm == READY {
             this.note(|inbox| inbox.peer_ready = true);
+            this.repost()
         } else {
-            this.user.message(&this, imm);
-        }
-        // Only now: what was just read must not be overwritten before.
-        let reposted = match &this.state.lock().endpoint {
-            Some(endpoint) => endpoint.qp.post_recv(token_message(), None),
-            None => Ok(()),
+            this.deliver(imm)
         };
-        if let Err(e) = reposted {
+        if let Err(e) = done {
             this.fail(e);
         }
     }
@@ -86,11 +84,9 @@ impl<U: LinkUser> Link for VerbsLink<U> {
         payload: impl Iterator<Item = Piece>,
         imm: u32,
     ) -> Result {
-        let (staging, remote) = {
-            let state = self.state.lock();
-            let endpoint = state.endpoint.as_ref().ok_or(ENOTCONN)?;
-            (endpoint.staging.clone().ok_or(ENOTCONN)?, endpoint.remote)
-        };
+        let state = self.state.lock();
+        let endpoint = state.endpoint.as_ref().ok_or(ENOTCONN)?;
+        let staging = endpoint.staging.as_ref().ok_or(ENOTCONN)?;
         let start = offset as usize;
         let mut end = start + header.len();
         staging.write(start, header)?;
@@ -99,14 +95,13 @@ impl<U: LinkUser> Link for VerbsLink<U> {
             unsafe { staging.write_raw(end, piece.ptr, piece.len)? };
             end += piece.len;
         }
-        let local = Segment::new(&staging, start..end)?;
-        self.post(
+        endpoint.qp.post_send(
             token_message(),
             SendOp::WriteImm {
-                local: Some(local),
+                local: Some(Segment::new(staging, start..end)?),
                 remote: RemoteAddr {
-                    addr: remote.addr + u64::from(offset),
-                    rkey: remote.rkey,
+                    addr: endpoint.remote.addr + u64::from(offset),
+                    rkey: endpoint.remote.rkey,
                 },
                 imm,
             },
@@ -212,7 +207,7 @@ impl<U: LinkUser> Link for VerbsLink<U> {
 impl<U: LinkUser> VerbsLink<U> {
     /// Lets go of the memory of a window: by unmapping it when the device says that it is shut,
     /// else by destroying its region, which shuts it for certain.
-    fn retire(&self, window: Window, hidden: bool) {
+    pub(super) fn retire(&self, window: Window, hidden: bool) {
         let reuse = hidden && window.region.mr.unmap().is_ok();
         let mut state = self.state.lock();
         let reuse = reuse && state.endpoint.is_some() && !state.over;

@@ -4,7 +4,7 @@
 
 use super::{token, token_message, Endpoint, State, VerbsLink, READY, TOKEN_SETUP};
 use crate::{
-    core::wire::RingAddress,
+    core::{wire::RingAddress, Backlog},
     transport::{Down, LinkUser}, //
 };
 use kernel::{
@@ -46,7 +46,7 @@ impl<U: LinkUser> VerbsLink<U> {
         };
         let pd = Pd::new(&device, crate::OWNER)?;
         let capacity = options.send + options.recv + 2;
-        let cq = CompletionQueue::new(&device, capacity, PollContext::Workqueue, crate::OWNER)?;
+        let cq = CompletionQueue::new(&device, capacity, PollContext::Softirq, crate::OWNER)?;
         let size = 1usize << self.size.size_log2;
         let ring = DmaBuffer::new(&device, size)?;
         let pages = (size / kernel::page::PAGE_SIZE) as u32;
@@ -56,6 +56,7 @@ impl<U: LinkUser> VerbsLink<U> {
         for _ in 0..options.recv {
             qp.post_recv(token_message(), None)?;
         }
+        self.state.lock().backlog = Backlog::new(options.recv as usize)?;
         Ok(KBox::new(
             Endpoint {
                 qp,

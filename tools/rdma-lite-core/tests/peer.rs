@@ -82,6 +82,8 @@ fn call() -> NewCall {
             cap: 64,
         },
         deadline: 1000 * MS,
+        nowait: false,
+        notify: false,
     }
 }
 
@@ -117,6 +119,7 @@ fn message(kind: Kind) -> Header {
     Header {
         kind,
         direct: false,
+        notify: false,
         port: 1,
         len: 0,
         cluster: digest(&CLUSTER),
@@ -134,10 +137,12 @@ fn refuse(peer: &mut TestPeer, generation: u32, to: &Header, refusal: Refusal) {
     let header = Header {
         arg: refusal as u32,
         call: to.call,
-        credit: 3,
+        // All that was sent was consumed.
+        credit: peer.rings().sent as u32,
         ..message(Kind::Refuse)
     };
-    let received = peer.message(MS, generation, 0, &header.encode());
+    let at = peer.rings().received as u32 * 64;
+    let received = peer.message(MS, generation, at, &header.encode());
     assert!(matches!(received, Ok(Received::Nothing)));
 }
 
@@ -184,6 +189,57 @@ fn a_call_without_answer_ends_by_its_deadline() {
     peer.tick(1000 * MS);
     assert_eq!(ended(&mut peer, 1000 * MS), Some(ETIMEDOUT));
     assert_eq!(peer.calls(), 0);
+}
+
+#[test]
+fn a_call_that_does_not_wait_ends_when_there_is_no_room_for_it() {
+    let (mut peer, generation) = connected();
+    let nowait = NewCall {
+        nowait: true,
+        ..call()
+    };
+    peer.submit(nowait, "call").unwrap();
+    let header = sent(&mut peer, 0);
+    refuse(&mut peer, generation, &header, Refusal::Busy);
+    assert_eq!(ended(&mut peer, MS), Some(EAGAIN));
+    assert_eq!(peer.calls(), 0);
+}
+
+#[test]
+fn a_call_that_waits_is_tried_again_until_there_is_room() {
+    let (mut peer, generation) = connected();
+    let mut header = submit(&mut peer);
+    let mut now = 0;
+    for _ in 0..12 {
+        refuse(&mut peer, generation, &header, Refusal::Busy);
+        assert_eq!(ended(&mut peer, now), None);
+        let next = peer.next_tick();
+        assert!(next - now <= 64 * MS, "tried often enough: {}", next - now);
+        now = next;
+        peer.tick(now);
+        header = sent(&mut peer, now);
+        assert_eq!(header.kind, Kind::Call);
+    }
+}
+
+#[test]
+fn a_notification_says_so_to_the_callee() {
+    let (mut peer, generation) = connected();
+    let notify = NewCall {
+        notify: true,
+        ..call()
+    };
+    peer.submit(notify, "call").unwrap();
+    assert!(sent(&mut peer, 0).notify);
+    let theirs = Header {
+        notify: true,
+        arg: 1000,
+        ..message(Kind::Call)
+    };
+    match peer.message(0, generation, 0, &theirs.encode()) {
+        Ok(Received::Execute(request)) => assert!(request.notify),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

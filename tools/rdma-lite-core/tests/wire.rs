@@ -16,7 +16,7 @@ prop_compose! {
         kind in prop_oneof![
             Just(Kind::Call), Just(Kind::Reply), Just(Kind::Refuse), Just(Kind::Heartbeat)
         ],
-        direct: bool,
+        (direct, notify) in any::<(bool, bool)>(),
         port: u16,
         len in 0..=MAX,
         (cluster, epoch) in any::<(u64, u64)>(),
@@ -30,6 +30,7 @@ prop_compose! {
         Header {
             kind,
             direct: direct && kind == Kind::Reply,
+            notify: notify && kind == Kind::Call,
             port,
             len: if payload { len } else { 0 },
             cluster,
@@ -113,6 +114,7 @@ fn call() -> Header {
     Header {
         kind: Kind::Call,
         direct: false,
+        notify: false,
         port: 1,
         len: 64,
         cluster: 1,
@@ -140,6 +142,17 @@ fn another_version_is_not_supported() {
 #[test]
 fn an_unknown_kind_is_a_protocol_error() {
     assert_eq!(decode_with(|bytes| bytes[3] = 9), Err(EPROTO));
+}
+
+#[test]
+fn a_reply_that_wants_no_reply_is_a_protocol_error() {
+    let header = Header {
+        kind: Kind::Reply,
+        notify: true,
+        arg: 0,
+        ..call()
+    };
+    assert_eq!(Header::decode(&header.encode(), MAX), Err(WireError::Field));
 }
 
 #[test]

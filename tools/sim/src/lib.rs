@@ -8,6 +8,7 @@
 
 pub mod clio;
 pub mod hotpot;
+pub mod lite;
 pub mod net;
 pub mod pm;
 pub mod rpc;

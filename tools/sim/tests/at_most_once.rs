@@ -258,6 +258,8 @@ impl Cluster {
                         ..ReplyBuffer::default()
                     },
                     deadline: DEADLINE,
+                    nowait: false,
+                    notify: false,
                 };
                 self.fates.push(Fate::default());
                 self.sides[0].peer.submit(call, tag).unwrap();

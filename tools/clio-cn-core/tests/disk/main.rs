@@ -108,6 +108,20 @@ fn after_a_crash_of_the_compute_node_all_that_was_acknowledged_is_there() {
 }
 
 #[test]
+fn what_a_lost_copy_has_is_not_given_up_before_the_others_know_that_it_is_lost() {
+    let weather = Weather {
+        spurious: 100,
+        maps: 200,
+        crash: 100,
+        mercy: true,
+        ..FAIR
+    };
+    let [completed, _, lost, _, attached, gone] = campaign("replaced", weather, 200, 3000);
+    assert!(completed > 10_000 && lost > 100 && attached > 500);
+    assert_eq!(gone, 0);
+}
+
+#[test]
 fn a_copy_that_missed_a_write_is_never_read() {
     for replicas in 1..=3 {
         let weather = Weather {

@@ -118,6 +118,15 @@ impl Ledger {
         self.summary.executed
     }
 
+    /// The call was taken in, but will not be executed after all.
+    pub(super) fn not_executed(&mut self, tag: Tag) {
+        let entry = self.calls.get_mut(&tag).expect("a call that nobody made");
+        assert!(
+            entry.executed.pop().is_some(),
+            "call {tag} was not taken in"
+        );
+    }
+
     fn end(&mut self, now: Time, tag: Tag, outcome: Outcome) -> &Entry {
         let entry = self.calls.get_mut(&tag).expect("a call that nobody made");
         assert_eq!(

@@ -6,6 +6,7 @@
 
 mod ledger;
 mod node;
+mod receive;
 mod wire;
 mod world;
 

@@ -2,9 +2,12 @@
 
 //! One node: what the kernel edge keeps around the core.
 
-use super::ledger::Tag;
+use super::{
+    ledger::Tag,
+    receive::{self, Arrived},
+};
 use crate::schedule::Time;
-use rdma_lite_core::core::{Config, Generation, Local, Membership, Peer};
+use rdma_lite_core::core::{Config, Generation, Local, Membership, Peer, ReceiveQueue};
 use std::collections::{BTreeMap, HashMap};
 
 /// The edge's half of a call.
@@ -44,8 +47,10 @@ pub(super) struct Node {
     pub(super) remotes: BTreeMap<u16, Remote>,
     /// Reply buffers that peers may write to, by key.
     pub(super) buffers: HashMap<u32, Window>,
-    /// Handlers that run.
+    /// Handlers and processes that execute.
     pub(super) running: usize,
+    /// What processes receive.
+    pub(super) queue: ReceiveQueue<Arrived>,
 }
 
 impl Node {
@@ -63,6 +68,7 @@ impl Node {
             remotes: others.map(|id| (id, remote(id))).collect(),
             buffers: HashMap::new(),
             running: 0,
+            queue: receive::queue(),
         }
     }
 

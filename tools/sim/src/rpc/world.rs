@@ -5,6 +5,7 @@
 use super::{
     ledger::{Called, Executed, Ledger, Summary, Tag},
     node::{Node, Token, Window},
+    receive::Arrived,
     wire::{Conn, End, Frame},
 };
 use crate::{
@@ -27,6 +28,8 @@ const CLUSTER: [u8; 16] = *b"sixteen byte id.";
 /// A port that nobody registers.
 const NO_PORT: u16 = 99;
 const PORT: u16 = 1;
+/// A port whose calls processes receive.
+const QUEUED: u16 = 2;
 /// More than the largest reply of the workload.
 const REPLY_CAP: u32 = 12 * 1024;
 
@@ -45,7 +48,7 @@ pub struct Chaos {
     pub alloc_fails_in: u64,
 }
 
-enum Event {
+pub(super) enum Event {
     ConnectArrives {
         conn: usize,
     },
@@ -79,6 +82,17 @@ enum Event {
         tag: Tag,
         number: u64,
     },
+    /// A process receives at a node.
+    Receive {
+        node: u16,
+        life: u64,
+    },
+    /// It replies to what it received under this token.
+    Reply {
+        node: u16,
+        life: u64,
+        token: rdma_lite_core::core::Token,
+    },
     Cancel {
         node: u16,
         life: u64,
@@ -104,18 +118,18 @@ struct Map {
 pub struct World {
     chaos: Chaos,
     config: Config,
-    rng: Rng,
-    schedule: Schedule<Event>,
+    pub(super) rng: Rng,
+    pub(super) schedule: Schedule<Event>,
     net: Network,
-    nodes: HashMap<u16, Node>,
+    pub(super) nodes: HashMap<u16, Node>,
     lives: u64,
     conns: Vec<Conn>,
     maps: Vec<Map>,
     states: Vec<NodeState>,
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     next_tag: Tag,
     next_rkey: u32,
-    calm: bool,
+    pub(super) calm: bool,
 }
 
 macro_rules! trace {
@@ -143,6 +157,7 @@ impl World {
             backoff_min: 2 * MS,
             backoff_max: 30 * MS,
             connect_timeout: 30 * MS,
+            poll: 0,
         };
         let net = Network::new(Faults::random(&mut rng));
         let mut world = Self {
@@ -230,6 +245,7 @@ impl World {
     fn check_nothing_is_left(&self) {
         for (id, node) in &self.nodes {
             assert_eq!(node.running, 0);
+            assert!(node.queue.is_empty(), "a request was left in the queue");
             assert!(node.buffers.is_empty(), "a reply buffer was not taken back");
             for (peer, remote) in &node.remotes {
                 let core = &remote.core;
@@ -548,7 +564,7 @@ impl World {
         }
     }
 
-    fn remote(&mut self, id: u16, peer: u16) -> &mut super::node::Remote {
+    pub(super) fn remote(&mut self, id: u16, peer: u16) -> &mut super::node::Remote {
         self.nodes
             .get_mut(&id)
             .and_then(|node| node.remotes.get_mut(&peer))
@@ -728,7 +744,7 @@ impl World {
     }
 
     /// What a failing handler returns.
-    fn status(number: u64) -> i32 {
+    pub(super) fn status(number: u64) -> i32 {
         -1 - (number % 1000) as i32
     }
 
@@ -766,14 +782,19 @@ impl World {
                 number: 0,
             },
         );
-        node.running += 1;
         let life = node.life();
         trace!(self, "{id}: executes call {tag} of {peer} ({number})");
-        let time = if self.rng.one_in(10) {
-            self.rng.range(0..150 * MS)
-        } else {
-            self.rng.range(0..500 * US)
-        };
+        if request.port == QUEUED {
+            let arrived = Arrived {
+                peer,
+                call: request.call,
+                tag,
+                number,
+            };
+            return self.enqueue(id, arrived, payload.len(), request.expires);
+        }
+        node.running += 1;
+        let time = self.execution_time();
         let event = Event::Returned {
             node: id,
             life,
@@ -785,7 +806,15 @@ impl World {
         self.schedule.at(now + time, event);
     }
 
-    fn returned(&mut self, id: u16, peer: u16, call: CallRef, tag: Tag, number: u64) {
+    pub(super) fn execution_time(&mut self) -> Time {
+        if self.rng.one_in(10) {
+            self.rng.range(0..150 * MS)
+        } else {
+            self.rng.range(0..500 * US)
+        }
+    }
+
+    pub(super) fn returned(&mut self, id: u16, peer: u16, call: CallRef, tag: Tag, number: u64) {
         self.nodes.get_mut(&id).unwrap().running -= 1;
         if tag % 16 == 3 {
             let status = Self::status(number);
@@ -860,6 +889,8 @@ impl World {
         }
         let port = if self.rng.one_in(30) && !self.calm {
             NO_PORT
+        } else if self.rng.one_in(3) {
+            QUEUED
         } else {
             PORT
         };
@@ -868,6 +899,8 @@ impl World {
             len: len as u32,
             reply,
             deadline,
+            nowait: !self.calm && self.rng.one_in(10),
+            notify: false,
         };
         let token = Token {
             tag,
@@ -914,7 +947,7 @@ impl World {
     }
 
     /// Carries out what the core wants.
-    fn pump(&mut self, id: u16, peer: u16) {
+    pub(super) fn pump(&mut self, id: u16, peer: u16) {
         let now = self.schedule.now();
         loop {
             let Some(remote) = self
@@ -1040,6 +1073,16 @@ impl World {
             } => {
                 if self.is_alive(node, life) {
                     self.returned(node, peer, call, tag, number);
+                }
+            }
+            Event::Receive { node, life } => {
+                if self.is_alive(node, life) {
+                    self.receive(node);
+                }
+            }
+            Event::Reply { node, life, token } => {
+                if self.is_alive(node, life) {
+                    self.reply(node, token);
                 }
             }
             Event::Cancel {

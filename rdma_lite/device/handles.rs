@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What an open file has: regions that it mapped and locks that it holds. All of it ends with the file;
+//! the owners hear of that in the background, so that no close waits for another node.
+
+use crate::{region::mapping::Mapping, sync::Held};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{Arc, Mutex},
+};
+
+/// Handles that one file may have.
+const MOST: usize = 1 << 20;
+
+/// What a handle names.
+pub(super) enum Thing {
+    Region(Arc<Mapping>),
+    Lock(Held),
+}
+
+struct Entry {
+    /// Of the handle that names the thing, or of the last that named one.
+    generation: u32,
+    thing: Option<Thing>,
+}
+
+#[derive(Default)]
+struct Table {
+    entries: KVVec<Entry>,
+    free: KVVec<u32>,
+}
+
+/// The handles of an open file.
+#[pin_data]
+pub(crate) struct Handles {
+    #[pin]
+    table: Mutex<Table>,
+}
+
+impl Table {
+    fn find(&mut self, handle: u64) -> Result<&mut Entry> {
+        let entry = self.entries.get_mut(handle as u32 as usize).ok_or(EBADF)?;
+        if u64::from(entry.generation) != handle >> 32 || entry.thing.is_none() {
+            return Err(EBADF);
+        }
+        Ok(entry)
+    }
+}
+
+impl Handles {
+    pub(super) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            table <- new_mutex!(Table {
+                entries: KVVec::new(),
+                free: KVVec::new(),
+            }, "lite_handles"),
+        })
+    }
+
+    /// A new handle, which is not 0 and was not there before. On an error the thing comes back:
+    /// [`EMFILE`] when there are too many.
+    pub(super) fn add(&self, thing: Thing) -> Result<u64, (Error, Thing)> {
+        let mut table = self.table.lock();
+        let index = match table.free.pop() {
+            Some(index) => index,
+            None => {
+                let count = table.entries.len();
+                if count >= MOST {
+                    return Err((EMFILE, thing));
+                }
+                // Room to take the handle back, too.
+                let room = count + 1 - table.free.len();
+                let reserved = table
+                    .free
+                    .reserve(room, GFP_KERNEL)
+                    .and_then(|()| table.entries.reserve(1, GFP_KERNEL));
+                if let Err(e) = reserved {
+                    return Err((e.into(), thing));
+                }
+                let entry = Entry {
+                    generation: 0,
+                    thing: None,
+                };
+                if let Err(e) = table.entries.push_within_capacity(entry) {
+                    return Err((e.into(), thing));
+                }
+                count as u32
+            }
+        };
+        let entry = &mut table.entries[index as usize];
+        // It wraps after four billion uses of one place.
+        entry.generation = entry.generation.wrapping_add(1).max(1);
+        entry.thing = Some(thing);
+        Ok(u64::from(entry.generation) << 32 | u64::from(index))
+    }
+
+    /// The region that a handle names; [`EBADF`] when it names none.
+    pub(super) fn region(&self, handle: u64) -> Result<Arc<Mapping>> {
+        match &self.table.lock().find(handle)?.thing {
+            Some(Thing::Region(mapping)) => Ok(mapping.clone()),
+            _ => Err(EBADF),
+        }
+    }
+
+    fn take(&self, handle: u64, fits: impl FnOnce(&Thing) -> bool) -> Result<Thing> {
+        let mut table = self.table.lock();
+        let entry = table.find(handle)?;
+        let thing = entry.thing.take_if(|thing| fits(thing)).ok_or(EBADF)?;
+        // There is room; without it the place would only not be used again.
+        let _ = table.free.push_within_capacity(handle as u32);
+        Ok(thing)
+    }
+
+    /// Takes a region out: its handle names nothing any more.
+    pub(super) fn take_region(&self, handle: u64) -> Result<Arc<Mapping>> {
+        match self.take(handle, |thing| matches!(thing, Thing::Region(_)))? {
+            Thing::Region(mapping) => Ok(mapping),
+            Thing::Lock(_) => Err(EBADF),
+        }
+    }
+
+    /// Takes a lock out.
+    pub(super) fn take_lock(&self, handle: u64) -> Result<Held> {
+        match self.take(handle, |thing| matches!(thing, Thing::Lock(_)))? {
+            Thing::Lock(held) => Ok(held),
+            Thing::Region(_) => Err(EBADF),
+        }
+    }
+
+    /// The file is closed: everything goes.
+    pub(super) fn drop_all(&self) {
+        let table = core::mem::take(&mut *self.table.lock());
+        for entry in table.entries {
+            if let Some(Thing::Region(mapping)) = entry.thing {
+                mapping.drop_later();
+            }
+        }
+    }
+}

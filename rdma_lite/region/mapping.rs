@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A mapping as its holder has it, and what it can do with it.
+
+use super::PORT;
+use crate::{
+    ask::{ask_until, Answer, To},
+    call::Signals,
+    core::{
+        holder::{Holder, Life},
+        region::{
+            keys::{Begun, Keys},
+            wire::{Head, Reply, Request, REPLY_LEN, REQUEST_LEN},
+            Geometry, Rights,
+        },
+    },
+    events::now,
+    host::Host,
+    releases::{Promise, Release},
+};
+use kernel::{
+    new_condvar, new_mutex,
+    prelude::*,
+    rdma::RemoteAddr,
+    sync::{Arc, CondVar, Mutex},
+    time::msecs_to_jiffies,
+};
+
+mod io;
+
+const MS: u64 = 1_000_000;
+/// How long whoever gives a mapping up waits for accesses that are under way.
+const END_MS: u32 = 2000;
+
+/// What the owner told.
+#[derive(Copy, Clone)]
+pub(crate) struct Facts {
+    pub(crate) life: u64,
+    pub(crate) geometry: Geometry,
+    pub(crate) secret: u64,
+}
+
+struct State {
+    keys: Keys<RemoteAddr>,
+    facts: Option<Facts>,
+    promise: Option<Promise>,
+}
+
+/// See the module.
+#[pin_data]
+pub(crate) struct Mapping {
+    pub(crate) host: Arc<Host>,
+    pub(crate) owner: u16,
+    pub(crate) tag: u64,
+    #[pin]
+    state: Mutex<State>,
+    #[pin]
+    recalled: CondVar,
+}
+
+/// Ns of CLOCK_MONOTONIC by when something has to be done; `timeout_ms` 0 is the node's default.
+pub(crate) fn deadline(host: &Host, timeout_ms: u32) -> u64 {
+    let ms = match timeout_ms {
+        0 => host.timeout_ms,
+        ms => ms,
+    };
+    now().saturating_add(u64::from(ms) * MS)
+}
+
+/// Ms until then.
+fn left_ms(deadline: u64) -> u32 {
+    let left = deadline.saturating_sub(now()).div_ceil(MS);
+    u32::try_from(left).unwrap_or(u32::MAX)
+}
+
+impl Mapping {
+    /// Makes or maps a region at `owner`.
+    pub(crate) fn new(
+        host: &Arc<Host>,
+        owner: u16,
+        request: Request,
+        deadline: u64,
+    ) -> Result<Arc<Self>> {
+        let tag = host.regions.new_tag();
+        let release = Release {
+            owner: Life {
+                node: owner,
+                incarnation: 0,
+            },
+            port: PORT,
+            message: {
+                let mut message = KVec::new();
+                let head = Head { tag, life: 0 };
+                message.extend_from_slice(&Request::Unmap.encode(head), GFP_KERNEL)?;
+                message
+            },
+        };
+        let promise = Promise::new(host, release)?;
+        let this = Arc::pin_init(
+            pin_init!(Self {
+                host: host.clone(),
+                owner,
+                tag,
+                state <- new_mutex!(State {
+                    keys: Keys::new(Rights::NONE),
+                    facts: None,
+                    promise: None,
+                }, "lite_mapping"),
+                recalled <- new_condvar!("lite_recalled"),
+            }),
+            GFP_KERNEL,
+        );
+        let noted = this.and_then(|this| {
+            let mut mappings = host.regions.mappings.lock();
+            mappings.try_create_and_insert(tag, this.clone(), GFP_KERNEL)?;
+            Ok(this)
+        });
+        let this = match noted {
+            Ok(this) => this,
+            Err(e) => {
+                promise.cancel();
+                return Err(e);
+            }
+        };
+        let made = this.make(request, deadline, promise);
+        if made.is_err() {
+            this.forget();
+        }
+        made.map(|()| this)
+    }
+
+    /// Asks the owner. If it may have heard that and did not answer, it is told to forget it.
+    fn make(&self, request: Request, deadline: u64, mut promise: Promise) -> Result {
+        let head = request.encode(Head {
+            tag: self.tag,
+            life: 0,
+        });
+        let mut reply = KVec::from_elem(0u8, REPLY_LEN, GFP_KERNEL)?;
+        match ask_until(&self.host, self.to(), deadline, &head, &[], &mut reply)? {
+            Ok(len) => {
+                let reply = Reply::decode(&reply[..len])?;
+                let chunk_log2 = u8::try_from(reply.small).map_err(|_| EBADMSG)?;
+                let facts = Facts {
+                    life: reply.life,
+                    geometry: Geometry::new(reply.value, chunk_log2).map_err(|_| EBADMSG)?,
+                    secret: reply.other,
+                };
+                let owner = Life {
+                    node: self.owner,
+                    incarnation: facts.life,
+                };
+                let unmap = Request::Unmap.encode(Head {
+                    tag: self.tag,
+                    life: facts.life,
+                });
+                promise.set_owner(owner, &unmap);
+                let mut state = self.state.lock();
+                state.keys.mapped(Rights::new(reply.rights)?);
+                state.facts = Some(facts);
+                state.promise = Some(promise);
+                Ok(())
+            }
+            Err(e) => {
+                promise.cancel();
+                Err(e)
+            }
+        }
+    }
+
+    fn to(&self) -> To {
+        To {
+            node: self.owner,
+            port: PORT,
+            timeout_ms: 0,
+            signals: Signals::All,
+        }
+    }
+
+    /// Whether the region is our own.
+    fn is_local(&self) -> bool {
+        self.owner == self.host.local.id
+    }
+
+    fn holder(&self) -> Holder {
+        Holder {
+            life: self.host.life(),
+            tag: self.tag,
+        }
+    }
+
+    /// What the owner told; [`ESTALE`] when it told nothing.
+    pub(crate) fn facts(&self) -> Result<Facts> {
+        self.state.lock().facts.ok_or(ESTALE)
+    }
+
+    /// What may be done with it now.
+    pub(crate) fn rights(&self) -> Rights {
+        self.state.lock().keys.rights()
+    }
+
+    fn begin(&self, need: Rights) -> Result<Begun> {
+        self.state.lock().keys.begin(need)
+    }
+
+    fn end_access(&self, begun: Begun) {
+        if self.state.lock().keys.end(begun) {
+            self.recalled.notify_all();
+        }
+    }
+
+    /// Does something that a recall waits for.
+    fn during<T>(&self, need: Rights, f: impl FnOnce(&Begun) -> Result<T>) -> Result<T> {
+        let begun = self.begin(need)?;
+        let result = f(&begun);
+        self.end_access(begun);
+        result
+    }
+
+    /// Takes rights away, and waits for accesses that have them.
+    fn recall(&self, rights: Rights, freed: bool, timeout_ms: u32) -> Result {
+        let until = now().saturating_add(u64::from(timeout_ms) * MS);
+        let mut state = self.state.lock();
+        state.keys.recall(rights, freed);
+        while !state.keys.is_recalled() {
+            let left = left_ms(until);
+            if left == 0 {
+                return Err(ETIMEDOUT);
+            }
+            self.recalled
+                .wait_timeout(&mut state, msecs_to_jiffies(left));
+        }
+        Ok(())
+    }
+
+    fn forget(&self) {
+        let removed = self.host.regions.mappings.lock().remove(&self.tag);
+        drop(removed);
+    }
+
+    /// The node goes off: nothing can be done with it, and nobody has to be told.
+    pub(crate) fn end(&self) {
+        let promise = {
+            let mut state = self.state.lock();
+            state.keys.recall(Rights::NONE, true);
+            state.promise.take()
+        };
+        if let Some(promise) = promise {
+            promise.cancel();
+        }
+    }
+
+    /// Gives it up; the owner hears it in the background.
+    pub(crate) fn drop_later(&self) {
+        self.forget();
+        let promise = {
+            let mut state = self.state.lock();
+            state.keys.recall(Rights::NONE, true);
+            state.promise.take()
+        };
+        drop(promise);
+    }
+
+    /// Gives it up, and waits until the owner has heard it. On an error it hears it in the background.
+    pub(crate) fn unmap(&self, deadline: u64) -> Result {
+        // Who is late loses: the owner shuts its window.
+        let _ = self.recall(Rights::NONE, true, END_MS);
+        self.forget();
+        let Some(promise) = self.state.lock().promise.take() else {
+            return Ok(());
+        };
+        match self.ask(Request::Unmap, &[], deadline, &mut KVec::new())? {
+            Ok(_) | Err(ESTALE) => {
+                promise.cancel();
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Frees the region, and gives the mapping up.
+    pub(crate) fn free(&self, deadline: u64) -> Result {
+        // Not an access: the owner recalls this mapping, too.
+        self.during(Rights::ADMIN, |_| Ok(()))?;
+        self.ask(Request::Free, &[], deadline, &mut KVec::new())??;
+        self.unmap(deadline)
+    }
+
+    fn ask(
+        &self,
+        request: Request,
+        data: &[u8],
+        deadline: u64,
+        reply: &mut KVec<u8>,
+    ) -> Result<Answer> {
+        let head: [u8; REQUEST_LEN] = request.encode(Head {
+            tag: self.tag,
+            life: self.facts()?.life,
+        });
+        ask_until(&self.host, self.to(), deadline, &head, data, reply)
+    }
+
+    /// Has the owner do something, and returns what it answers.
+    fn execute(&self, need: Rights, request: Request, deadline: u64) -> Result<Reply> {
+        let mut reply = KVec::from_elem(0u8, REPLY_LEN, GFP_KERNEL)?;
+        let len = self.during(need, |_| self.ask(request, &[], deadline, &mut reply)?)?;
+        Reply::decode(&reply[..len])
+    }
+
+    /// Sets what a node (0: each) may do.
+    pub(crate) fn grant(&self, node: u16, rights: Rights, deadline: u64) -> Result {
+        let request = Request::Grant { node, rights };
+        // Not during an access: mappings of our own node may be recalled as well, not this one.
+        self.during(Rights::ADMIN, |_| Ok(()))?;
+        self.ask(request, &[], deadline, &mut KVec::new())??;
+        Ok(())
+    }
+
+    /// What is known about the region.
+    pub(crate) fn info(&self, deadline: u64) -> Result<Reply> {
+        self.execute(Rights::NONE, Request::Info, deadline)
+    }
+
+    /// Fills bytes with a value.
+    pub(crate) fn set(&self, offset: u64, len: u64, value: u8, deadline: u64) -> Result {
+        self.facts()?.geometry.check(offset, len)?;
+        let request = Request::Set { offset, len, value };
+        self.execute(Rights::WRITE, request, deadline).map(|_| ())
+    }
+
+    /// Copies bytes to `other`, which may be `self`; the ranges may overlap.
+    pub(crate) fn copy_to(
+        &self,
+        offset: u64,
+        other: &Self,
+        to: u64,
+        len: u64,
+        deadline: u64,
+    ) -> Result {
+        let there = other.facts()?;
+        self.facts()?.geometry.check(offset, len)?;
+        there.geometry.check(to, len)?;
+        let request = Request::Copy {
+            offset,
+            len,
+            node: other.owner,
+            life: there.life,
+            tag: other.tag,
+            secret: there.secret,
+            to,
+        };
+        other.during(Rights::WRITE, |_| {
+            self.execute(Rights::READ, request, deadline).map(|_| ())
+        })
+    }
+
+    /// Adds to a word; what it was.
+    pub(crate) fn fetch_add(&self, offset: u64, add: u64, deadline: u64) -> Result<u64> {
+        self.facts()?.geometry.check_word(offset)?;
+        let both = Rights::READ.or(Rights::WRITE);
+        let request = Request::FetchAdd { offset, add };
+        Ok(self.execute(both, request, deadline)?.value)
+    }
+
+    /// Replaces a word that is `expected`; what it was.
+    pub(crate) fn compare_swap(
+        &self,
+        offset: u64,
+        expected: u64,
+        new: u64,
+        deadline: u64,
+    ) -> Result<u64> {
+        self.facts()?.geometry.check_word(offset)?;
+        let both = Rights::READ.or(Rights::WRITE);
+        let request = Request::CompareSwap {
+            offset,
+            expected,
+            new,
+        };
+        Ok(self.execute(both, request, deadline)?.value)
+    }
+}
+
+impl Host {
+    /// An owner takes rights away from a mapping of ours.
+    pub(super) fn recalled(
+        &self,
+        owner: Holder,
+        head: Head,
+        rights: Rights,
+        freed: bool,
+    ) -> Result {
+        if head.life != self.local.incarnation {
+            return Ok(());
+        }
+        let mapping = self.regions.mappings.lock().get(&head.tag).cloned();
+        match mapping {
+            Some(mapping) if mapping.owner == owner.life.node => {
+                mapping.recall(rights, freed, END_MS)
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The bytes of a region, at its owner.
+//!
+//! Peers and local users read and write them at any time. So there are no references into them: bytes
+//! are copied in and out, and 64-bit words are changed by atomic instructions.
+
+use crate::core::region::{
+    steps::{Step, Steps},
+    Geometry,
+};
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*,
+    rdma::DmaBuffer,
+    sync::{
+        atomic::{Atomic, Full},
+        Arc, //
+    },
+};
+
+/// Sizes of chunks that are tried, the largest first: memory may be fragmented.
+const CHUNK_LOG2: [u8; 3] = [20, 16, 12];
+
+/// Bytes that a copy moves at a time.
+const STEP: usize = 16 * 1024;
+
+/// See the module.
+pub(crate) struct Memory {
+    geometry: Geometry,
+    chunks: KVVec<Arc<DmaBuffer>>,
+}
+
+/// Bytes that a region of `len` bytes takes.
+pub(crate) fn footprint(len: u64) -> Result<u64> {
+    len.checked_next_multiple_of(PAGE_SIZE as u64).ok_or(ENOSPC)
+}
+
+impl Memory {
+    /// Memory for `len` bytes, all zero.
+    pub(crate) fn new(device: &kernel::rdma::Device, len: u64) -> Result<Arc<Self>> {
+        let mut last = ENOMEM;
+        for chunk_log2 in CHUNK_LOG2 {
+            match Self::in_chunks(device, Geometry::new(len, chunk_log2)?) {
+                Err(e) if e == ENOMEM => last = e,
+                memory => return memory,
+            }
+        }
+        Err(last)
+    }
+
+    fn in_chunks(device: &kernel::rdma::Device, geometry: Geometry) -> Result<Arc<Self>> {
+        let count = geometry.chunks();
+        let mut chunks = KVVec::with_capacity(count as usize, GFP_KERNEL)?;
+        for chunk in 0..count {
+            let len = (geometry.chunk_len(chunk) as usize).next_multiple_of(PAGE_SIZE);
+            chunks.push(DmaBuffer::new(device, len)?, GFP_KERNEL)?;
+        }
+        Ok(Arc::new(Self { geometry, chunks }, GFP_KERNEL)?)
+    }
+
+    /// Where the bytes lie.
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    /// One chunk.
+    pub(crate) fn chunk(&self, chunk: u32) -> Result<&Arc<DmaBuffer>> {
+        self.chunks.get(chunk as usize).ok_or(ERANGE)
+    }
+
+    /// Copies bytes out.
+    pub(crate) fn read(&self, offset: u64, into: &mut [u8]) -> Result {
+        for piece in self.geometry.pieces(offset, into.len() as u64)? {
+            let at = piece.at as usize;
+            let part = &mut into[at..at + piece.len as usize];
+            self.chunk(piece.chunk)?.read(piece.start as usize, part)?;
+        }
+        Ok(())
+    }
+
+    /// Copies bytes in.
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> Result {
+        for piece in self.geometry.pieces(offset, bytes.len() as u64)? {
+            let at = piece.at as usize;
+            let part = &bytes[at..at + piece.len as usize];
+            self.chunk(piece.chunk)?.write(piece.start as usize, part)?;
+        }
+        Ok(())
+    }
+
+    /// Fills bytes with a value.
+    pub(crate) fn set(&self, offset: u64, len: u64, value: u8) -> Result {
+        self.geometry.check(offset, len)?;
+        let block = KVec::from_elem(value, STEP.min(len as usize), GFP_KERNEL)?;
+        for piece in self.geometry.pieces(offset, len)? {
+            let buffer = self.chunk(piece.chunk)?;
+            let end = piece.start as usize + piece.len as usize;
+            let mut at = piece.start as usize;
+            while at < end {
+                let part = block.len().min(end - at);
+                buffer.write(at, &block[..part])?;
+                at += part;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies bytes from `src`, which may be `self`; the ranges may overlap.
+    pub(crate) fn copy_from(&self, to: u64, src: &Self, from: u64, len: u64) -> Result {
+        let same = ::core::ptr::eq(self, src);
+        let (here, there) = ((self.geometry, to), (src.geometry, from));
+        let steps = Steps::new(there, here, len, same, STEP as u64)?;
+        let mut block = KVec::from_elem(0u8, STEP.min(len as usize), GFP_KERNEL)?;
+        for Step { from, to, len } in steps {
+            let part = &mut block[..len as usize];
+            src.read(from, part)?;
+            self.write(to, part)?;
+        }
+        Ok(())
+    }
+
+    /// Does something to an aligned word.
+    fn word<T>(&self, offset: u64, f: impl FnOnce(&Atomic<u64>) -> T) -> Result<T> {
+        self.geometry.check_word(offset)?;
+        let mut pieces = self.geometry.pieces(offset, 8)?;
+        let piece = pieces.next().ok_or(EINVAL)?;
+        let buffer = self.chunk(piece.chunk)?;
+        let start = buffer.as_ptr().as_ptr();
+        // SAFETY: The word was just checked to lie in the region; it is aligned, since chunks are
+        // aligned to pages, so it lies in this chunk, which `self` keeps. Others access the memory
+        // only by copies through raw pointers, and words by this function.
+        let word = unsafe { Atomic::from_ptr(start.add(piece.start as usize).cast::<u64>()) };
+        Ok(f(word))
+    }
+
+    /// Adds to an aligned word; what it was.
+    pub(crate) fn fetch_add(&self, offset: u64, add: u64) -> Result<u64> {
+        self.word(offset, |word| word.fetch_add(add, Full))
+    }
+
+    /// Replaces an aligned word that is `expected`; what it was.
+    pub(crate) fn compare_swap(&self, offset: u64, expected: u64, new: u64) -> Result<u64> {
+        self.word(offset, |word| match word.cmpxchg(expected, new, Full) {
+            Ok(old) | Err(old) => old,
+        })
+    }
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Chunks of regions that are opened for the peer of a link, and access to those of the peer.
+
+use super::{token, VerbsLink, TOKEN_ACCESS, TOKEN_OPEN};
+use crate::transport::{
+    access::{Accesses, Way},
+    window::{Regions, Window},
+    LinkUser, //
+};
+use kernel::{
+    prelude::*,
+    rdma::{Access, DmaBuffer, RemoteAddr, Segment, SendOp},
+    sync::Arc,
+    time::{delay::fsleep, msecs_to_jiffies, Delta},
+};
+
+impl<U: LinkUser> VerbsLink<U> {
+    /// Lets the peer into a buffer, until the window is given to [`Link::hide`]. The buffer lives
+    /// until then, whatever becomes of the link.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        buffer: &Arc<DmaBuffer>,
+        access: Access,
+    ) -> Result<Window> {
+        let (idle, pd) = {
+            let mut state = self.state.lock();
+            let pd = state.endpoint.as_ref().ok_or(ENOTCONN)?.pd.clone();
+            (state.regions.take_idle(), pd)
+        };
+        let region = match idle {
+            Some(region) => region,
+            None => Regions::make(&pd)?,
+        };
+        region.mr.map(buffer)?;
+        let window = self.state.lock().regions.open(region.clone())?;
+        let registration = SendOp::RegMr {
+            mr: &region.mr,
+            access,
+        };
+        match self.post(token(TOKEN_OPEN, window.slot), registration) {
+            Ok(()) => Ok(window),
+            Err(e) => {
+                self.retire(window, false);
+                Err(e)
+            }
+        }
+    }
+
+    /// The ring that the peer writes to: names this connection, on both sides.
+    pub(crate) fn own_ring(&self) -> Option<RemoteAddr> {
+        let state = self.state.lock();
+        let endpoint = state.endpoint.as_ref()?;
+        Some(RemoteAddr {
+            addr: endpoint.ring_mr.addr(),
+            rkey: endpoint.ring_mr.rkey(),
+        })
+    }
+
+    /// The ring of the peer that we write to.
+    pub(crate) fn peer_ring(&self) -> Option<RemoteAddr> {
+        let state = self.state.lock();
+        Some(state.endpoint.as_ref()?.remote)
+    }
+
+    /// Reads `len` bytes at `remote` into the beginning of `buffer`, or writes them there, and waits
+    /// for the end of it, and says how it ended. Until then the device may use the buffer; it may do so
+    /// still when the wait failed.
+    pub(crate) fn access(
+        self: &Arc<Self>,
+        way: Way,
+        buffer: &Arc<DmaBuffer>,
+        len: usize,
+        remote: RemoteAddr,
+        timeout_ms: u32,
+    ) -> Result<Result> {
+        let local = Segment::new(buffer, 0..len)?;
+        let idle = self.state.lock().accesses.take_idle();
+        let access = match idle {
+            Some(access) => access,
+            None => Accesses::make()?,
+        };
+        let mut patience = timeout_ms.saturating_mul(4);
+        let slot = loop {
+            let opened = self.state.lock().accesses.open(access.clone());
+            match opened {
+                Err(e) if e == EAGAIN && patience > 0 => {
+                    fsleep(Delta::from_micros(250));
+                    patience -= 1;
+                }
+                Err(e) => return Ok(Err(e)),
+                Ok(slot) => break slot,
+            }
+        };
+        let op = match way {
+            Way::Read => SendOp::Read { local, remote },
+            Way::Write => SendOp::Write { local, remote },
+        };
+        if let Err(e) = self.post(token(TOKEN_ACCESS, slot), op) {
+            let closed = self.state.lock().accesses.close(slot);
+            drop(closed);
+            return Ok(Err(e));
+        }
+        let jiffies = msecs_to_jiffies(timeout_ms);
+        access.done.wait_for_completion_killable_timeout(jiffies)?;
+        let result = access.result();
+        let unkept = self.state.lock().accesses.keep(access);
+        drop(unkept);
+        Ok(result)
+    }
+
+    /// An access has completed.
+    pub(super) fn accessed(&self, slot: usize, result: Result) {
+        let access = self.state.lock().accesses.close(slot);
+        if let Some(access) = access {
+            access.finish(result);
+        }
+    }
+}
