@@ -10,7 +10,7 @@ use super::{
     host::{Host, PageKey},
     msg::{Copied, Forget, Hello, Inventory, Settle, Verdict},
     node::{Commit, Greeting, Node, Notice, NoticeKind, TxnState},
-    outcome, participant, persist, records, resolve, rooms, spread,
+    outcome, persist, records, resolve, rooms, spread,
     takeover::{self, Takeover},
     writers,
 };

@@ -8,9 +8,10 @@
 
 use super::{
     cluster::Sender,
-    format::{slot, Cid, PageVersion, PAGE_SIZE},
+    format::{crc32c, slot, Cid, PageVersion, PAGE_SIZE},
     handler,
     host::{Host, Level, PageKey, Piece},
+    integrity,
     msg::{self, AskCopies, Copied, Fate, FetchReply, Outcome, Reader, Request, TakeCopy, Wire},
     node::{Holder, Node, GENERAL, WORKER},
     pages::Clean,
@@ -361,19 +362,41 @@ async fn take<H: Host>(host: &H, us: u32, key: PageKey, of: &Best, until: u64) -
     if of.node == us || have >= of.version {
         return Ok(false);
     }
+    // A copy that is damaged is as good as none: another node may have it whole.
+    let mut last = EIO;
+    for holder in of.holders.iter().filter(|holder| holder.node != us) {
+        match take_from(host, key, of.version, holder.node, until).await {
+            Ok(()) => return Ok(true),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Gets a page from one node that has it in `version` or a newer one.
+async fn take_from<H: Host>(
+    host: &H,
+    key: PageKey,
+    version: u64,
+    from: u32,
+    until: u64,
+) -> Result {
     let epoch = host.with(|node| node.map.epoch);
     let header = TakeCopy { key }.encode(epoch)?;
     let mut request = KVec::new();
     request.push(Piece::Bytes(&header), GFP_KERNEL)?;
-    let mut calls = [handler::call(of.node, request, 64 + PAGE_SIZE, until)?];
+    let mut calls = [handler::call(from, request, 64 + PAGE_SIZE, until)?];
     host.call(&mut calls).await;
     let [call] = calls;
     let answer = call.answer.map_err(handler::errno)?;
     let mut body = Reader::new(call.reply.get(..answer).unwrap_or(&[]));
     let head = FetchReply::get(&mut body)?;
     let data = body.rest();
-    if head.version < of.version || data.len() != PAGE_SIZE {
+    if head.version < version || data.len() != PAGE_SIZE {
         return Err(EAGAIN);
+    }
+    if crc32c(data) != head.crc {
+        return Err(EIO);
     }
     let (pm, geometry) = host.with(|node| {
         let pm = node.space.take().ok_or(ENOSPC)?;
@@ -407,7 +430,7 @@ async fn take<H: Host>(host: &H, us: u32, key: PageKey, of: &Best, until: u64) -
     if let Some(unused) = unused {
         persist::free(host, &[unused]).await?;
     }
-    written.map(|()| true)
+    written
 }
 
 /// Gives a new owner our copy of a page.
@@ -416,13 +439,16 @@ pub(super) fn on_take_copy<H: Host>(host: &H, take: &TakeCopy, reply: &mut [u8])
         let clean = node.pages.get(take.key).and_then(|page| page.clean);
         let clean = clean.ok_or(ENOENT)?;
         let pm = clean.pm.ok_or(ENOENT)?;
-        let head = FetchReply {
+        let mut head = FetchReply {
             version: clean.version,
             cid: clean.cid,
+            crc: 0,
         };
         let len = handler::put(&head, reply)?;
         let to = reply.get_mut(len..len + PAGE_SIZE).ok_or(EMSGSIZE)?;
-        host.read(node.geometry().page(pm), to)?;
+        let copy = (pm, clean.version);
+        head.crc = integrity::read_copy(host, &node.geometry(), take.key, copy, to).ok_or(EIO)?;
+        handler::put(&head, reply)?;
         Ok(len + PAGE_SIZE)
     })
 }

@@ -10,7 +10,7 @@ use super::{
     format::{redo_log, slot, Cid, PageVersion, RedoRecord, BODY_SIZE, PAGE_SIZE},
     host::{Host, PageKey, Piece, Sleep, Ticket},
     integrity,
-    node::{Node, Notice, NoticeKind, Txn, TxnPage, TxnState, GENERAL},
+    node::{Holder, Node, Notice, NoticeKind, Txn, TxnPage, TxnState, GENERAL},
     pages::Staged,
     persist::{self, Batch, NewPage},
     replicate,
