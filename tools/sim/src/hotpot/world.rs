@@ -1117,13 +1117,14 @@ impl World {
         let core = life.node.borrow();
         let clean = core.pages.get(key).and_then(|page| page.clean);
         let pm = clean.and_then(|clean| clean.pm).expect("a copy");
-        let bit = self
-            .rng
-            .range(0..8 * if slot { 64 } else { PAGE_SIZE as u64 });
-        let at = match slot {
-            true => core.geometry().slot(pm),
-            false => core.geometry().page(pm),
+        // In the data where somebody looks: in the first bytes, or in a cell.
+        let (at, bytes) = match (slot, self.rng.range(0..4)) {
+            (true, _) => (core.geometry().slot(pm), 64),
+            (false, 0) => (core.geometry().page(pm) + 2048, 8),
+            (false, 1) => (core.geometry().page(pm) + 4088, 8),
+            (false, _) => (core.geometry().page(pm), 16),
         };
+        let bit = self.rng.range(0..8 * bytes);
         let mut device = self.nodes[node].pm.borrow_mut();
         device.flip((at + bit / 8) as usize, 1 << (bit % 8));
         self.damaged.insert(key);
