@@ -749,7 +749,7 @@ impl RegionWorld {
             assert_eq!(used, left, "node {node} has lost count");
         }
         let lives: Vec<Life> = self.cluster.members.values().map(|m| m.life).collect();
-        let open = |window: &&Window| window.open && lives.contains(&window.owner);
-        assert!(self.windows.values().find(open).is_none());
+        let open = |window: &Window| window.open && lives.contains(&window.owner);
+        assert!(!self.windows.values().any(open));
     }
 }
