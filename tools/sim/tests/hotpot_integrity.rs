@@ -8,6 +8,7 @@ use hotpot_core::core::{
     commit,
     fault::{self, Access},
     format::Timestamp,
+    grants::Opener,
     host::PageKey,
     scrub::{self, Scrubbed},
 };
@@ -21,6 +22,8 @@ use sim::{
 };
 
 const DATASET: u64 = 1;
+/// An open file; the mount does not come to such numbers.
+const OPENER: Opener = Opener(1 << 40);
 const PAGE: u64 = 4096;
 
 fn cluster(nodes: usize) -> World {
@@ -48,7 +51,7 @@ fn page_of(world: &World, node: usize) -> u64 {
 fn write(world: &mut World, node: usize, at: u64, bytes: &'static [u8]) -> Result {
     let until = world.now() + SEC;
     world.execute(node, move |host| async move {
-        commit::write(&host, DATASET, at, bytes, Timestamp::default(), until).await
+        commit::write(&host, OPENER, DATASET, at, bytes, Timestamp::default(), until).await
     })
 }
 

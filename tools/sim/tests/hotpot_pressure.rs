@@ -7,6 +7,7 @@ use hotpot_core::core::{
     commit,
     fault::{self, Access},
     format::{slot, Timestamp, LINE_SIZE},
+    grants::Opener,
     host::PageKey,
     names::{self, Change, NewDataset},
 };
@@ -20,6 +21,8 @@ use sim::{
 };
 
 const DATASET: u64 = 1;
+/// An open file; the mount does not come to such numbers.
+const OPENER: Opener = Opener(1 << 40);
 const PAGE: u64 = 4096;
 
 /// Nodes with so many free pages each; `replicas` copies of what is committed.
@@ -62,7 +65,7 @@ fn write(world: &mut World, node: usize, page: u64, bytes: [u8; 8]) -> Result {
     let until = world.now() + SEC;
     world.execute(node, move |host| async move {
         let time = Timestamp::default();
-        commit::write(&host, DATASET, page * PAGE, &bytes, time, until).await
+        commit::write(&host, OPENER, DATASET, page * PAGE, &bytes, time, until).await
     })
 }
 
@@ -176,7 +179,7 @@ fn the_degree_of_one_commit_is_kept_as_well() {
     world.store(0, key(0), &content(0));
     let done = world.execute(0, move |host| async move {
         let range = hotpot_core::core::area::ByteRange { offset: 0, len: 8 };
-        commit::commit(&host, DATASET, &[range], 2, until).await
+        commit::commit(&host, OPENER, DATASET, &[range], 2, until).await
     });
     assert_eq!(done.result, Ok(()));
     for node in 0..3 {
