@@ -423,6 +423,10 @@ TEST_F(ports, bad_arguments_are_refused)
 	bad = c;
 	bad.port = 65536;
 	EXPECT_EQ(EINVAL, ERRNO_OF(ioctl(self->fd[1], RDMA_LITE_IOC_CALL, &bad)));
+	/* What modules tell each other is not for programs to say. */
+	bad = c;
+	bad.port = RDMA_LITE_PORT_FIRST - 1;
+	EXPECT_EQ(EACCES, ERRNO_OF(ioctl(self->fd[1], RDMA_LITE_IOC_CALL, &bad)));
 	bad = c;
 	bad.reserved[1] = 1;
 	EXPECT_EQ(EINVAL, ERRNO_OF(ioctl(self->fd[1], RDMA_LITE_IOC_CALL, &bad)));

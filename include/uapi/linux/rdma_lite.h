@@ -228,7 +228,7 @@ struct rdma_lite_reply {
 /**
  * struct rdma_lite_call - calls a port of a node and waits for the reply
  * @node: whom, also ourselves
- * @port: port of a module or of a user there; ENOENT: nobody has it
+ * @port: port of a user there; ENOENT: nobody has it; EACCES: one of a module
  * @flags: RDMA_LITE_CALL_*
  * @timeout_ms: deadline; 0: the node's default
  * @request: address
