@@ -374,13 +374,7 @@ async fn take<H: Host>(host: &H, us: u32, key: PageKey, of: &Best, until: u64) -
 }
 
 /// Gets a page from one node that has it in `version` or a newer one.
-async fn take_from<H: Host>(
-    host: &H,
-    key: PageKey,
-    version: u64,
-    from: u32,
-    until: u64,
-) -> Result {
+async fn take_from<H: Host>(host: &H, key: PageKey, version: u64, from: u32, until: u64) -> Result {
     let epoch = host.with(|node| node.map.epoch);
     let header = TakeCopy { key }.encode(epoch)?;
     let mut request = KVec::new();

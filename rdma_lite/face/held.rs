@@ -3,8 +3,8 @@
 //! Regions, locks and barriers, as the C header says. Deadlines are in ms, 0 for the node's default.
 
 use super::Node;
-use kernel::{error::to_result, prelude::*};
 use ::core::ptr::{self, NonNull};
+use kernel::{error::to_result, prelude::*};
 
 /// The C ABI, as the header declares it.
 #[allow(non_camel_case_types, reason = "the names of the C header")]
@@ -210,9 +210,7 @@ impl<'a> Region<'a> {
     pub(crate) fn read(&self, offset: u64, into: &mut [u8], timeout_ms: u32) -> Result {
         let (to, len) = (into.as_mut_ptr(), into.len());
         // SAFETY: By the type invariant; the slice can be written.
-        to_result(unsafe {
-            abi::lite_read(self.ptr.as_ptr(), offset, to.cast(), len, timeout_ms)
-        })
+        to_result(unsafe { abi::lite_read(self.ptr.as_ptr(), offset, to.cast(), len, timeout_ms) })
     }
 
     /// Writes bytes.

@@ -51,7 +51,16 @@ fn page_of(world: &World, node: usize) -> u64 {
 fn write(world: &mut World, node: usize, at: u64, bytes: &'static [u8]) -> Result {
     let until = world.now() + SEC;
     world.execute(node, move |host| async move {
-        commit::write(&host, OPENER, DATASET, at, bytes, Timestamp::default(), until).await
+        commit::write(
+            &host,
+            OPENER,
+            DATASET,
+            at,
+            bytes,
+            Timestamp::default(),
+            until,
+        )
+        .await
     })
 }
 
@@ -63,7 +72,10 @@ fn read(world: &mut World, node: usize, at: u64) -> Result<[u8; 8]> {
         fault::read(&host, DATASET, at - first, &mut page, until).await?;
         // These tests store into the first bytes and nowhere else, or all the same.
         let alike = page[16..].iter().all(|byte| *byte == page[16]);
-        assert!(alike && matches!(page[16], 0 | 0x5a), "flipped bits are read");
+        assert!(
+            alike && matches!(page[16], 0 | 0x5a),
+            "flipped bits are read"
+        );
         let bytes = &page[first as usize..][..8];
         Ok(bytes.try_into().unwrap())
     })

@@ -460,8 +460,10 @@ impl RegionWorld {
                     && window.owner == teardown.owner
                     && window.holder.tag != caller;
                 // Mapped again under a later grant, which may be torn down again.
-                let later = registry.access(window.holder, Rights::NONE).is_ok()
-                    || { self.teardowns.values() }.any(|other| other.windows.contains(number));
+                let later = registry.access(window.holder, Rights::NONE).is_ok() || {
+                    self.teardowns.values()
+                }
+                .any(|other| other.windows.contains(number));
                 in_question && !later
             });
             assert!(later.is_none(), "a window stayed open");
