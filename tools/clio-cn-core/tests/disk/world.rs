@@ -257,7 +257,7 @@ impl World {
             self.disk.as_mut().unwrap().stop();
             self.drive();
         }
-        if self.happens(weather.maps) {
+        if self.disk.is_some() && self.happens(weather.maps) {
             let node = 1 + self.dice.below(weather.nodes.into()) as u32;
             let disk = self.disk.as_mut().unwrap();
             disk.node_down(node);
@@ -267,6 +267,10 @@ impl World {
                 "it is not left at once"
             );
             self.drive();
+        }
+        // What was to be stopped may have come to its end by that.
+        if self.disk.is_none() {
+            return;
         }
         match self.dice.below(8) {
             0 | 1 => self.submit(),
