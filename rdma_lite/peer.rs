@@ -63,6 +63,13 @@ struct Chores {
 }
 
 impl Chores {
+    fn end_later(&mut self, link: Arc<PeerLink>) {
+        if self.end.push(link.clone(), GFP_ATOMIC).is_err() {
+            // It ends by itself, and is reported when it has.
+            link.fail(ENOMEM);
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.connect.is_none() && self.end.is_empty() && self.met.is_none()
     }
@@ -212,10 +219,7 @@ impl Peer {
                         chores.connect = None;
                     }
                     if let Some(old) = link.take_if(|link| link.tag() == generation) {
-                        if chores.end.push(old.clone(), GFP_ATOMIC).is_err() {
-                            // It ends by itself, and is reported when it has.
-                            old.fail(ENOMEM);
-                        }
+                        chores.end_later(old);
                     }
                 }
                 Action::Transmit {

@@ -171,17 +171,14 @@ impl LinkUser for Peer {
             let taken = state.protocol.connect_request(now(), &hello, view);
             let (generation, _) = taken?;
             link.set_tag(generation);
-            Ok(state.link.replace(link.clone()))
-        });
-        match taken {
-            Ok(old) => {
-                if let Some(old) = old {
-                    old.shutdown();
-                }
-                Ok(hello.ring)
+            // Not ended here: this is the work of a link, and that of another is waited for. What
+            // still comes over it has the tag of a generation that is over.
+            if let Some(old) = state.link.replace(link.clone()) {
+                state.chores.end_later(old);
             }
-            Err(reject) => Err(refuse(reject)),
-        }
+            Ok(())
+        });
+        taken.map(|()| hello.ring).map_err(refuse)
     }
 
     fn greeted(self: &Arc<Self>, link: &Arc<PeerLink>, hello: &[u8]) -> Result<RingAddress> {
