@@ -103,11 +103,12 @@ impl Node {
                 return Err(EBUSY);
             }
             let busy = self.owned.get(key).is_some_and(|owned| owned.txn.is_some());
-            // Who is first among the processes of one node is that node's business.
+            // Who is first among the processes of one node is that node's business. But a request
+            // that comes late takes nothing from a later one: its release would free that.
             let taken = self
                 .writers
                 .of(*key)
-                .is_some_and(|writer| writer.holder != to);
+                .is_some_and(|writer| writer.holder != to || writer.grant > grant);
             if busy || taken {
                 return Err(EAGAIN);
             }
