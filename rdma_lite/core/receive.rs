@@ -36,7 +36,7 @@ pub struct Token(pub u64);
 
 impl Token {
     fn new(at: usize, uses: u32) -> Self {
-        Self(u64::from(uses) << 32 | at as u64)
+        Self((u64::from(uses) << 32) | at as u64)
     }
 
     fn at(self) -> usize {
