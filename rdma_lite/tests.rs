@@ -34,10 +34,8 @@ mod suite {
         // SAFETY: `echo` needs no context.
         unsafe { ports.register(7, port::echo, none, false)? };
         // SAFETY: As above.
-        assert_eq!(
-            unsafe { ports.register(7, port::echo, none, false) },
-            Err(EBUSY)
-        );
+        let again = unsafe { ports.register(7, port::echo, none, false) };
+        assert_eq!(again, Err(EBUSY));
         ports.unregister(7);
         assert!(ports.get(7).is_none());
         // SAFETY: As above.
