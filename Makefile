@@ -36,8 +36,8 @@ shell: ## a shell in the root
 .PHONY: test test-all demo bench lint guest
 test: ## everything that can fail: host tests, KUnit, selftests; last line N passed, N failed
 	@tools/test
-test-all: ## every selftest program, more seeds, power failures
-	@TARGETS=all CUTS=5 GUEST_TIMEOUT=7200 POTLUCK_ROUNDS=200 tools/test
+test-all: ## every selftest program, 20 times as many seeds, power failures
+	@TARGETS=all CUTS=5 GUEST_TIMEOUT=7200 POTLUCK_ROUNDS=200 POTLUCK_SEEDS=20 tools/test
 demo: ## three nodes share persistent memory, narrated
 	@FLAVOUR=base $(BUILD) modules
 	@$(BUILD) tools
