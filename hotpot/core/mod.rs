@@ -90,6 +90,7 @@ pub mod format;
 pub mod freeze;
 pub mod grants;
 pub mod handler;
+pub mod halt;
 pub mod host;
 pub mod info;
 pub mod integrity;
