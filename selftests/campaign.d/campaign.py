@@ -148,8 +148,8 @@ def main():
             print(f"ok {number} {this} # {time.monotonic() - start:.0f} s, acknowledged: {cluster.acked}", flush=True)
     except (AssertionError, Dead, OSError) as error:
         failed = True
-        print("\n".join("# " + line for line in str(error).splitlines()))
-        print("\n".join("# " + line for line in traceback.format_exc().splitlines()[-12:]))
+        told = str(error).splitlines() + traceback.format_exc().splitlines()[-12:] + cluster.describe()
+        print("\n".join("# " + line for line in told))
         print(f"not ok {number} # what is left: build/campaign, build/guest/campaign-*")
     finally:
         cluster.end()

@@ -149,6 +149,18 @@ class Cluster:
         for guest in sorted(self.living(), key=lambda guest: guest.node != self.dispatcher):
             self.mount(guest)
 
+    def describe(self):
+        """What the nodes that are there say of themselves, for who looks for what went wrong."""
+        lines = []
+        for guest in self.living():
+            lines.append(f"{guest.name}:")
+            for command in ("potluck status", "dmesg | grep -E 'hotpot|rdma_lite' | tail -n 12"):
+                try:
+                    lines += guest.finish(guest.begin(command), 30)[0].splitlines()
+                except Dead as error:
+                    lines.append(str(error))
+        return lines
+
     def end(self):
         """No guest is left."""
         for guest in self.living():
