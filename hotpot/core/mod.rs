@@ -105,6 +105,7 @@ pub mod persist;
 mod placement;
 mod records;
 pub mod recovery;
+mod remains;
 pub mod replicate;
 mod resolve;
 pub mod rooms;

@@ -49,9 +49,7 @@ fn promises_are_kept_in_short_lives() {
     );
 }
 
-// Not there yet: see "Known to be missing" in Documentation/design/hotpot-recovery.md.
 #[test]
-#[ignore = "seed 65: an owner told its own user that a commit failed, was lost, and its successor published it"]
 fn promises_are_kept_when_a_node_is_lost_with_its_pm() {
     for_each_seed(
         "--test hotpot_random promises_are_kept_when_a_node_is_lost_with_its_pm",
