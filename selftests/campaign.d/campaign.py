@@ -109,6 +109,9 @@ class Round:
         # What the writers stored and did not commit goes with the mount.
         cluster.check_devices()
         cluster.check_contents()
+        if not self.is_kept:
+            # New nodes own nothing of old datasets.
+            cluster.make_dataset()
         for lane in range(LANES):
             cluster.start_lane(lane)
         return hit
@@ -122,7 +125,7 @@ def begin(cluster):
     cluster.publish(**{f"n{guest.node}": "up" for guest in guests})
     for guest in guests:
         cluster.mount(guest)
-    guests[0].run("potluck dataset create --replicas 3 --chunk-size 64K --size 768K /mnt/potluck/crash")
+    cluster.make_dataset()
     for lane in range(LANES):
         cluster.start_lane(lane)
 

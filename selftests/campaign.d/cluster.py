@@ -91,6 +91,13 @@ class Cluster:
 
     # --- load --------------------------------------------------------------------
 
+    def make_dataset(self):
+        """An empty dataset, whose chunks are owned by the nodes that there are now."""
+        guest = next(guest for guest in self.living() if guest.node == self.dispatcher)
+        guest.run(f"rm -f {MNT}/crash && potluck dataset create --replicas {LANES} --chunk-size {CHUNK} "
+                  f"--size {PIECES * CHUNK} {MNT}/crash")
+        self.acked = [0] * LANES
+
     def start_lane(self, lane):
         """Has the node of a lane commit records, from the last one that was acknowledged on."""
         self.guests[lane].run(f"lane {MNT} {lane} {self.acked[lane] + 1}")
