@@ -11,11 +11,12 @@ mod ports;
 use self::{handles::Handles, ports::UserPorts};
 use crate::{
     call::{self, Buf, Call, Signals},
-    core::{MapNode, NodeAddress, NodeState},
+    core::{account::Charge, MapNode, NodeAddress, NodeState},
     events::{now, Reader},
     node::Node,
     port,
     uapi::{self, Info, Map, Ping},
+    users::Opener,
     THIS_MODULE,
 };
 use kernel::{
@@ -41,6 +42,7 @@ const MAX_NODES: u32 = 65535;
 #[pin_data]
 pub(crate) struct Opened {
     node: Arc<Node>,
+    user: Opener,
     reader: Arc<Reader>,
     ports: Arc<UserPorts>,
     #[pin]
@@ -55,11 +57,13 @@ impl MiscDevice for Opened {
 
     fn open(_file: &File, _device: &MiscDeviceRegistration<Self>) -> Result<Arc<Self>> {
         let node = Node::here()?;
+        let user = Opener::new(&node)?;
         let reader = Reader::new()?;
         let ports = UserPorts::new()?;
         let this = Arc::pin_init(
             pin_init!(Self {
                 node,
+                user,
                 reader,
                 ports,
                 handles <- Handles::new(),
@@ -124,8 +128,8 @@ impl MiscDevice for Opened {
                 this.ports.receive(arg, nonblocking)?;
             }
             uapi::rpc::IOC_REPLY => this.ports.reply(arg)?,
-            uapi::rpc::IOC_CALL => calls::one(&this.node.host()?, arg)?,
-            uapi::rpc::IOC_MULTICAST => calls::all(&this.node.host()?, arg)?,
+            uapi::rpc::IOC_CALL => calls::one(&this.node.host()?, &this.user, arg)?,
+            uapi::rpc::IOC_MULTICAST => calls::all(&this.node.host()?, &this.user, arg)?,
             _ => this.held_ioctl(cmd, arg)?,
         }
         Ok(0)
@@ -207,6 +211,8 @@ impl Opened {
             return Err(EMSGSIZE);
         }
         let len = ping.len as usize;
+        let both = 2 * u64::from(ping.len);
+        let mut taken = self.user.take(Charge::call(both))?;
         // Both in the linear map, for as the reply may come by RDMA.
         let mut sent = KVec::from_elem(0u8, len, GFP_KERNEL)?;
         let mut got = KVec::from_elem(0u8, len, GFP_KERNEL)?;
@@ -234,6 +240,7 @@ impl Opened {
         // SAFETY: Both buffers are ours and outlive the call.
         unsafe { call::one(&host, &mut call, Signals::All)? };
         ping.rtt_ns = now() - start;
+        taken.moved(both);
         if call.status < 0 {
             return Err(Error::from_errno(call.status));
         }

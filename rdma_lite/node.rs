@@ -8,6 +8,7 @@ use crate::{
     notify::Notifiers,
     port::{self, Ports},
     region, sync,
+    users::Users,
 };
 use kernel::{
     configfs::{Directory, Keep},
@@ -82,6 +83,8 @@ pub(crate) struct Node {
     pub(crate) readers: Readers,
     #[pin]
     pub(crate) notifiers: Notifiers,
+    #[pin]
+    pub(crate) users: Users,
 }
 
 impl Node {
@@ -100,6 +103,7 @@ impl Node {
                 ports <- Ports::new(),
                 readers <- Readers::new(),
                 notifiers <- Notifiers::new(),
+                users <- Users::new(),
             }),
             GFP_KERNEL,
         )?;

@@ -58,6 +58,7 @@
 //!   every path that ends it.
 //! - *Leaving*: [`Peer::shut_down`], poll, done.
 
+pub mod account;
 pub mod backlog;
 pub mod calls;
 pub mod connection;

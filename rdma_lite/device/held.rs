@@ -5,11 +5,15 @@
 use super::{handles::Thing, Opened};
 use crate::{
     core::{
+        account::Charge,
         holder::Name,
         region::{wire::Request, Rights},
         sync::wire::What,
     },
-    region::mapping::{deadline, Mapping},
+    region::{
+        bounce::LARGEST,
+        mapping::{deadline, Mapping},
+    },
     sync::Wish,
     uapi::{self, held},
 };
@@ -32,6 +36,11 @@ fn user(addr: u64, len: u64) -> Result<UserSlice> {
     let addr = usize::try_from(addr).map_err(|_| EFAULT)?;
     addr.checked_add(len).ok_or(EFAULT)?;
     Ok(UserSlice::new(UserPtr::from_addr(addr), len))
+}
+
+/// An access to so many bytes, which go through a buffer part by part.
+fn bounced(len: u64) -> Charge {
+    Charge::call(len.min(LARGEST as u64))
 }
 
 impl Opened {
@@ -82,6 +91,7 @@ impl Opened {
             len: region.len,
             others: Rights::new(region.rights)?,
             keep,
+            payer: self.user.payer(),
             name,
         };
         self.new_region(arg, region, request)
@@ -104,6 +114,8 @@ impl Opened {
         }
         let host = self.node.host()?;
         let until = deadline(&host, region.timeout_ms);
+        let handle = self.user.take(Charge::HANDLE)?;
+        let _call = self.user.take(Charge::call(0))?;
         let mapping = Mapping::new(&host, node_id(region.node)?, request, until)?;
         region.rights = mapping.rights().bits();
         region.len = match mapping.facts() {
@@ -113,7 +125,7 @@ impl Opened {
                 return Err(e);
             }
         };
-        match self.handles.add(Thing::Region(mapping.clone())) {
+        match self.handles.add(Thing::Region(mapping.clone()), handle) {
             Ok(handle) => region.handle = handle,
             Err((e, _)) => {
                 mapping.drop_later();
@@ -160,6 +172,7 @@ impl Opened {
             return Err(EINVAL);
         }
         let mapping = self.region(grant.handle)?;
+        let _call = self.user.take(Charge::call(0))?;
         let until = deadline(&mapping.host, grant.timeout_ms);
         mapping.grant(node, Rights::new(grant.rights)?, until)
     }
@@ -173,12 +186,14 @@ impl Opened {
         mapping.facts()?.geometry.check(io.offset, io.len)?;
         let until = deadline(&mapping.host, io.timeout_ms);
         let mut to = user(io.buf, io.len)?.writer();
+        let mut call = self.user.take(bounced(io.len))?;
         io.done = 0;
         let result = mapping.read(io.offset, io.len, until, |bytes| {
             to.write_slice(bytes)?;
             io.done += bytes.len() as u64;
             Ok(())
         });
+        call.moved(io.done);
         uapi::write(arg, &io)?;
         result
     }
@@ -192,6 +207,7 @@ impl Opened {
         mapping.facts()?.geometry.check(io.offset, io.len)?;
         let until = deadline(&mapping.host, io.timeout_ms);
         let mut from = user(io.buf, io.len)?.reader();
+        let mut call = self.user.take(bounced(io.len))?;
         // What was given before the last part has been written.
         let (mut given, mut done) = (0, 0);
         let result = mapping.write(io.offset, io.len, until, |bytes| {
@@ -201,6 +217,7 @@ impl Opened {
             Ok(())
         });
         io.done = if result.is_ok() { given } else { done };
+        call.moved(io.done);
         uapi::write(arg, &io)?;
         result
     }
@@ -212,6 +229,7 @@ impl Opened {
             return Err(EINVAL);
         }
         let mapping = self.region(fill.handle)?;
+        let _call = self.user.take(Charge::call(0))?;
         let until = deadline(&mapping.host, fill.timeout_ms);
         mapping.set(fill.offset, fill.len, value, until)
     }
@@ -223,6 +241,7 @@ impl Opened {
         }
         let from = self.region(copy.from)?;
         let to = self.region(copy.to)?;
+        let _call = self.user.take(Charge::call(0))?;
         let until = deadline(&from.host, copy.timeout_ms);
         from.copy_to(copy.from_offset, &to, copy.to_offset, copy.len, until)
     }
@@ -230,6 +249,7 @@ impl Opened {
     fn atomic(&self, arg: usize) -> Result {
         let mut op: held::AtomicOp = uapi::read(arg)?;
         let mapping = self.region(op.handle)?;
+        let _call = self.user.take(Charge::call(0))?;
         let until = deadline(&mapping.host, op.timeout_ms);
         op.old = match op.op {
             held::FETCH_ADD if op.expected != 0 => return Err(EINVAL),
@@ -248,6 +268,7 @@ impl Opened {
             return Err(EINVAL);
         }
         let mapping = self.region(info.handle)?;
+        let _call = self.user.take(Charge::call(0))?;
         let reply = mapping.info(deadline(&mapping.host, info.timeout_ms))?;
         info.node = mapping.owner.into();
         info.rights = reply.rights;
@@ -281,9 +302,12 @@ impl Opened {
                 ms => deadline(&host, ms),
             },
         };
-        let taken = host.enter(wish)?.ok_or(EIO)?;
-        lock.grant = taken.grant;
-        lock.handle = self.handles.add(Thing::Lock(taken)).map_err(|(e, _)| e)?;
+        let handle = self.user.take(Charge::HANDLE)?;
+        let _call = self.user.take(Charge::call(0))?;
+        let held = host.enter(wish)?.ok_or(EIO)?;
+        lock.grant = held.grant;
+        let added = self.handles.add(Thing::Lock(held), handle);
+        lock.handle = added.map_err(|(e, _)| e)?;
         uapi::write(arg, &lock).inspect_err(|_| {
             // What is dropped is given back.
             drop(self.handles.take_lock(lock.handle));
@@ -319,6 +343,7 @@ impl Opened {
                 ms => deadline(&host, ms),
             },
         };
+        let _call = self.user.take(Charge::call(0))?;
         host.enter(wish).map(|_| ())
     }
 }

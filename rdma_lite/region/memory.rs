@@ -6,6 +6,7 @@
 //! are copied in and out, and 64-bit words are changed by atomic instructions.
 
 use crate::core::region::{
+    shares::Payer,
     steps::{Step, Steps},
     Geometry,
 };
@@ -28,6 +29,7 @@ const STEP: usize = 16 * 1024;
 /// See the module.
 pub(crate) struct Memory {
     geometry: Geometry,
+    payer: Payer,
     chunks: KVVec<Arc<DmaBuffer>>,
 }
 
@@ -37,11 +39,11 @@ pub(crate) fn footprint(len: u64) -> Result<u64> {
 }
 
 impl Memory {
-    /// Memory for `len` bytes, all zero.
-    pub(crate) fn new(device: &kernel::rdma::Device, len: u64) -> Result<Arc<Self>> {
+    /// Memory for `len` bytes, all zero, that `payer` is charged with.
+    pub(crate) fn new(device: &kernel::rdma::Device, len: u64, payer: Payer) -> Result<Arc<Self>> {
         let mut last = ENOMEM;
         for chunk_log2 in CHUNK_LOG2 {
-            match Self::in_chunks(device, Geometry::new(len, chunk_log2)?) {
+            match Self::in_chunks(device, Geometry::new(len, chunk_log2)?, payer) {
                 Err(e) if e == ENOMEM => last = e,
                 memory => return memory,
             }
@@ -49,19 +51,33 @@ impl Memory {
         Err(last)
     }
 
-    fn in_chunks(device: &kernel::rdma::Device, geometry: Geometry) -> Result<Arc<Self>> {
+    fn in_chunks(
+        device: &kernel::rdma::Device,
+        geometry: Geometry,
+        payer: Payer,
+    ) -> Result<Arc<Self>> {
         let count = geometry.chunks();
         let mut chunks = KVVec::with_capacity(count as usize, GFP_KERNEL)?;
         for chunk in 0..count {
             let len = (geometry.chunk_len(chunk) as usize).next_multiple_of(PAGE_SIZE);
             chunks.push(DmaBuffer::new(device, len)?, GFP_KERNEL)?;
         }
-        Ok(Arc::new(Self { geometry, chunks }, GFP_KERNEL)?)
+        let this = Self {
+            geometry,
+            payer,
+            chunks,
+        };
+        Ok(Arc::new(this, GFP_KERNEL)?)
     }
 
     /// Where the bytes lie.
     pub(crate) fn geometry(&self) -> Geometry {
         self.geometry
+    }
+
+    /// Who is charged with them.
+    pub(crate) fn payer(&self) -> Payer {
+        self.payer
     }
 
     /// One chunk.

@@ -4,7 +4,8 @@
  * barriers of the cluster, through /dev/rdma_lite.
  *
  * An open of the device acts for the node that was made in the opener's
- * network namespace (ENXIO when there is none). All integers are in host
+ * network namespace (ENXIO when there is none) and for the opener's effective
+ * user, whose limits (EAGAIN, EDQUOT) all its open files share. All integers are in host
  * byte order; reserved fields must be zero (EINVAL otherwise).
  */
 #ifndef _UAPI_LINUX_RDMA_LITE_H

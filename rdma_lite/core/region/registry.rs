@@ -4,6 +4,7 @@
 
 use super::{
     super::holder::{Holder, Life, Name, Tombstones},
+    shares::{Payer, Shares},
     Geometry, Rights,
 };
 use kernel::{
@@ -147,6 +148,7 @@ pub struct Info {
 pub struct Registry<M, W> {
     limit: u64,
     used: u64,
+    shares: Shares,
     next: u64,
     regions: RBTree<u64, Region<M>>,
     names: RBTree<Name, u64>,
@@ -161,6 +163,7 @@ impl<M, W> Registry<M, W> {
         Self {
             limit,
             used: 0,
+            shares: Shares::new(),
             next: 1,
             regions: RBTree::new(),
             names: RBTree::new(),
@@ -185,19 +188,27 @@ impl<M, W> Registry<M, W> {
         self.regions.is_empty()
     }
 
-    /// Takes `bytes` of the limit, before they are allocated; `ENOSPC` when there are not so many.
-    pub fn reserve(&mut self, bytes: u64) -> Result {
+    /// What users have of them.
+    pub fn shares(&self) -> &Shares {
+        &self.shares
+    }
+
+    /// Takes `bytes` of the limit, before they are allocated. `ENOSPC` when there are not so many;
+    /// `EDQUOT` when `payer` may not have so many: all in all up to `most`, if that is not 0.
+    pub fn reserve(&mut self, bytes: u64, payer: Payer, most: u64) -> Result {
         let used = self.used.checked_add(bytes).ok_or(ENOSPC)?;
         if used > self.limit {
             return Err(ENOSPC);
         }
+        self.shares.take(payer, bytes, most)?;
         self.used = used;
         Ok(())
     }
 
-    /// So many bytes are free again.
-    pub fn released(&mut self, bytes: u64) {
+    /// So many bytes that `payer` had are free again.
+    pub fn released(&mut self, bytes: u64, payer: Payer) {
         self.used = self.used.saturating_sub(bytes);
+        self.shares.give(payer, bytes);
     }
 
     /// Makes a region, which `who` maps with all rights. On an error the memory comes back:

@@ -9,6 +9,7 @@ use rdma_lite_core::core::{
     region::{
         keys::{Key, Keys},
         registry::{NewRegion, Placed, Registry},
+        shares::Payer,
         steps::Steps,
         wire::{Head, Reply, Request},
         Geometry, Rights,
@@ -105,7 +106,7 @@ proptest! {
     ) {
         let rights = Rights::new(small % 8).unwrap();
         let request = [
-            Request::Alloc { len: a, others: rights, keep: small % 2 == 0, name },
+            Request::Alloc { len: a, others: rights, keep: small % 2 == 0, payer: Payer(small), name },
             Request::Map { want: rights, name },
             Request::Grant { node, rights },
             Request::Open { chunk: small, rights },
@@ -244,11 +245,39 @@ fn another_node_writes_for_a_holder_only_with_its_secret() {
 #[test]
 fn regions_take_no_more_than_the_limit() {
     let mut all = Regions::new(100);
-    assert_eq!(all.reserve(60), Ok(()));
-    assert_eq!(all.reserve(41), Err(ENOSPC));
-    assert_eq!(all.reserve(u64::MAX), Err(ENOSPC));
-    all.released(60);
-    assert_eq!(all.reserve(100), Ok(()));
+    let payer = Payer(0);
+    assert_eq!(all.reserve(60, payer, 0), Ok(()));
+    assert_eq!(all.reserve(41, payer, 0), Err(ENOSPC));
+    assert_eq!(all.reserve(u64::MAX, payer, 0), Err(ENOSPC));
+    all.released(60, payer);
+    assert_eq!(all.reserve(100, payer, 0), Ok(()));
+}
+
+#[test]
+fn a_user_takes_no_more_than_its_share_whatever_others_take() {
+    let mut all = Regions::new(1000);
+    let (ann, bob) = (Payer(1000), Payer(1001));
+    assert_eq!(all.reserve(60, ann, 100), Ok(()));
+    assert_eq!(all.reserve(100, bob, 100), Ok(()));
+    assert_eq!(all.reserve(41, ann, 100), Err(EDQUOT));
+    // What was refused took nothing, of the user's share or of the node's memory.
+    assert_eq!((all.used(), all.shares().of(ann)), (160, 60));
+    assert_eq!(all.reserve(40, ann, 100), Ok(()));
+    all.released(100, bob);
+    assert!(all.shares().iter().eq([(ann, 100)]));
+    // A limit that sank takes nothing away, and allows nothing more.
+    assert_eq!(all.reserve(1, ann, 50), Err(EDQUOT));
+    all.released(100, ann);
+    assert_eq!(all.reserve(50, ann, 50), Ok(()));
+}
+
+#[test]
+fn modules_and_limits_of_zero_are_not_bounded_by_a_share() {
+    let mut all = Regions::new(1000);
+    assert_eq!(all.reserve(500, Payer::KERNEL, 100), Ok(()));
+    assert_eq!(all.reserve(500, Payer(1), 0), Ok(()));
+    assert_eq!(all.reserve(1, Payer(1), 0), Err(ENOSPC));
+    assert_eq!(all.shares().of(Payer::KERNEL), 500);
 }
 
 #[test]
