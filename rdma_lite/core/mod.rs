@@ -65,6 +65,7 @@ pub mod connection;
 pub mod heartbeat;
 pub mod holder;
 pub mod membership;
+pub mod outstanding;
 pub mod peer;
 pub mod polling;
 pub mod queue;

@@ -9,9 +9,7 @@ use super::{
     Chaos,
 };
 use crate::schedule::{tracing, Time, MS, SEC};
-use kernel::prelude::{
-    Result, EACCES, EAGAIN, EHOSTDOWN, EINVAL, ENOENT, ESTALE, ETIMEDOUT,
-};
+use kernel::prelude::{Result, EACCES, EAGAIN, EHOSTDOWN, EINVAL, ENOENT, ESTALE, ETIMEDOUT};
 use rdma_lite_core::core::{
     holder::{Holder, Life, Name},
     region::{
