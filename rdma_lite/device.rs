@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! /dev/rdma_lite: maps in, events out, pings; [`ports`] and [`calls`]; regions, locks and barriers
-//! ([`held`]). An open acts for the node of the opener's namespace.
+//! ([`held`]), and reads and writes of regions that nobody waits for ([`operations`]). An open acts for the node of the opener's namespace.
 
 mod calls;
 mod handles;
 mod held;
+mod operations;
 mod ports;
 
-use self::{handles::Handles, ports::UserPorts};
+use self::{handles::Handles, operations::Operations, ports::UserPorts};
 use crate::{
     call::{self, Buf, Call, Signals},
     core::{account::Charge, MapNode, NodeAddress, NodeState},
@@ -45,6 +46,7 @@ pub(crate) struct Opened {
     user: Opener,
     reader: Arc<Reader>,
     ports: Arc<UserPorts>,
+    operations: Arc<Operations>,
     #[pin]
     handles: Handles,
 }
@@ -60,12 +62,14 @@ impl MiscDevice for Opened {
         let user = Opener::new(&node)?;
         let reader = Reader::new()?;
         let ports = UserPorts::new()?;
+        let operations = Operations::new()?;
         let this = Arc::pin_init(
             pin_init!(Self {
                 node,
                 user,
                 reader,
                 ports,
+                operations,
                 handles <- Handles::new(),
             }),
             GFP_KERNEL,
@@ -77,6 +81,7 @@ impl MiscDevice for Opened {
     fn release(this: Arc<Self>, _file: &File) {
         this.node.readers.remove(&this.reader);
         this.ports.close_all(&this.node);
+        this.operations.close();
         this.handles.drop_all();
     }
 
@@ -105,12 +110,16 @@ impl MiscDevice for Opened {
     fn poll(this: ArcBorrow<'_, Self>, file: &File, table: PollTable<'_>) -> u32 {
         table.register_wait(file, &this.reader.changed);
         table.register_wait(file, &this.ports.arrivals.changed);
+        table.register_wait(file, &this.operations.changed);
         let mut ready = 0;
         if this.reader.is_ready() {
             ready |= bindings::POLLIN | bindings::POLLRDNORM;
         }
         if this.ports.is_ready() {
             ready |= bindings::POLLPRI;
+        }
+        if this.operations.is_ready() {
+            ready |= bindings::POLLRDBAND;
         }
         ready
     }
@@ -130,6 +139,8 @@ impl MiscDevice for Opened {
             uapi::rpc::IOC_REPLY => this.ports.reply(arg)?,
             uapi::rpc::IOC_CALL => calls::one(&this.node.host()?, &this.user, arg)?,
             uapi::rpc::IOC_MULTICAST => calls::all(&this.node.host()?, &this.user, arg)?,
+            uapi::async_ops::IOC_SUBMIT => this.submit(arg)?,
+            uapi::async_ops::IOC_POLL => this.poll_operations(arg)?,
             _ => this.held_ioctl(cmd, arg)?,
         }
         Ok(0)

@@ -67,7 +67,7 @@ impl Opened {
 
     /// The region of a handle. [`ESHUTDOWN`] while the node is off, [`ESTALE`] when it was off
     /// meanwhile.
-    fn region(&self, handle: u64) -> Result<Arc<Mapping>> {
+    pub(super) fn region(&self, handle: u64) -> Result<Arc<Mapping>> {
         let mapping = self.handles.region(handle)?;
         self.check_life(&mapping)?;
         Ok(mapping)
