@@ -71,6 +71,23 @@ static inline uint64_t lite_malloc(int fd, uint32_t node, uint64_t len, const ch
 	return region.handle;
 }
 
+/*
+ * Memory of ours, as a region of our own node until the handle ends; it counts as locked memory
+ * (RLIMIT_MEMLOCK). mem is a multiple of 8.
+ */
+static inline uint64_t lite_lend(int fd, void *mem, uint64_t len, const char *name, uint32_t others)
+{
+	struct rdma_lite_lend lend = {
+		.addr = (uintptr_t)mem,
+		.len = len,
+		.rights = others,
+	};
+
+	if (lite_name(lend.name, name) || ioctl(fd, RDMA_LITE_IOC_LEND, &lend))
+		return 0;
+	return lend.handle;
+}
+
 /* The region of this name at a node. */
 static inline uint64_t lite_map(int fd, uint32_t node, const char *name, uint32_t rights)
 {

@@ -10,6 +10,7 @@ pub(crate) mod bounce;
 pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod owner;
+pub(crate) mod pinned;
 
 use self::{bounce::Bounces, mapping::Mapping, memory::Memory};
 use crate::{
@@ -125,7 +126,7 @@ impl Host {
     }
 
     fn drop_memory(&self, memory: Arc<Memory>) {
-        let bytes = memory::footprint(memory.geometry().len).unwrap_or(0);
+        let bytes = memory.footprint();
         let payer = memory.payer();
         drop(memory);
         self.regions.registry.lock().released(bytes, payer);

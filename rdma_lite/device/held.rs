@@ -13,6 +13,8 @@ use crate::{
     region::{
         bounce::LARGEST,
         mapping::{deadline, Mapping},
+        memory::Memory,
+        pinned::Pinned,
     },
     sync::Wish,
     uapi::{self, held},
@@ -58,6 +60,7 @@ impl Opened {
             held::IOC_COPY => self.copy(arg),
             held::IOC_ATOMIC => self.atomic(arg),
             held::IOC_REGION => self.region_info(arg),
+            held::IOC_LEND => self.lend(arg),
             held::IOC_LOCK => self.lock(arg),
             held::IOC_UNLOCK => self.unlock(arg),
             held::IOC_BARRIER => self.barrier(arg),
@@ -134,6 +137,33 @@ impl Opened {
         }
         uapi::write(arg, &region).inspect_err(|_| {
             if let Ok(mapping) = self.handles.take_region(region.handle) {
+                mapping.drop_later();
+            }
+        })
+    }
+
+    /// Makes a region of the caller's own memory.
+    fn lend(&self, arg: usize) -> Result {
+        let mut lend: held::Lend = uapi::read(arg)?;
+        let name = Name::from_field(&lend.name)?;
+        if lend.flags != 0 || lend.handle != 0 || lend.reserved != [0; 2] {
+            return Err(EINVAL);
+        }
+        let others = Rights::new(lend.rights)?;
+        let host = self.node.host()?;
+        let handle = self.user.take(Charge::HANDLE)?;
+        let pinned = Pinned::new(lend.addr, lend.len)?;
+        let memory = Memory::lent(pinned, lend.len, self.user.payer())?;
+        let mapping = Mapping::lend(&host, memory, others, name)?;
+        lend.handle = match self.handles.add(Thing::Region(mapping.clone()), handle) {
+            Ok(handle) => handle,
+            Err((e, _)) => {
+                mapping.drop_later();
+                return Err(e);
+            }
+        };
+        uapi::write(arg, &lend).inspect_err(|_| {
+            if let Ok(mapping) = self.handles.take_region(lend.handle) {
                 mapping.drop_later();
             }
         })

@@ -2,12 +2,12 @@
 
 //! A mapping as its holder has it, and what it can do with it.
 
-use super::PORT;
+use super::{memory::Memory, PORT};
 use crate::{
     ask::{ask_until, Answer, To},
     call::Signals,
     core::{
-        holder::{Holder, Life},
+        holder::{Holder, Life, Name},
         region::{
             keys::{Begun, Keys},
             wire::{Head, Reply, Request, REPLY_LEN, REQUEST_LEN},
@@ -81,6 +81,43 @@ impl Mapping {
         request: Request,
         deadline: u64,
     ) -> Result<Arc<Self>> {
+        Self::with(host, owner, |this, promise| {
+            this.make(request, deadline, promise)
+        })
+    }
+
+    /// Makes a region here of memory that a process lends; it ends when this mapping does.
+    pub(crate) fn lend(
+        host: &Arc<Host>,
+        memory: Arc<Memory>,
+        others: Rights,
+        name: Name,
+    ) -> Result<Arc<Self>> {
+        Self::with(host, host.local.id, |this, promise| {
+            match host.lend(this.holder(), memory, others, name) {
+                Ok(mapped) => {
+                    let facts = Facts {
+                        life: host.local.incarnation,
+                        geometry: mapped.geometry,
+                        secret: mapped.secret,
+                    };
+                    this.made(facts, mapped.rights, promise);
+                    Ok(())
+                }
+                Err(e) => {
+                    promise.cancel();
+                    Err(e)
+                }
+            }
+        })
+    }
+
+    /// A new mapping, which `make` fills with what the owner tells.
+    fn with(
+        host: &Arc<Host>,
+        owner: u16,
+        make: impl FnOnce(&Self, Promise) -> Result,
+    ) -> Result<Arc<Self>> {
         let tag = host.regions.new_tag();
         let release = Release {
             owner: Life {
@@ -122,7 +159,7 @@ impl Mapping {
                 return Err(e);
             }
         };
-        let made = this.make(request, deadline, promise);
+        let made = make(&this, promise);
         if made.is_err() {
             this.forget();
         }
@@ -130,7 +167,7 @@ impl Mapping {
     }
 
     /// Asks the owner. If it may have heard that and did not answer, it is told to forget it.
-    fn make(&self, request: Request, deadline: u64, mut promise: Promise) -> Result {
+    fn make(&self, request: Request, deadline: u64, promise: Promise) -> Result {
         let head = request.encode(Head {
             tag: self.tag,
             life: 0,
@@ -145,19 +182,8 @@ impl Mapping {
                     geometry: Geometry::new(reply.value, chunk_log2).map_err(|_| EBADMSG)?,
                     secret: reply.other,
                 };
-                let owner = Life {
-                    node: self.owner,
-                    incarnation: facts.life,
-                };
-                let unmap = Request::Unmap.encode(Head {
-                    tag: self.tag,
-                    life: facts.life,
-                });
-                promise.set_owner(owner, &unmap);
-                let mut state = self.state.lock();
-                state.keys.mapped(Rights::new(reply.rights)?);
-                state.facts = Some(facts);
-                state.promise = Some(promise);
+                let rights = Rights::new(reply.rights)?;
+                self.made(facts, rights, promise);
                 Ok(())
             }
             Err(e) => {
@@ -165,6 +191,23 @@ impl Mapping {
                 Err(e)
             }
         }
+    }
+
+    /// The owner has told what there is to know.
+    fn made(&self, facts: Facts, rights: Rights, mut promise: Promise) {
+        let owner = Life {
+            node: self.owner,
+            incarnation: facts.life,
+        };
+        let unmap = Request::Unmap.encode(Head {
+            tag: self.tag,
+            life: facts.life,
+        });
+        promise.set_owner(owner, &unmap);
+        let mut state = self.state.lock();
+        state.keys.mapped(rights);
+        state.facts = Some(facts);
+        state.promise = Some(promise);
     }
 
     fn to(&self) -> To {

@@ -5,6 +5,7 @@
 //! Peers and local users read and write them at any time. So there are no references into them: bytes
 //! are copied in and out, and 64-bit words are changed by atomic instructions.
 
+use super::pinned::Pinned;
 use crate::core::region::{
     shares::Payer,
     steps::{Step, Steps},
@@ -30,7 +31,15 @@ const STEP: usize = 16 * 1024;
 pub(crate) struct Memory {
     geometry: Geometry,
     payer: Payer,
-    chunks: KVVec<Arc<DmaBuffer>>,
+    bytes: Bytes,
+}
+
+/// Where they are.
+enum Bytes {
+    /// In memory of ours, chunk by chunk.
+    Chunks(KVVec<Arc<DmaBuffer>>),
+    /// In memory that a process lent.
+    Lent(Pinned),
 }
 
 /// Bytes that a region of `len` bytes takes.
@@ -65,9 +74,28 @@ impl Memory {
         let this = Self {
             geometry,
             payer,
-            chunks,
+            bytes: Bytes::Chunks(chunks),
         };
         Ok(Arc::new(this, GFP_KERNEL)?)
+    }
+
+    /// Memory of a process. It takes nothing of what the node offers, and nobody is charged but that
+    /// process.
+    pub(crate) fn lent(pinned: Pinned, len: u64, payer: Payer) -> Result<Arc<Self>> {
+        let this = Self {
+            geometry: Geometry::new(len, CHUNK_LOG2[0])?,
+            payer,
+            bytes: Bytes::Lent(pinned),
+        };
+        Ok(Arc::new(this, GFP_KERNEL)?)
+    }
+
+    /// Bytes of the node's that it takes.
+    pub(crate) fn footprint(&self) -> u64 {
+        match self.bytes {
+            Bytes::Chunks(_) => footprint(self.geometry.len).unwrap_or(0),
+            Bytes::Lent(_) => 0,
+        }
     }
 
     /// Where the bytes lie.
@@ -80,13 +108,19 @@ impl Memory {
         self.payer
     }
 
-    /// One chunk.
+    /// One chunk. [`EOPNOTSUPP`] for memory of a process, which peers read and write by calls.
     pub(crate) fn chunk(&self, chunk: u32) -> Result<&Arc<DmaBuffer>> {
-        self.chunks.get(chunk as usize).ok_or(ERANGE)
+        match &self.bytes {
+            Bytes::Chunks(chunks) => chunks.get(chunk as usize).ok_or(ERANGE),
+            Bytes::Lent(_) => Err(EOPNOTSUPP),
+        }
     }
 
     /// Copies bytes out.
     pub(crate) fn read(&self, offset: u64, into: &mut [u8]) -> Result {
+        if let Bytes::Lent(pinned) = &self.bytes {
+            return pinned.read(usize::try_from(offset)?, into);
+        }
         for piece in self.geometry.pieces(offset, into.len() as u64)? {
             let at = piece.at as usize;
             let part = &mut into[at..at + piece.len as usize];
@@ -97,6 +131,9 @@ impl Memory {
 
     /// Copies bytes in.
     pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> Result {
+        if let Bytes::Lent(pinned) = &self.bytes {
+            return pinned.write(usize::try_from(offset)?, bytes);
+        }
         for piece in self.geometry.pieces(offset, bytes.len() as u64)? {
             let at = piece.at as usize;
             let part = &bytes[at..at + piece.len as usize];
@@ -109,15 +146,11 @@ impl Memory {
     pub(crate) fn set(&self, offset: u64, len: u64, value: u8) -> Result {
         self.geometry.check(offset, len)?;
         let block = KVec::from_elem(value, STEP.min(len as usize), GFP_KERNEL)?;
-        for piece in self.geometry.pieces(offset, len)? {
-            let buffer = self.chunk(piece.chunk)?;
-            let end = piece.start as usize + piece.len as usize;
-            let mut at = piece.start as usize;
-            while at < end {
-                let part = block.len().min(end - at);
-                buffer.write(at, &block[..part])?;
-                at += part;
-            }
+        let mut done = 0;
+        while done < len {
+            let part = (block.len() as u64).min(len - done);
+            self.write(offset + done, &block[..part as usize])?;
+            done += part;
         }
         Ok(())
     }
@@ -139,6 +172,9 @@ impl Memory {
     /// Does something to an aligned word.
     fn word<T>(&self, offset: u64, f: impl FnOnce(&Atomic<u64>) -> T) -> Result<T> {
         self.geometry.check_word(offset)?;
+        if let Bytes::Lent(pinned) = &self.bytes {
+            return Ok(f(pinned.word(usize::try_from(offset)?)?));
+        }
         let mut pieces = self.geometry.pieces(offset, 8)?;
         let piece = pieces.next().ok_or(EINVAL)?;
         let buffer = self.chunk(piece.chunk)?;

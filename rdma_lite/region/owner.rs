@@ -112,6 +112,10 @@ impl Host {
                 reply = self.mapped(mapped);
             }
             Request::Unmap => {
+                let withdrawn = self.regions.registry.lock().withdraw(who)?;
+                if let Some(down) = withdrawn {
+                    self.tear_down(down);
+                }
                 let detached = self.regions.registry.lock().unmap(who)?;
                 if let Some(detached) = detached {
                     self.drop_detached(detached);
@@ -279,12 +283,39 @@ impl Host {
             geometry: memory.geometry(),
             others,
             keep,
+            lender: None,
         };
         let secret = kernel::random::get_random_u64();
         let created = {
             let mut registry = self.regions.registry.lock();
             let alive = self.is_alive(who.life);
             registry.create(who, alive, new, secret, memory)
+        };
+        created.map_err(|(e, memory)| {
+            self.drop_memory(memory);
+            e
+        })
+    }
+
+    /// Makes a region of memory that a process here lends, which `who` maps.
+    pub(super) fn lend(
+        &self,
+        who: Holder,
+        memory: Arc<Memory>,
+        others: Rights,
+        name: crate::core::holder::Name,
+    ) -> Result<Mapped> {
+        let new = NewRegion {
+            name,
+            geometry: memory.geometry(),
+            others,
+            keep: false,
+            lender: Some(who),
+        };
+        let secret = kernel::random::get_random_u64();
+        let created = {
+            let mut registry = self.regions.registry.lock();
+            registry.create(who, true, new, secret, memory)
         };
         created.map_err(|(e, memory)| {
             self.drop_memory(memory);

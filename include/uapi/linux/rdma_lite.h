@@ -307,6 +307,32 @@ struct rdma_lite_region {
 };
 
 /**
+ * struct rdma_lite_lend - memory of the caller's own, to be made a region of
+ *	its node
+ * @addr: where it begins; a multiple of 8
+ * @len: bytes
+ * @handle: out: with all rights
+ * @rights: what nodes may do that have no grant of their own
+ * @flags: zero
+ * @name: NUL-padded; may be empty
+ *
+ * Its pages are pinned for writing, and count as locked memory of the process
+ * (ENOMEM beyond RLIMIT_MEMLOCK; EFBIG beyond 64 GiB); EFAULT: not all of it
+ * is there, and writable; EOPNOTSUPP: it cannot be pinned, as files on persistent memory. The region is
+ * freed when the handle ends: by UNMAP, close or the end of the process. What
+ * the process unmaps stays with the region until then.
+ */
+struct rdma_lite_lend {
+	__u64 addr;
+	__u64 len;
+	__u64 handle;
+	__u32 rights;
+	__u32 flags;
+	char  name[64];
+	__u64 reserved[2];
+};
+
+/**
  * struct rdma_lite_handle - a handle to be given up, or whose region to free
  */
 struct rdma_lite_handle {
@@ -582,6 +608,7 @@ struct rdma_lite_barrier {
 #define RDMA_LITE_IOC_REGION	_IOWR(RDMA_LITE_IOC_MAGIC, 42, struct rdma_lite_region_info)
 #define RDMA_LITE_IOC_SUBMIT	_IOWR(RDMA_LITE_IOC_MAGIC, 43, struct rdma_lite_submit)
 #define RDMA_LITE_IOC_POLL	_IOWR(RDMA_LITE_IOC_MAGIC, 44, struct rdma_lite_poll)
+#define RDMA_LITE_IOC_LEND	_IOWR(RDMA_LITE_IOC_MAGIC, 45, struct rdma_lite_lend)
 #define RDMA_LITE_IOC_LOCK	_IOWR(RDMA_LITE_IOC_MAGIC, 48, struct rdma_lite_lock)
 #define RDMA_LITE_IOC_UNLOCK	_IOW(RDMA_LITE_IOC_MAGIC, 49, struct rdma_lite_handle)
 #define RDMA_LITE_IOC_BARRIER	_IOW(RDMA_LITE_IOC_MAGIC, 50, struct rdma_lite_barrier)

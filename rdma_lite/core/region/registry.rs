@@ -23,6 +23,8 @@ pub struct NewRegion {
     pub others: Rights,
     /// It lives until it is freed, else until its last mapping is gone.
     pub keep: bool,
+    /// Whose own memory it is: it is freed when that one gives its mapping up.
+    pub lender: Option<Holder>,
 }
 
 #[derive(Debug)]
@@ -350,9 +352,27 @@ impl<M, W> Registry<M, W> {
         Some(region.memory)
     }
 
+    /// Before `who` gives its mapping up: frees the region that `who` lent, if it did, whatever became
+    /// of the rights of its mapping. After that nobody uses the memory.
+    pub fn withdraw(&mut self, who: Holder) -> Result<Option<Teardown<M, W>>> {
+        let is_lent = |region: &Region<M>| region.new.lender == Some(who);
+        let lent = match self.mappings.get(&who).and_then(|mapping| mapping.region) {
+            Some(id) => self.regions.get(&id).is_some_and(is_lent).then_some(id),
+            // It lost its rights, or the map dropped it meanwhile.
+            None => { self.regions.iter() }
+                .find(|(_, region)| is_lent(region))
+                .map(|(id, _)| *id),
+        };
+        lent.map(|id| self.free_region(id)).transpose()
+    }
+
     /// Frees a region, whoever has mapped it. `EACCES` without [`Rights::ADMIN`].
     pub fn free(&mut self, who: Holder) -> Result<Teardown<M, W>> {
         let (id, _) = self.find(who, Rights::ADMIN)?;
+        self.free_region(id)
+    }
+
+    fn free_region(&mut self, id: u64) -> Result<Teardown<M, W>> {
         let count = self.regions.get(&id).map_or(0, |region| region.mappings);
         let mut down = Teardown::default();
         down.recalls.reserve(count, GFP_KERNEL)?;

@@ -30,6 +30,7 @@ fn new(name: &[u8], others: Rights, keep: bool) -> NewRegion {
         geometry: Geometry::new(10_000, 12).unwrap(),
         others,
         keep,
+        lender: None,
     }
 }
 
@@ -240,6 +241,45 @@ fn another_node_writes_for_a_holder_only_with_its_secret() {
         all.delegated(holder(1, 2), 99, Rights::WRITE).err(),
         Some(ESTALE)
     );
+}
+
+#[test]
+fn memory_that_was_lent_is_withdrawn_with_the_mapping_of_its_lender() {
+    let mut all = Regions::new(0);
+    let (lender, other) = (holder(1, 1), holder(2, 1));
+    let region = NewRegion {
+        lender: Some(lender),
+        ..new(b"name", Rights::ALL, false)
+    };
+    all.create(lender, true, region, 99, "mine").unwrap();
+    let name = Name::new(b"name").unwrap();
+    all.map(other, true, &name, Rights::ALL, 5).unwrap();
+    // It is not the other's to withdraw.
+    assert!(all.withdraw(other).unwrap().is_none());
+    let down = all.withdraw(lender).unwrap().unwrap();
+    assert_eq!(&down.memories[..], ["mine"]);
+    assert!(down.recalls.iter().all(|recall| recall.freed));
+    assert_eq!(down.recalls.len(), 2);
+    assert_eq!(all.access(other, Rights::READ).err(), Some(ESTALE));
+    assert!(all.unmap(lender).unwrap().is_some());
+    assert!(all.withdraw(lender).unwrap().is_none());
+}
+
+#[test]
+fn a_lender_whose_rights_were_revoked_withdraws_its_memory_all_the_same() {
+    let mut all = Regions::new(0);
+    let (lender, other) = (holder(1, 1), holder(2, 1));
+    let region = NewRegion {
+        lender: Some(lender),
+        ..new(b"name", Rights::ALL, false)
+    };
+    all.create(lender, true, region, 99, "mine").unwrap();
+    let name = Name::new(b"name").unwrap();
+    all.map(other, true, &name, Rights::ALL, 5).unwrap();
+    all.grant(other, 1, Rights::NONE).unwrap();
+    let down = all.withdraw(lender).unwrap().unwrap();
+    assert_eq!(&down.memories[..], ["mine"]);
+    assert_eq!(all.access(other, Rights::READ).err(), Some(ESTALE));
 }
 
 #[test]

@@ -346,6 +346,7 @@ impl RegionWorld {
                     geometry: Geometry::new(len, 12)?,
                     others,
                     keep,
+                    lender: None,
                 };
                 registry.reserve(len, payer, SHARE)?;
                 let made = registry.create(who, alive, new, 0, number);
