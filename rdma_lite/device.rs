@@ -161,11 +161,9 @@ impl Opened {
         };
         let name = node.name().to_bytes();
         info.name[..name.len()].copy_from_slice(name);
-        {
-            let settings = node.settings.lock();
-            info.id = settings.id.into();
-            info.cluster = settings.cluster;
-        }
+        let settings = node.settings();
+        info.id = settings.id.into();
+        info.cluster = settings.cluster;
         uapi::write(arg, &info)
     }
 

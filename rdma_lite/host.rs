@@ -171,12 +171,12 @@ impl Host {
                 settings.port
             );
         })?;
-        if !settings.device.is_empty() && !listener.is_at(&settings.device) {
+        if !settings.device().is_empty() && !listener.is_at(settings.device()) {
             pr_err!(
                 "{}: {} is not an address of verbs device {}\n",
                 node.name(),
                 Ip(ip),
-                BStr::from_bytes(&settings.device)
+                BStr::from_bytes(settings.device())
             );
             return Err(ENODEV);
         }
@@ -384,7 +384,7 @@ impl Queues {
     fn when_device_gone(&self, node: &Arc<Node>) {
         let node = node.clone();
         let spawned = self.handlers.try_spawn(GFP_KERNEL, move || {
-            let _settings = node.settings.lock();
+            let _power = node.power.lock();
             node.switch_off();
         });
         if spawned.is_err() {

@@ -161,7 +161,10 @@ async fn publish_decided<H: Host>(host: &H) -> Result {
     for cid in &cids {
         let until = host.now() + SOON;
         let told = commit_node::tell_owners(host, *cid, until).await;
-        data_node::finish(host, *cid, true).await?;
+        if told.is_err() {
+            host.with(|node| node.leave_to_worker(*cid));
+        }
+        data_node::finish(host, *cid).await?;
         result = result.and(told);
     }
     result
@@ -222,9 +225,9 @@ async fn deliver<H: Host>(host: &H) -> Result {
 async fn drop_removed<H: Host>(host: &H) -> Result {
     loop {
         let found = host.with(|node| {
-            node.guests.iter().find_map(|(cid, keys)| {
+            node.guests.iter().find_map(|(cid, guest)| {
                 let removed = |key: &&PageKey| node.names.is_removed(key.dataset);
-                keys.iter().find(removed).map(|key| (*cid, *key))
+                guest.keys.iter().find(removed).map(|key| (*cid, *key))
             })
         });
         let Some((cid, key)) = found else {
@@ -232,8 +235,8 @@ async fn drop_removed<H: Host>(host: &H) -> Result {
         };
         persist::settle(host, cid, &[key], false).await?;
         host.with(|node| {
-            if let Some(keys) = node.guests.get_mut(&cid) {
-                keys.retain(|other| *other != key);
+            if let Some(guest) = node.guests.get_mut(&cid) {
+                guest.keys.retain(|other| *other != key);
             }
         });
     }
@@ -248,8 +251,8 @@ async fn ask_owners<H: Host>(host: &H) -> Result {
         node.forget_guests();
         let us = node.id();
         let mut late = false;
-        for (cid, keys) in node.guests.iter() {
-            for key in keys {
+        for (cid, guest) in node.guests.iter() {
+            for key in &guest.keys {
                 let Some(page) = node.pages.get(*key) else {
                     continue;
                 };
@@ -312,15 +315,15 @@ async fn ask_owners<H: Host>(host: &H) -> Result {
 
 impl Node {
     /// Forgets staged versions that newer ones have made void.
-    fn forget_guests(&mut self) {
+    pub(super) fn forget_guests(&mut self) {
         let pages = &self.pages;
         let staged = |key: &PageKey, cid: &Cid| {
             pages
                 .get(*key)
                 .is_some_and(|page| page.staged.iter().any(|staged| staged.cid == *cid))
         };
-        for (cid, keys) in self.guests.iter_mut() {
-            keys.retain(|key| staged(key, cid));
+        for (cid, guest) in self.guests.iter_mut() {
+            guest.keys.retain(|key| staged(key, cid));
         }
         while let Some(cid) = self.void_guest() {
             self.guests.remove(&cid);
@@ -329,7 +332,7 @@ impl Node {
 
     fn void_guest(&self) -> Option<Cid> {
         let mut guests = self.guests.iter();
-        let void = guests.find(|(_, keys)| keys.is_empty());
+        let void = guests.find(|(_, guest)| guest.keys.is_empty());
         void.map(|(cid, _)| *cid)
     }
 
@@ -389,9 +392,12 @@ async fn heed<H: Host>(
         (verdict, true) => {
             persist::settle(host, copied.cid, &[key], verdict == Verdict::Right).await?;
             host.with(|node| {
-                if let Some(keys) = node.guests.get_mut(&copied.cid) {
-                    keys.retain(|other| *other != key);
-                    if keys.is_empty() {
+                if verdict == Verdict::Right {
+                    node.note_settled(copied.cid);
+                }
+                if let Some(guest) = node.guests.get_mut(&copied.cid) {
+                    guest.keys.retain(|other| *other != key);
+                    if guest.keys.is_empty() {
                         node.guests.remove(&copied.cid);
                     }
                 }

@@ -68,14 +68,12 @@ struct Terms<'a> {
 pub(super) async fn run<H: Host>(host: &H, order: &Order<'_>) -> Committed {
     let mut cid = Cid(0);
     let result = attempts(host, order, &mut cid).await;
-    if result.is_ok() {
-        // What owners staged at us as a data node is ours to publish now.
-        if let Err(error) = data_node::finish(host, cid, true).await {
-            return Committed {
-                cid,
-                result: Err(error),
-            };
-        }
+    if result.is_ok() && data_node::finish(host, cid).await.is_err() {
+        // What owners staged at us as a data node is ours to publish now; published it is.
+        return Committed {
+            cid,
+            result: Err(EINPROGRESS),
+        };
     }
     Committed { cid, result }
 }
@@ -110,9 +108,21 @@ async fn attempts<H: Host>(host: &H, order: &Order<'_>, cid: &mut Cid) -> Result
         return match first.owner == us {
             true => {
                 host.with(|node| node.reserve_memory())?;
-                prepare_here(host, first, &terms).await?;
-                let _ = host.with(|node| node.note_published(terms.cid));
-                Ok(())
+                // A quarter of the time is for the data nodes to confirm that it was undone.
+                let left = order.until.saturating_sub(host.now());
+                let terms = Terms {
+                    until: order.until - left / 4,
+                    ..terms
+                };
+                let prepared = prepare_here(host, first, &terms).await;
+                host.with(|node| match prepared {
+                    Ok(()) => {
+                        let _ = node.note_published(terms.cid);
+                    }
+                    Err(EINPROGRESS) => node.note_doubted(terms.cid),
+                    Err(_) => {}
+                });
+                prepared
             }
             false => single(host, first, &terms).await,
         };
@@ -338,7 +348,10 @@ async fn ask_single<H: Host>(host: &H, share: &Share<'_>, terms: &Terms<'_>) -> 
     }
     let outcome = match answer {
         Ok(()) => Ok(()),
-        Err(CallError::Lost) => outcome(host, owner, terms.cid, now + left).await,
+        // It has undone it, or not, and cannot yet promise that its successor will not publish it.
+        Err(CallError::Lost | CallError::Handler(EINPROGRESS)) => {
+            outcome(host, owner, terms.cid, now + left).await
+        }
         Err(error) => {
             if matches!(error, CallError::NotExecuted(_)) {
                 give_up(host, owner, terms.cid);
@@ -426,18 +439,34 @@ async fn several<H: Host>(host: &H, shares: &[Share<'_>], terms: &Terms<'_>) -> 
     };
     if let Err(error) = decided {
         host.with(|node| node.commits.remove(&terms.cid));
-        // As long as all may have promised, nobody can say that it is not published: when we
-        // are gone the owners decide.
-        return match abort(host, &asked, terms).await? {
-            true => Err(error),
-            false => Err(EINPROGRESS),
+        // As long as all others may have promised, nobody can say that it is not published: when
+        // we are gone the owners decide.
+        return match abort(host, &asked, terms).await {
+            Ok(true) => Err(error),
+            _ => {
+                host.with(|node| node.note_doubted(terms.cid));
+                Err(EINPROGRESS)
+            }
         };
     }
     if terms.single_phase {
         return publish_soon(host, terms.cid).await;
     }
-    tell_owners(host, terms.cid, terms.until).await?;
+    if tell_owners(host, terms.cid, terms.until).await.is_err() {
+        // It is decided: the worker goes on.
+        host.with(|node| node.leave_to_worker(terms.cid));
+    }
     Ok(())
+}
+
+impl Node {
+    /// The worker tells the owners of a decided commit again.
+    pub(super) fn leave_to_worker(&mut self, cid: Cid) {
+        if let Some(Commit::Decided { busy, .. }) = self.commits.get_mut(&cid) {
+            *busy = false;
+        }
+        self.wake(super::node::WORKER);
+    }
 }
 
 /// MRSW: all owners have promised, which decides it. Nothing is to be made durable here.
@@ -665,12 +694,7 @@ pub(super) async fn tell_owners<H: Host>(host: &H, cid: Cid, until: u64) -> Resu
         })?;
         let now = host.now();
         if !over && now >= until {
-            host.with(|node| {
-                if let Some(Commit::Decided { busy, .. }) = node.commits.get_mut(&cid) {
-                    *busy = false;
-                }
-                node.wake(super::node::WORKER);
-            });
+            host.with(|node| node.leave_to_worker(cid));
             return Ok(());
         }
         if !over {
@@ -719,13 +743,16 @@ async fn forget<H: Host>(host: &H, cid: Cid) -> Result {
     }
 }
 
-/// Undoes a commit at the owners that were asked; whether one at least has undone it, so that they
-/// can never all have promised it.
+/// Undoes a commit at the owners that were asked. Whether it can never be published, even when we
+/// are lost: one owner at least besides us has not promised it, and what we have staged as an owner
+/// is gone.
 async fn abort<H: Host>(host: &H, asked: &[u32], terms: &Terms<'_>) -> Result<bool> {
     let us = host.with(|node| node.id());
-    let mut sure = asked.len() < terms.owners.len();
+    let mut others = terms.owners.iter().map(|id| u32::from(*id));
+    let mut sure = others.any(|id| id != us && !asked.contains(&id));
+    let mut undone = true;
     if asked.contains(&us) {
-        sure |= participant::give_up(host, terms.cid).await?;
+        undone = participant::give_up(host, terms.cid).await?;
     }
     let mut aborted = KVec::new();
     aborted.push(terms.cid, GFP_KERNEL)?;
@@ -749,5 +776,7 @@ async fn abort<H: Host>(host: &H, asked: &[u32], terms: &Terms<'_>) -> Result<bo
             Err(_) => give_up(host, call.dst, terms.cid),
         }
     }
-    Ok(sure)
+    // Whom our part was staged at; nobody when we own none of it.
+    undone &= transaction::confirm_undone(host, terms.cid, terms.until).await?;
+    Ok(sure && undone)
 }

@@ -10,7 +10,7 @@ use super::{
     host::{Action, Host, PageKey, Piece},
     integrity,
     msg::{Settle, Stage, StagePage, Staging},
-    node::Node,
+    node::{Guest, Node, Share},
     pages::Staged,
     persist::{self, NewPage},
 };
@@ -36,6 +36,10 @@ impl Node {
             true => self.generation,
             false => u64::MAX,
         };
+        if self.is_refused(cid) {
+            // A message from the past: its owner has told that it was given up.
+            return Err(ECANCELED);
+        }
         let page = self.pages.entry(stage.key)?;
         // Whatever answer about this page is on its way to us may be older than this commit.
         page.sequence = page.sequence.wrapping_add(1);
@@ -84,23 +88,30 @@ impl Node {
     }
 
     /// Makes room for one more page of a commit among the guests.
-    fn guest_room(&mut self, cid: Cid) -> Result {
+    fn guest_room(&mut self, from: Sender, stage: &Stage) -> Result {
+        let cid = stage.cid;
         if self.guests.get(&cid).is_none() {
-            self.guests
-                .try_create_and_insert(cid, KVec::new(), GFP_KERNEL)?;
+            let mut guest = Guest::default();
+            guest.owners.extend_from_slice(&stage.owners, GFP_KERNEL)?;
+            self.guests.try_create_and_insert(cid, guest, GFP_KERNEL)?;
         }
-        match self.guests.get_mut(&cid) {
-            Some(keys) => Ok(keys.reserve(1, GFP_KERNEL)?),
-            None => Err(ENOMEM),
+        let guest = self.guests.get_mut(&cid).ok_or(ENOMEM)?;
+        if !guest.parts.iter().any(|part| part.owner == from.node) {
+            let part = Share {
+                owner: from.node,
+                pages: stage.part,
+            };
+            guest.parts.push(part, GFP_KERNEL)?;
         }
+        Ok(guest.keys.reserve(1, GFP_KERNEL)?)
     }
 
     fn add_guest(&mut self, cid: Cid, key: Option<PageKey>) {
-        if let Some(keys) = self.guests.get_mut(&cid) {
+        if let Some(guest) = self.guests.get_mut(&cid) {
             if let Some(key) = key {
-                let _ = keys.push_within_capacity(key);
+                let _ = guest.keys.push_within_capacity(key);
             }
-            if keys.is_empty() {
+            if guest.keys.is_empty() {
                 self.guests.remove(&cid);
             }
         }
@@ -125,7 +136,7 @@ pub(super) async fn on_stage<H: Host>(
         node.rooms.count(want);
         for page in &stage.pages {
             let plan = node
-                .guest_room(stage.cid)
+                .guest_room(from, stage)
                 .and_then(|()| node.plan_stage(from, stage.cid, page, now));
             node.add_guest(
                 stage.cid,
@@ -177,8 +188,8 @@ pub(super) async fn on_stage<H: Host>(
             Ok(Plan::Damaged) => {
                 persist::settle(host, stage.cid, &[page.key], false).await?;
                 host.with(|node| {
-                    if let Some(keys) = node.guests.get_mut(&stage.cid) {
-                        keys.retain(|key| *key != page.key);
+                    if let Some(guest) = node.guests.get_mut(&stage.cid) {
+                        guest.keys.retain(|key| *key != page.key);
                     }
                     node.add_guest(stage.cid, None);
                 });
@@ -312,19 +323,47 @@ fn areas_of<'a>(stage: &Stage, data: &'a [u8]) -> Result<KVec<KVec<Area<'a>>>> {
 /// The outcome of commits that staged pages here.
 pub(super) async fn on_settle<H: Host>(host: &H, settle: &Settle) -> Result {
     for cid in &settle.committed {
-        finish(host, *cid, true).await?;
+        finish(host, *cid).await?;
     }
+    let mut result = Ok(());
     for cid in &settle.aborted {
-        finish(host, *cid, false).await?;
+        if !abort(host, *cid).await? {
+            result = Err(EBUSY);
+        }
     }
-    Ok(())
+    result
 }
 
-/// Publishes or drops all that a commit staged here for other owners.
-pub(super) async fn finish<H: Host>(host: &H, cid: Cid, committed: bool) -> Result {
-    let Some(mut keys) = host.with(|node| node.guests.remove(&cid)) else {
+/// Publishes all that a commit staged here for other owners.
+pub(super) async fn finish<H: Host>(host: &H, cid: Cid) -> Result {
+    let guest = host.with(|node| {
+        let guest = node.guests.remove(&cid)?;
+        node.note_settled(cid);
+        Some(guest)
+    });
+    let Some(Guest { mut keys, .. }) = guest else {
         return Ok(());
     };
     keys.sort_unstable();
-    persist::settle(host, cid, &keys, committed).await
+    persist::settle(host, cid, &keys, true).await
+}
+
+/// Drops all that a commit staged here for other owners, and stages nothing of it any more:
+/// an owner may tell its user then that nothing was published. Whether nothing is left; else
+/// what is just being staged will be dropped soon.
+pub(super) async fn abort<H: Host>(host: &H, cid: Cid) -> Result<bool> {
+    let mut keys = KVec::new();
+    host.with(|node| {
+        node.refuse(cid)?;
+        if let Some(theirs) = node.guests.get(&cid) {
+            keys.extend_from_slice(&theirs.keys, GFP_KERNEL)?;
+        }
+        Ok::<_, Error>(())
+    })?;
+    keys.sort_unstable();
+    persist::settle(host, cid, &keys, false).await?;
+    Ok(host.with(|node| {
+        node.forget_guests();
+        node.guests.get(&cid).is_none()
+    }))
 }

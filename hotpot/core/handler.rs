@@ -9,8 +9,8 @@ use super::{
     host::{Call, CallError, Host, Level, Piece},
     integrity,
     msg::{self, Head, Reader, Request, Wire, Writer},
-    outcome, owner, participant, records, recovery, resolve, rooms, spread, takeover, tombstones,
-    writers,
+    outcome, owner, participant, records, recovery, remains, resolve, rooms, spread, takeover,
+    tombstones, writers,
 };
 use kernel::prelude::*;
 
@@ -140,10 +140,18 @@ async fn dispatch<H: Host>(
             let copies = takeover::on_ask_copies(host, from, &whole(body)?)?;
             put(&copies, reply)
         }
+        msg::AskStaged::OPCODE => {
+            let remains = remains::on_ask_staged(host, from, &whole(body)?)?;
+            put(&remains, reply)
+        }
         msg::TakeCopy::OPCODE => takeover::on_take_copy(host, &whole(body)?, reply),
         msg::Fate::OPCODE => {
             let fate: msg::Fate = whole(body)?;
-            put(&takeover::on_ask_fate(host, fate.cid), reply)
+            let outcome = match fate.for_user {
+                true => outcome::on_ask_fate(host, fate.cid),
+                false => takeover::on_ask_fate(host, fate.cid),
+            };
+            put(&outcome, reply)
         }
         msg::AskTrace::OPCODE => {
             let ask: msg::AskTrace = whole(body)?;

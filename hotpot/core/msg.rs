@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!  0  u16  opcode
-//!  2  u16  version, 2
+//!  2  u16  version, 3
 //!  4  u32  zero
 //!  8  u64  epoch of the sender's map
 //! ```
@@ -19,11 +19,12 @@ use super::{
     area::Span,
     format::{Cid, Timestamp, PAGE_SIZE},
     host::PageKey,
+    node::Share,
 };
 use kernel::prelude::*;
 
 /// Version of the messages.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Writes fields one behind the other.
 #[derive(Default)]
@@ -513,12 +514,22 @@ wire_struct!(StagePage {
 pub struct Stage {
     /// The commit.
     pub cid: Cid,
+    /// Pages of the sender in the commit: who looks for what it left knows whether that is all.
+    pub part: u32,
+    /// All owners in the commit when there are several.
+    pub owners: KVec<u16>,
     /// The pages.
     pub pages: KVec<StagePage>,
     /// Their spans.
     pub spans: KVec<Span>,
 }
-wire_struct!(Stage { cid, pages, spans });
+wire_struct!(Stage {
+    cid,
+    part,
+    owners,
+    pages,
+    spans
+});
 request!(Stage = 8 => KVec<Staging>);
 
 wire_enum! {
@@ -738,6 +749,38 @@ pub struct AskCopies {
 wire_struct!(AskCopies { from });
 request!(AskCopies = 20 => KVec<Copied>);
 
+/// Who has to settle a commit without an owner that is out, to any node: what do you have of it?
+/// EAGAIN while something of it is just being staged.
+#[derive(Debug)]
+pub struct AskStaged {
+    /// The commit.
+    pub cid: Cid,
+    /// First page: pages are told in order, some at a time.
+    pub from: PageKey,
+}
+wire_struct!(AskStaged { cid, from });
+request!(AskStaged = 24 => Remains);
+
+/// What a node has of a commit for owners that are out.
+#[derive(Debug)]
+pub struct Remains {
+    /// It was published here, for some owner.
+    pub published: bool,
+    /// Parts of owners that are out.
+    pub parts: KVec<Share>,
+    /// All owners when there are several, as far as they are known.
+    pub owners: KVec<u16>,
+    /// Their staged pages.
+    pub keys: KVec<PageKey>,
+}
+wire_struct!(Remains {
+    published,
+    parts,
+    owners,
+    keys
+});
+wire_struct!(Share { owner, pages });
+
 /// New owner to data node: your copy of a page, whatever I have said of it before. Answered
 /// like a [`Fetch`].
 #[derive(Debug)]
@@ -748,13 +791,16 @@ pub struct TakeCopy {
 wire_struct!(TakeCopy { key });
 request!(TakeCopy = 21 => FetchReply);
 
-/// New owner to committing node: what became of a commit whose owner is out?
+/// To the committing node: what became of a commit? New owners ask that whose own owner is out, and
+/// nodes one of whose users asks.
 #[derive(Debug)]
 pub struct Fate {
     /// The commit.
     pub cid: Cid,
+    /// A user will be told: aborted only when nobody can publish it any more, even without us.
+    pub for_user: bool,
 }
-wire_struct!(Fate { cid });
+wire_struct!(Fate { cid, for_user });
 request!(Fate = 22 => Outcome);
 
 /// Any node to any node: is there a trace of this commit at yours? Unlike [`AskPart`] it

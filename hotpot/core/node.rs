@@ -159,6 +159,27 @@ pub enum Commit {
     },
 }
 
+/// Pages that a commit staged here for other owners, not known to be published.
+#[derive(Default)]
+pub struct Guest {
+    /// The pages.
+    pub keys: KVec<PageKey>,
+    /// The owners that staged them, and how many pages each has in the commit. Not on PM: after a
+    /// restart there are none.
+    pub parts: KVec<Share>,
+    /// All owners of the commit when there are several.
+    pub owners: KVec<u16>,
+}
+
+/// An owner's part of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// The owner.
+    pub owner: u32,
+    /// Its pages.
+    pub pages: u32,
+}
+
 /// Data of a commit that came ahead of its `Prepare`.
 pub struct Incoming {
     /// The messages, one behind the other, each as `u32` length and bytes.
@@ -195,6 +216,8 @@ pub enum NoticeKind {
 
 /// Most notices that are kept; what is lost beyond is found by asking.
 const MAX_NOTICES: usize = 4096;
+/// Most commits of other owners that are remembered as published.
+const MAX_SETTLED: usize = 1024;
 /// Most refused commits that are remembered.
 const MAX_REFUSED: usize = 1024;
 
@@ -249,7 +272,9 @@ pub struct Node {
     /// Our own commits.
     pub(super) commits: RBTree<Cid, Commit>,
     /// Pages staged here by other owners, by commit.
-    pub(super) guests: RBTree<Cid, KVec<PageKey>>,
+    pub(super) guests: RBTree<Cid, Guest>,
+    /// Commits that were published here for other owners: the last ones.
+    pub(super) settled: KVec<Cid>,
     /// What to tell whom.
     pub(super) notices: KVec<Notice>,
     /// Bytes that commits of processes of this node are publishing, by operation.
@@ -302,6 +327,7 @@ impl Node {
             remembered: Remembered::default(),
             commits: RBTree::new(),
             guests: RBTree::new(),
+            settled: KVec::new(),
             notices: KVec::new(),
             freezes: RBTree::new(),
             barriers: Barriers::default(),
@@ -392,6 +418,17 @@ impl Node {
         Ok(())
     }
 
+    /// A commit is published here for other owners.
+    pub(super) fn note_settled(&mut self, cid: Cid) {
+        if !self.settled.contains(&cid) {
+            if self.settled.len() >= MAX_SETTLED {
+                let _ = self.settled.remove(0);
+            }
+            // Without memory for it its pages tell, until they are overwritten.
+            let _ = self.settled.push(cid, GFP_KERNEL);
+        }
+    }
+
     /// Which life of a node this is, as far as it told us.
     pub(super) fn life_of(&self, node: u32) -> u64 {
         self.lives
@@ -400,15 +437,15 @@ impl Node {
             .map_or(0, |(_, life)| *life)
     }
 
-    /// Puts a notice down for the worker. One that finds no room is dropped:
+    /// Puts a notice down for the worker. One that finds no room is dropped (`false`):
     /// whoever waits for it asks.
-    pub(super) fn notify(&mut self, notice: Notice) {
+    pub(super) fn notify(&mut self, notice: Notice) -> bool {
         let deaf = notice.node == self.id() || self.is_out(notice.node);
         if deaf || self.notices.contains(&notice) {
-            return;
+            return true;
         }
         if self.notices.len() >= MAX_NOTICES || self.notices.push(notice, GFP_KERNEL).is_err() {
-            return;
+            return false;
         }
         // The next commit takes releases along; only a few may wait for it.
         let waits = |other: &&Notice| other.node == notice.node && other.kind == notice.kind;
@@ -416,6 +453,14 @@ impl Node {
         if notice.kind != NoticeKind::Release || !few {
             self.wake(WORKER);
         }
+        true
+    }
+
+    /// Whether a node has yet to hear that a commit was aborted.
+    pub(super) fn is_abort_untold(&self, cid: Cid) -> bool {
+        let untold = [NoticeKind::Aborted, NoticeKind::GiveUp];
+        let mut notices = self.notices.iter();
+        notices.any(|notice| notice.cid == cid && untold.contains(&notice.kind))
     }
 
     /// Wakes who waits on a queue.

@@ -27,6 +27,9 @@ pub struct Remembered {
     floor: u64,
     /// Commits with one owner that did not answer until the deadline.
     unsure: KVec<(Cid, u32)>,
+    /// Commits that we gave up, but whose users could not be told so: without us somebody who has
+    /// not heard of it might publish them.
+    doubted: KVec<Cid>,
 }
 
 impl Node {
@@ -49,7 +52,26 @@ impl Node {
         if self.remembered.published.len() < MAX_REMEMBERED {
             self.remembered.published.reserve(1, GFP_KERNEL)?;
         }
+        self.remembered.doubted.reserve(1, GFP_KERNEL)?;
         Ok(self.remembered.unsure.reserve(1, GFP_KERNEL)?)
+    }
+
+    /// A commit of ours is given up, and not all who have to do with it have heard of it.
+    pub(super) fn note_doubted(&mut self, cid: Cid) {
+        let doubted = &mut self.remembered.doubted;
+        if doubted.len() >= MAX_REMEMBERED {
+            let _ = doubted.remove(0);
+        }
+        let _ = doubted.push(cid, GFP_KERNEL);
+    }
+
+    /// What a user may be told of a commit of ours.
+    fn told(&self, cid: Cid) -> Outcome {
+        let doubted = self.remembered.doubted.contains(&cid) && self.is_abort_untold(cid);
+        match self.fate(cid) {
+            Outcome::Aborted if doubted => Outcome::Pending,
+            outcome => outcome,
+        }
     }
 
     /// The only owner of a commit of ours does not say how it ended.
@@ -93,12 +115,20 @@ impl Node {
             Some(TxnState::Preparing | TxnState::Finishing) => Part::Preparing,
             None => Part::Unknown,
         };
-        let mut pages = self.pages.iter();
-        let of = |clean: super::pages::Clean| clean.pm.is_some() && clean.cid == cid;
-        match found == Part::Unknown && pages.any(|(_, page)| page.clean.is_some_and(of)) {
+        match found == Part::Unknown && self.has_published(cid) {
             true => Part::Published,
             false => found,
         }
+    }
+
+    /// Whether something that a commit published is, or was, here.
+    pub(super) fn has_published(&self, cid: Cid) -> bool {
+        let of = |clean: super::pages::Clean| clean.pm.is_some() && clean.cid == cid;
+        let mut pages = self.pages.iter();
+        let txn = self.txns.get(&cid).map(|txn| txn.state);
+        txn == Some(TxnState::Published)
+            || self.settled.contains(&cid)
+            || pages.any(|(_, page)| page.clean.is_some_and(of))
     }
 }
 
@@ -111,10 +141,14 @@ pub async fn outcome<H: Host>(host: &H, cid: Cid, until: u64) -> Result<Outcome>
         Ok::<_, Error>((node.id(), node.is_up(cn)))
     })?;
     let known = match () {
-        () if cn == us => host.with(|node| node.fate(cid)),
+        () if cn == us => host.with(|node| node.told(cid)),
         () if up => {
             let call_until = handler::call_until(host, until);
-            match handler::ask(host, cn, &Fate { cid }, call_until).await {
+            let fate = Fate {
+                cid,
+                for_user: true,
+            };
+            match handler::ask(host, cn, &fate, call_until).await {
                 Ok(outcome) => outcome,
                 Err(CallError::Lost) => return Err(ETIMEDOUT),
                 Err(_) => Outcome::Forgotten,
@@ -153,6 +187,11 @@ pub async fn outcome<H: Host>(host: &H, cid: Cid, until: u64) -> Result<Outcome>
     }
 }
 
+/// What became of a commit of ours, for a user of another node.
+pub(super) fn on_ask_fate<H: Host>(host: &H, cid: Cid) -> Outcome {
+    host.with(|node| node.told(cid))
+}
+
 /// Whether traces of a commit are here.
 pub(super) fn on_ask_trace<H: Host>(host: &H, cid: Cid) -> Part {
     host.with(|node| node.trace(cid))
@@ -161,6 +200,9 @@ pub(super) fn on_ask_trace<H: Host>(host: &H, cid: Cid) -> Part {
 /// Asks owners how commits of ours ended: in the background.
 pub(super) async fn ask_unsure<H: Host>(host: &H, until: u64) -> Result {
     let unsure = host.with(|node| {
+        let mut doubted = core::mem::take(&mut node.remembered.doubted);
+        doubted.retain(|cid| node.is_abort_untold(*cid));
+        node.remembered.doubted = doubted;
         let mut unsure = KVec::new();
         for (cid, owner) in &node.remembered.unsure {
             if !node.is_out(*owner) {

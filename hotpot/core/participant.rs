@@ -309,6 +309,8 @@ pub(super) fn on_ask_outcome<H: Host>(host: &H, cid: Cid) -> Result<Outcome> {
         match node.txns.get(&cid).map(|txn| txn.state) {
             Some(TxnState::Published) => Ok(Outcome::Committed),
             Some(_) => Ok(Outcome::Pending),
+            // Our successor would find it staged at data nodes.
+            None if node.is_abort_untold(cid) => Ok(Outcome::Pending),
             None => {
                 node.refuse(cid)?;
                 node.incoming.remove(&cid);

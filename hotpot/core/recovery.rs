@@ -13,7 +13,9 @@ use super::{
     host::{Action, Host, Level, PageKey, Piece, Sleep},
     msg::Hello,
     names::Names,
-    node::{Commit, Greeting, Node, Phase, Txn, TxnPage, TxnState, GENERAL, MIN_MESSAGE, WORKER},
+    node::{
+        Commit, Greeting, Guest, Node, Phase, Txn, TxnPage, TxnState, GENERAL, MIN_MESSAGE, WORKER,
+    },
     pages::{Clean, Released, Staged},
     participant,
     persist::{self, Batch},
@@ -477,10 +479,10 @@ fn adopt_staged<H: Host>(host: &H, loose: &[Loose], unused: &mut KVec<Released>)
             if !promised {
                 if node.guests.get(&staged.cid).is_none() {
                     node.guests
-                        .try_create_and_insert(staged.cid, KVec::new(), GFP_KERNEL)?;
+                        .try_create_and_insert(staged.cid, Guest::default(), GFP_KERNEL)?;
                 }
-                if let Some(keys) = node.guests.get_mut(&staged.cid) {
-                    keys.push(*key, GFP_KERNEL)?;
+                if let Some(guest) = node.guests.get_mut(&staged.cid) {
+                    guest.keys.push(*key, GFP_KERNEL)?;
                 }
             }
         }

@@ -54,8 +54,8 @@ struct Parcel<'a> {
     size: usize,
 }
 
-/// Stages the pages of a commit at all holders and at enough nodes. Each node to which
-/// a message went is in `asked` afterwards. EHOSTDOWN or ENOSPC when the copies
+/// Stages the pages of a commit at all holders and at enough nodes. Each node that may have
+/// staged some of it is in `asked` afterwards. EHOSTDOWN or ENOSPC when the copies
 /// cannot be had.
 pub(super) async fn replicate<H: Host>(
     host: &H,
@@ -186,17 +186,18 @@ async fn round<'a, H: Host>(
     legs.sort_unstable_by_key(|leg| (leg.to.node, leg.page));
     let (epoch, max_msg, geometry) =
         host.with(|node| (node.map.epoch, node.config.max_msg, node.geometry()));
-    let parcels = pack(targets, &legs, max_msg, &geometry)?;
+    let room = max_msg.saturating_sub(2 * prepare.owners.len());
+    let parcels = pack(targets, &legs, room, &geometry)?;
     let mut headers = KVec::with_capacity(parcels.len(), GFP_KERNEL)?;
     for parcel in &parcels {
-        if !asked.contains(&parcel.to) {
-            asked.push(parcel.to, GFP_KERNEL)?;
-        }
         let mut stage = Stage {
             cid: prepare.cid,
+            part: targets.len() as u32,
+            owners: KVec::new(),
             pages: KVec::new(),
             spans: KVec::new(),
         };
+        stage.owners.extend_from_slice(prepare.owners, GFP_KERNEL)?;
         stage.pages.extend_from_slice(&parcel.pages, GFP_KERNEL)?;
         stage.spans.extend_from_slice(&parcel.spans, GFP_KERNEL)?;
         headers.push(stage.encode(epoch)?, GFP_KERNEL)?;
@@ -212,7 +213,18 @@ async fn round<'a, H: Host>(
             GFP_KERNEL,
         )?;
     }
+    // Room before, so that none is forgotten after.
+    asked.reserve(calls.len(), GFP_KERNEL)?;
     host.call(&mut calls).await;
+    for call in &calls {
+        let there = !matches!(
+            call.answer,
+            Err(CallError::Handler(ENOTCONN) | CallError::NotExecuted(_))
+        );
+        if there && !asked.contains(&call.dst) {
+            let _ = asked.push_within_capacity(call.dst);
+        }
+    }
     let mut again = KVec::new();
     for (parcel, call) in parcels.iter().zip(&calls) {
         let stagings = match handler::reply_of::<Stage>(call) {

@@ -16,6 +16,7 @@ use super::{
     msg::{AskOutcome, AskPart, Outcome, Part},
     node::{Node, TxnState},
     participant,
+    remains::{self, Lost},
 };
 use kernel::prelude::*;
 
@@ -107,9 +108,10 @@ async fn ask_owners<H: Host>(host: &H, doubt: &Doubt, until: u64) -> Result {
     })?;
     let (mut published, mut unknown, mut open) = (false, false, false);
     let mut missing = Ok(());
+    let mut lost = false;
     for owner in &owners {
         if host.with(|node| node.is_out(*owner)) {
-            // What it had promised is at its data nodes; its successor settles it.
+            lost = true;
             continue;
         }
         let part = handler::ask(host, *owner, &AskPart { cid }, until).await;
@@ -128,6 +130,16 @@ async fn ask_owners<H: Host>(host: &H, doubt: &Doubt, until: u64) -> Result {
             true => Ok(()),
             false => participant::release_one(host, cid).await,
         };
+    }
+    if lost && !published && !unknown {
+        // What it had promised is at its data nodes; its successor settles that.
+        let alone = host.with(|node| node.txns.get(&cid).is_some_and(|txn| txn.replicas == 1));
+        match remains::look(host, cid, until).await? {
+            Lost::Published => published = true,
+            // With one copy of each page it is lost with its owner.
+            Lost::Partial | Lost::Nothing if !alone => unknown = true,
+            _ => {}
+        }
     }
     match () {
         () if published => participant::publish(host, cid).await,

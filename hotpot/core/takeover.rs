@@ -16,7 +16,7 @@ use super::{
     node::{Holder, Node, GENERAL, WORKER},
     pages::Clean,
     persist::{self, NewPage},
-    writers,
+    remains, writers,
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
@@ -274,8 +274,8 @@ pub(super) fn on_ask_copies<H: Host>(
 }
 
 /// What became of commits that the lost owners had staged, and not told of any more: published
-/// when a node has published a page of them or the committing node says so, or when it is lost too: it may
-/// have been told to a user.
+/// when a node has published a page of them or the committing node says so. When it is lost too, or has
+/// forgotten, as far as they were promised: a user may have been told.
 async fn settle_staged<H: Host>(
     host: &H,
     best: &RBTree<PageKey, Best>,
@@ -299,13 +299,22 @@ async fn settle_staged<H: Host>(
             () if seen => Outcome::Committed,
             () if cn == us => on_ask_fate(host, *cid),
             () if !up => Outcome::Forgotten,
-            () => handler::ask(host, cn, &Fate { cid: *cid }, until)
-                .await
-                .map_err(handler::errno)?,
+            () => handler::ask(
+                host,
+                cn,
+                &Fate {
+                    cid: *cid,
+                    for_user: false,
+                },
+                until,
+            )
+            .await
+            .map_err(handler::errno)?,
         };
         let committed = match fate {
-            Outcome::Committed | Outcome::Forgotten => true,
+            Outcome::Committed => true,
             Outcome::Aborted => false,
+            Outcome::Forgotten => remains::is_decided(host, *cid, until).await?,
             Outcome::Pending => return Err(EAGAIN),
         };
         let mut keys: KVec<PageKey> = KVec::new();
@@ -322,7 +331,10 @@ async fn settle_staged<H: Host>(
             }
             Ok::<_, Error>(peers)
         })?;
-        super::data_node::finish(host, *cid, committed).await?;
+        match committed {
+            true => super::data_node::finish(host, *cid).await?,
+            false => super::data_node::abort(host, *cid).await.map(|_| ())?,
+        }
         for peer in &peers {
             let settle = msg::Settle {
                 committed: one(*cid, committed)?,

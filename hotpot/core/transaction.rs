@@ -7,9 +7,12 @@
 use super::{
     area::Area,
     eviction,
+    fault::PAUSE,
     format::{redo_log, slot, Cid, PageVersion, RedoRecord, BODY_SIZE, PAGE_SIZE},
+    handler,
     host::{Host, PageKey, Piece, Sleep, Ticket},
     integrity,
+    msg::{Request, Settle},
     node::{Holder, Node, Notice, NoticeKind, Txn, TxnPage, TxnState, GENERAL},
     pages::Staged,
     persist::{self, Batch, NewPage},
@@ -198,8 +201,11 @@ fn pages_of(areas: &[Area<'_>]) -> u64 {
 }
 
 /// Phase 1 at the owner; all phases when it is the only one. On an error nothing
-/// is left of the commit here.
+/// is left of the commit here, nor, where this owner alone can say so, at its data nodes;
+/// EINPROGRESS when one of them did not confirm that in time: a successor of ours
+/// would publish what it finds there.
 pub(super) async fn prepare<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result {
+    let begun = host.now();
     loop {
         let now = host.now();
         let ticket = match host.with(|node| node.lock(prepare, now)) {
@@ -232,21 +238,93 @@ pub(super) async fn prepare<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result 
     let mut asked = KVec::new();
     let done = try_prepare(host, prepare, &mut asked).await;
     match done {
-        Ok(()) if prepare.nr_owners == 1 => finish(host, prepare.cid).await,
+        // What fails from here on may have been decided before.
+        Ok(()) if prepare.nr_owners == 1 => finish(host, prepare.cid).await.map_err(in_doubt),
         Ok(()) => Ok(()),
         Err(error) => {
-            host.with(|node| {
-                for dst in &asked {
-                    node.notify(Notice {
-                        node: *dst,
-                        cid: prepare.cid,
-                        kind: NoticeKind::Aborted,
-                    });
-                }
+            let noted = host.with(|node| {
+                asked.iter().fold(true, |noted, dst| {
+                    noted
+                        & node.notify(Notice {
+                            node: *dst,
+                            cid: prepare.cid,
+                            kind: NoticeKind::Aborted,
+                        })
+                })
             });
-            undo(host, prepare.cid).await?;
-            Err(error)
+            undo(host, prepare.cid).await.map_err(in_doubt)?;
+            let local = prepare.cn.node == host.with(|node| node.id());
+            if prepare.nr_owners != 1 && !local {
+                // The committing node knows that we have not promised it.
+                return Err(error);
+            }
+            let grace = prepare.until.saturating_sub(begun) / 3;
+            let until = prepare.until.saturating_add(grace);
+            match confirm_undone(host, prepare.cid, until).await {
+                Ok(true) if noted => Err(error),
+                _ => Err(EINPROGRESS),
+            }
         }
+    }
+}
+
+fn in_doubt(_: Error) -> Error {
+    EINPROGRESS
+}
+
+/// Has the data nodes of a commit that is undone here confirm that they have nothing of it any
+/// more, and will not; whether all have, until `until` or a moment from now. The worker goes
+/// on with those that have not.
+pub(super) async fn confirm_undone<H: Host>(host: &H, cid: Cid, until: u64) -> Result<bool> {
+    let until = until.max(host.now().saturating_add(PAUSE));
+    loop {
+        let (epoch, left) = host.with(|node| {
+            let mut left = KVec::new();
+            let of = |n: &&Notice| n.cid == cid && n.kind == NoticeKind::Aborted;
+            for notice in node.notices.iter().filter(of) {
+                left.push(notice.node, GFP_KERNEL)?;
+            }
+            Ok::<_, Error>((node.map.epoch, left))
+        })?;
+        if left.is_empty() {
+            return Ok(true);
+        }
+        let mut aborted = KVec::new();
+        aborted.push(cid, GFP_KERNEL)?;
+        let settle = Settle {
+            committed: KVec::new(),
+            aborted,
+        };
+        let header = settle.encode(epoch)?;
+        let call_until = handler::call_until(host, until);
+        let mut calls = KVec::with_capacity(left.len(), GFP_KERNEL)?;
+        for dst in &left {
+            let mut request = KVec::with_capacity(1, GFP_KERNEL)?;
+            request.push(Piece::Bytes(&header), GFP_KERNEL)?;
+            calls.push(handler::call(*dst, request, 64, call_until)?, GFP_KERNEL)?;
+        }
+        host.call(&mut calls).await;
+        let mut all = true;
+        for call in &calls {
+            match handler::reply_of::<Settle>(call) {
+                Ok(()) => host.with(|node| {
+                    node.notices.retain(|n| {
+                        n.node != call.dst || n.cid != cid || n.kind != NoticeKind::Aborted
+                    });
+                }),
+                Err(_) => all = false,
+            }
+        }
+        if all {
+            return Ok(true);
+        }
+        let now = host.now();
+        if now >= until {
+            return Ok(false);
+        }
+        let ticket = host.with(|node| node.ticket(GENERAL));
+        host.wait(ticket, until.min(now + PAUSE), Sleep::Uninterruptible)
+            .await?;
     }
 }
 

@@ -30,7 +30,13 @@ pub struct Writer {
 #[derive(Default)]
 pub struct Writers {
     pages: RBTree<PageKey, Writer>,
+    /// A ring of pages that were freed, with their grants: a claim that says otherwise is old.
+    freed: KVec<(PageKey, Cid)>,
+    next: usize,
 }
+
+/// Most freed pages that are remembered.
+const MAX_FREED: usize = 1024;
 
 impl Writers {
     /// Who may write a page.
@@ -44,7 +50,19 @@ impl Writers {
     }
 
     pub(super) fn remove(&mut self, key: PageKey) {
-        self.pages.remove(&key);
+        if let Some(writer) = self.pages.remove(&key) {
+            self.note_freed(key, writer.grant);
+        }
+    }
+
+    fn note_freed(&mut self, key: PageKey, grant: Cid) {
+        if self.freed.len() < MAX_FREED {
+            // Without memory for it a writer may have to release it once more.
+            let _ = self.freed.push((key, grant), GFP_KERNEL);
+        } else if let Some(oldest) = self.freed.get_mut(self.next) {
+            *oldest = (key, grant);
+            self.next = (self.next + 1) % MAX_FREED;
+        }
     }
 
     /// Frees the pages for which `free` says so.
@@ -154,8 +172,10 @@ impl Node {
                 .of(*key)
                 .is_some_and(|writer| writer.grant == grant)
             {
-                self.writers.remove(*key);
+                self.writers.pages.remove(key);
             }
+            // Also when it is yet to be claimed.
+            self.writers.note_freed(*key, grant);
         }
         Ok(())
     }
@@ -219,7 +239,8 @@ pub(super) async fn rebuild<H: Host>(host: &H, id: u32, until: u64) -> Result<()
         host.with(|node| {
             for claim in &claims {
                 let known = node.writers.of(claim.key).is_some();
-                if node.owns(claim.key) && !known && !node.is_refused(claim.grant) {
+                let freed = node.writers.freed.contains(&(claim.key, claim.grant));
+                if node.owns(claim.key) && !known && !freed && !node.is_refused(claim.grant) {
                     let writer = Writer {
                         holder,
                         grant: claim.grant,

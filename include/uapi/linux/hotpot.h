@@ -49,8 +49,10 @@ struct hotpot_area {
  * 0 only when @replicas nodes hold the bytes persistently. EAGAIN: another
  * commit of some of the bytes is in flight, nothing was published. ENOSPC,
  * EHOSTDOWN (fewer live nodes than replicas), ESTALE: nothing was published.
- * ETIMEDOUT: nothing was published.  EINPROGRESS: the decision could not be
- * learned by the deadline; ask for the outcome of @cid.
+ * ETIMEDOUT: nothing was published, nor ever will be, whichever node fails.
+ * EINPROGRESS: that cannot be said by the deadline (an owner does not answer, or
+ * a node that may hold a copy has not confirmed that the commit was given up);
+ * ask for the outcome of @cid.
  */
 struct hotpot_commit {
 	__u64 areas;

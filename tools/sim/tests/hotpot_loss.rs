@@ -4,8 +4,11 @@
 
 use hotpot_core::core::{
     cluster::State,
-    format::Timestamp,
+    commit,
+    format::{Cid, Timestamp},
+    msg::Outcome,
     names::{self, NewDataset},
+    outcome,
 };
 use kernel::error::code::*;
 use sim::{
@@ -13,8 +16,9 @@ use sim::{
         script::*,
         world::{Plan, World},
     },
-    schedule::{MS, SEC},
+    schedule::{MS, SEC, US},
 };
+use std::{cell::RefCell, rc::Rc};
 
 /// Three nodes, two copies of each page.
 fn world(mrsw: bool) -> World {
@@ -155,4 +159,114 @@ fn writers_of_lost_owners_pages_stay_writers() {
     assert_eq!(acquire(&mut world, 1, file(1), 1, &[at], true), Ok(()));
     close(&mut world, 1, file(1));
     nothing_left(&mut world);
+}
+
+/// What HOTPOT_IOC_OUTCOME says at a node.
+fn outcome_at(world: &mut World, node: usize, cid: Cid) -> Outcome {
+    let until = world.now() + SEC;
+    let outcome = world.execute(node, move |host| async move {
+        outcome::outcome(&host, cid, until).await
+    });
+    outcome.expect("an answer")
+}
+
+/// A commit at its own owner that fails, as one of its two data nodes is cut off.
+fn half_staged(world: &mut World) -> (u64, Cid) {
+    let at = page_of(world, 0, 1) * PAGE + 8;
+    store(world, 0, 1, at, b"before..").expect("a store");
+    assert_eq!(commit(world, 0, file(1), 1, &[at], 3).result, Ok(()));
+    world.pass(500 * MS);
+    store(world, 0, 1, at, b"in doubt").expect("a store");
+    world.set_cut(2, true);
+    let committed = commit(world, 0, file(1), 1, &[at], 3);
+    assert_eq!(committed.result, Err(EINPROGRESS));
+    (at, committed.cid)
+}
+
+#[test]
+fn a_failed_commit_is_in_doubt_until_all_its_data_nodes_have_dropped_it() {
+    let mut world = world(false);
+    let (at, cid) = half_staged(&mut world);
+    for asked in 0..2 {
+        assert_eq!(outcome_at(&mut world, asked, cid), Outcome::Pending);
+    }
+    world.set_cut(2, false);
+    world.pass(SEC);
+    for asked in 0..3 {
+        assert_eq!(outcome_at(&mut world, asked, cid), Outcome::Aborted);
+    }
+    for node in 1..3 {
+        assert_eq!(load(&mut world, node, 1, at), Ok(*b"before.."));
+    }
+    assert_eq!(commit(&mut world, 0, file(1), 1, &[at], 3).result, Ok(()));
+    nothing_left(&mut world);
+}
+
+#[test]
+fn nodes_agree_about_a_commit_in_doubt_whose_owner_is_lost() {
+    let mut world = world(false);
+    let (at, _) = half_staged(&mut world);
+    world.lose(0);
+    world.set_cut(2, false);
+    world.pass(2 * SEC);
+    let found = load(&mut world, 1, 1, at);
+    assert_eq!(load(&mut world, 2, 1, at), found);
+    nothing_left(&mut world);
+}
+
+/// Has node 1 commit to two places, and loses it after each of some times. What it was told
+/// holds, and all or nothing is there.
+fn lose_it_at_any_time(places: [u64; 2]) {
+    let mut ends = [0; 3];
+    for time in 0..150 {
+        let mut world = world(false);
+        for at in places {
+            store(&mut world, 0, 1, at, b"old.....").expect("a store");
+        }
+        assert_eq!(commit(&mut world, 0, file(1), 1, &places, 2).result, Ok(()));
+        world.pass(500 * MS);
+        for at in places {
+            store(&mut world, 0, 1, at, b"new.....").expect("a store");
+        }
+        let told = Rc::new(RefCell::new(None));
+        let until = world.now() + SEC;
+        let ranges = cells(&places);
+        world.begin_result(0, told.clone(), move |host| async move {
+            commit::commit(&host, file(1), 1, &ranges, 2, until).await
+        });
+        world.pass(time * 5 * US);
+        world.lose(0);
+        world.pass(3 * SEC);
+        let found = load(&mut world, 1, 1, places[0]).expect("it is there");
+        for node in 1..3 {
+            for at in places {
+                assert_eq!(load(&mut world, node, 1, at), Ok(found), "lost at {time}");
+            }
+        }
+        let told = told.borrow_mut().take();
+        let new = found == *b"new.....";
+        assert!(new || found == *b"old.....");
+        match told.map(|of| of.result) {
+            None => ends[usize::from(new)] += 1,
+            Some(Ok(())) => {
+                assert!(new, "lost at {time}");
+                ends[2] += 1;
+            }
+            Some(error) => panic!("{error:?}"),
+        }
+        nothing_left(&mut world);
+    }
+    assert!(ends.iter().all(|end| *end > 0), "not all happens: {ends:?}");
+}
+
+#[test]
+fn a_commit_to_its_own_node_is_all_or_nothing_whenever_that_is_lost() {
+    lose_it_at_any_time([8, PAGE + 8]);
+}
+
+#[test]
+fn a_commit_to_its_own_node_and_another_is_all_or_nothing_whenever_it_is_lost() {
+    lose_it_at_any_time([8, 16 * PAGE + 8]);
+    lose_it_at_any_time([8, 32 * PAGE + 8]);
+    lose_it_at_any_time([16 * PAGE + 8, 32 * PAGE + 8]);
 }

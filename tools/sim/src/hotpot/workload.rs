@@ -505,7 +505,8 @@ pub fn done(world: &mut World, node: usize, process: usize, done: Done) {
             world.trace(format_args!("attempt {attempt}: {committed:?}"));
             world.model.end(attempt, end_of(committed.result, now));
             if committed.result == Ok(()) && committed.cid.0 != 0 {
-                check_copies(world, &cells, committed.cid.0, replicas);
+                let begun = world.model.attempts[attempt].begun;
+                check_copies(world, &cells, committed.cid.0, begun, replicas);
             }
         }
         Done::Write(attempt, result) => {
@@ -553,7 +554,7 @@ fn end_of(result: Result, now: Time) -> End {
     }
 }
 
-fn check_copies(world: &World, cells: &[Cell], cid: u64, asked: u32) {
+fn check_copies(world: &World, cells: &[Cell], cid: u64, begun: Time, asked: u32) {
     let degree = |node: &super::world::SimNode| {
         let core = node.life.as_ref()?.node.borrow();
         core.names.get(1).ok().map(|record| record.replicas)
@@ -563,7 +564,7 @@ fn check_copies(world: &World, cells: &[Cell], cid: u64, asked: u32) {
         asked => asked,
     };
     for cell in cells {
-        if let Some(copies) = world.durable_copies(cell.key, cid) {
+        if let Some(copies) = world.durable_copies(cell.key, cid, begun) {
             assert!(
                 copies >= replicas as usize,
                 "{copies} durable copies of {cell:?} after commit {cid:#x}"
@@ -576,10 +577,11 @@ fn check_copies(world: &World, cells: &[Cell], cid: u64, asked: u32) {
 pub fn check_degree(world: &mut World) {
     world.pass(8000 * MS);
     let degree = {
-        let life = world.nodes[0].life.as_ref().expect("alive");
+        let alive: Vec<_> = world.nodes.iter().filter(|node| !node.gone).collect();
+        let life = alive[0].life.as_ref().expect("alive");
         let core = life.node.borrow();
         let replicas = core.names.get(1).map_or(1, |record| record.replicas);
-        (replicas as usize).min(world.nodes.len())
+        (replicas as usize).min(alive.len())
     };
     for cell in cells() {
         let copies = world.committed_copies(cell.key);

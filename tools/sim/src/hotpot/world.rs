@@ -129,6 +129,8 @@ pub struct SimNode {
     pub deaf: bool,
     /// Lost for good, with its PM.
     pub gone: bool,
+    /// When.
+    gone_at: Time,
     /// The last epoch in which the map did not have this life as up.
     pub away: u64,
     /// Its processes.
@@ -298,6 +300,7 @@ impl World {
                     cut: false,
                     deaf: false,
                     gone: false,
+                    gone_at: 0,
                     away: 0,
                     processes: Vec::new(),
                     reserved: Vec::new(),
@@ -469,6 +472,7 @@ impl World {
     pub fn lose(&mut self, index: usize) {
         self.trace(format_args!("n{} is lost", node_of(index)));
         self.nodes[index].gone = true;
+        self.nodes[index].gone_at = self.now();
         if let Some(life) = self.nodes[index].life.take() {
             life.dead.set(true);
         }
@@ -1185,11 +1189,12 @@ impl World {
         }
     }
 
-    /// How many nodes hold durably what a commit made of `key`; `None` when newer
-    /// versions have taken its place.
-    pub fn durable_copies(&self, key: PageKey, cid: u64) -> Option<usize> {
+    /// How many nodes hold durably what a commit made of `key`, or held it when they were lost
+    /// while it ran, which was from `begun`; `None` when newer versions have taken its place.
+    pub fn durable_copies(&self, key: PageKey, cid: u64, begun: Time) -> Option<usize> {
         let mut versions = Vec::new();
-        for node in self.nodes.iter().filter(|node| !node.gone) {
+        let counts = |node: &&SimNode| !node.gone || node.gone_at >= begun;
+        for node in self.nodes.iter().filter(counts) {
             let pm = node.pm.borrow();
             let image = pm.image();
             let geometry = Superblock::decode(&image[..PAGE_SIZE])
@@ -1234,7 +1239,7 @@ impl World {
     /// How many nodes have the newest committed version of a page on their PM.
     pub fn committed_copies(&self, key: PageKey) -> usize {
         let mut versions = Vec::new();
-        for node in &self.nodes {
+        for node in self.nodes.iter().filter(|node| !node.gone) {
             let life = node.life.as_ref().expect("alive");
             let geometry = life.node.borrow().geometry();
             let device = node.pm.borrow();
