@@ -126,6 +126,7 @@ impl Host {
     }
 
     fn drop_memory(&self, memory: Arc<Memory>) {
+        memory.take_back();
         let bytes = memory.footprint();
         let payer = memory.payer();
         drop(memory);

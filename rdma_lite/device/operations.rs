@@ -392,7 +392,7 @@ impl Opened {
             return Err(EINVAL);
         }
         let timeout_ms = match poll.timeout_ms {
-            0 => self.node.settings.lock().timeout_ms,
+            0 => self.node.settings().timeout_ms,
             ms => ms,
         };
         let until = now().saturating_add(u64::from(timeout_ms) * MS);

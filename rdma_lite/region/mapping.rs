@@ -52,6 +52,8 @@ pub(crate) struct Mapping {
     pub(crate) host: Arc<Host>,
     pub(crate) owner: u16,
     pub(crate) tag: u64,
+    /// What a process lent as this region: it has that back when the mapping ends, come what may.
+    lent: Option<Arc<Memory>>,
     #[pin]
     state: Mutex<State>,
     #[pin]
@@ -81,7 +83,7 @@ impl Mapping {
         request: Request,
         deadline: u64,
     ) -> Result<Arc<Self>> {
-        Self::with(host, owner, |this, promise| {
+        Self::with(host, owner, None, |this, promise| {
             this.make(request, deadline, promise)
         })
     }
@@ -93,7 +95,8 @@ impl Mapping {
         others: Rights,
         name: Name,
     ) -> Result<Arc<Self>> {
-        Self::with(host, host.local.id, |this, promise| {
+        let lent = Some(memory.clone());
+        Self::with(host, host.local.id, lent, |this, promise| {
             match host.lend(this.holder(), memory, others, name) {
                 Ok(mapped) => {
                     let facts = Facts {
@@ -116,6 +119,7 @@ impl Mapping {
     fn with(
         host: &Arc<Host>,
         owner: u16,
+        lent: Option<Arc<Memory>>,
         make: impl FnOnce(&Self, Promise) -> Result,
     ) -> Result<Arc<Self>> {
         let tag = host.regions.new_tag();
@@ -138,6 +142,7 @@ impl Mapping {
                 host: host.clone(),
                 owner,
                 tag,
+                lent,
                 state <- new_mutex!(State {
                     keys: Keys::new(Rights::NONE),
                     facts: None,
@@ -292,8 +297,16 @@ impl Mapping {
         }
     }
 
+    /// Afterwards nobody uses what was lent.
+    fn take_back(&self) {
+        if let Some(memory) = &self.lent {
+            memory.take_back();
+        }
+    }
+
     /// Gives it up; the owner hears it in the background.
     pub(crate) fn drop_later(&self) {
+        self.take_back();
         self.forget();
         let promise = {
             let mut state = self.state.lock();
@@ -305,6 +318,12 @@ impl Mapping {
 
     /// Gives it up, and waits until the owner has heard it. On an error it hears it in the background.
     pub(crate) fn unmap(&self, deadline: u64) -> Result {
+        let result = self.tell_unmap(deadline);
+        self.take_back();
+        result
+    }
+
+    fn tell_unmap(&self, deadline: u64) -> Result {
         // Who is late loses: the owner shuts its window.
         let _ = self.recall(Rights::NONE, true, END_MS);
         self.forget();

@@ -12,12 +12,14 @@ use crate::core::region::{
     Geometry,
 };
 use kernel::{
+    new_mutex,
     page::PAGE_SIZE,
     prelude::*,
     rdma::DmaBuffer,
     sync::{
         atomic::{Atomic, Full},
-        Arc, //
+        Arc,
+        Mutex, //
     },
 };
 
@@ -38,8 +40,8 @@ pub(crate) struct Memory {
 enum Bytes {
     /// In memory of ours, chunk by chunk.
     Chunks(KVVec<Arc<DmaBuffer>>),
-    /// In memory that a process lent.
-    Lent(Pinned),
+    /// In memory that a process lent, until it takes it back.
+    Lent(Pin<KBox<Mutex<Option<Pinned>>>>),
 }
 
 /// Bytes that a region of `len` bytes takes.
@@ -85,9 +87,20 @@ impl Memory {
         let this = Self {
             geometry: Geometry::new(len, CHUNK_LOG2[0])?,
             payer,
-            bytes: Bytes::Lent(pinned),
+            bytes: Bytes::Lent(KBox::pin_init(
+                new_mutex!(Some(pinned), "lite_lent"),
+                GFP_KERNEL,
+            )?),
         };
         Ok(Arc::new(this, GFP_KERNEL)?)
+    }
+
+    /// The process has its memory back: whoever still has this region does nothing to it any more.
+    pub(crate) fn take_back(&self) {
+        if let Bytes::Lent(pinned) = &self.bytes {
+            let taken = pinned.lock().take();
+            drop(taken);
+        }
     }
 
     /// Bytes of the node's that it takes.
@@ -119,7 +132,8 @@ impl Memory {
     /// Copies bytes out.
     pub(crate) fn read(&self, offset: u64, into: &mut [u8]) -> Result {
         if let Bytes::Lent(pinned) = &self.bytes {
-            return pinned.read(usize::try_from(offset)?, into);
+            let pinned = pinned.lock();
+            return pinned.as_ref().ok_or(ESTALE)?.read(offset as usize, into);
         }
         for piece in self.geometry.pieces(offset, into.len() as u64)? {
             let at = piece.at as usize;
@@ -132,7 +146,8 @@ impl Memory {
     /// Copies bytes in.
     pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> Result {
         if let Bytes::Lent(pinned) = &self.bytes {
-            return pinned.write(usize::try_from(offset)?, bytes);
+            let pinned = pinned.lock();
+            return pinned.as_ref().ok_or(ESTALE)?.write(offset as usize, bytes);
         }
         for piece in self.geometry.pieces(offset, bytes.len() as u64)? {
             let at = piece.at as usize;
@@ -173,7 +188,8 @@ impl Memory {
     fn word<T>(&self, offset: u64, f: impl FnOnce(&Atomic<u64>) -> T) -> Result<T> {
         self.geometry.check_word(offset)?;
         if let Bytes::Lent(pinned) = &self.bytes {
-            return Ok(f(pinned.word(usize::try_from(offset)?)?));
+            let pinned = pinned.lock();
+            return Ok(f(pinned.as_ref().ok_or(ESTALE)?.word(offset as usize)?));
         }
         let mut pieces = self.geometry.pieces(offset, 8)?;
         let piece = pieces.next().ok_or(EINVAL)?;
