@@ -5,6 +5,7 @@
 //! Attributes can be written while the node is off; `power` switches it on and off. The directory of
 //! a node that is on cannot be removed.
 
+mod limits;
 mod text;
 
 use self::text::{number, number_in, show, switch, text, trimmed};
@@ -85,6 +86,10 @@ impl configfs::GroupOperations for Root {
                 memory_limit: 24,
                 memory_used: 25,
                 unsafe_global_rkey: 26,
+                user_handles: 30,
+                user_calls: 31,
+                user_bytes: 32,
+                user_memory: 33,
             ],
         };
         if name.to_bytes().len() > 63 {

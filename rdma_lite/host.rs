@@ -35,12 +35,18 @@ use kernel::{
     workqueue::{self, DelayedWork, OwnedQueue, QueueFlags, Work, WorkItem},
 };
 
+/// Accesses of the accesses queue that run at a time.
+const ACCESSES: u16 = 64;
+
 /// The work queues of the module.
 pub(crate) struct Queues {
     /// What moves connections: short work, never waiting for a peer.
     pub(crate) links: OwnedQueue,
     /// Handlers: they may sleep and make calls themselves.
     pub(crate) handlers: OwnedQueue,
+    /// Accesses to regions that nobody waits for. They wait for handlers, so they have a queue of
+    /// their own, where they cannot take all places that handlers have.
+    pub(crate) accesses: OwnedQueue,
 }
 
 impl Queues {
@@ -53,6 +59,7 @@ impl Queues {
                 QueueFlags::BOUND | QueueFlags::HIGHPRI,
                 0,
             )?,
+            accesses: OwnedQueue::new(c"rdma_lite_accesses", unbound, ACCESSES)?,
         };
         Ok(Arc::new(queues, GFP_KERNEL)?)
     }
@@ -63,6 +70,8 @@ pub(crate) struct Drained(pub(crate) Arc<Queues>);
 
 impl Drop for Drained {
     fn drop(&mut self) {
+        // What is given up after an access is told to its owner by handlers.
+        self.0.accesses.flush();
         // Handlers may have left work for links, which leaves none for handlers.
         self.0.handlers.flush();
         self.0.links.flush();

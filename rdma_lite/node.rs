@@ -8,6 +8,7 @@ use crate::{
     notify::Notifiers,
     port::{self, Ports},
     region, sync,
+    users::Users,
 };
 use kernel::{
     configfs::{Directory, Keep},
@@ -104,6 +105,8 @@ pub(crate) struct Node {
     pub(crate) readers: Readers,
     #[pin]
     pub(crate) notifiers: Notifiers,
+    #[pin]
+    pub(crate) users: Users,
 }
 
 impl Node {
@@ -123,6 +126,7 @@ impl Node {
                 ports <- Ports::new(),
                 readers <- Readers::new(),
                 notifiers <- Notifiers::new(),
+                users <- Users::new(),
             }),
             GFP_KERNEL,
         )?;
