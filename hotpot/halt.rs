@@ -42,7 +42,9 @@ fn pass_one(mut halt: Halt, point: Point) {
 
 /// The opcode of a request.
 pub(crate) fn opcode(request: &[u8]) -> u16 {
-    request.first_chunk().map_or(0, |bytes| u16::from_le_bytes(*bytes))
+    request
+        .first_chunk()
+        .map_or(0, |bytes| u16::from_le_bytes(*bytes))
 }
 
 /// The file in debugfs.

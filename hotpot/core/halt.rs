@@ -77,7 +77,7 @@ impl Point {
             Self::Handle(opcode) => (4, opcode),
             Self::Handled(opcode) => (5, opcode),
         };
-        kind << 16 | u64::from(opcode)
+        (kind << 16) | u64::from(opcode)
     }
 }
 
@@ -107,7 +107,7 @@ impl Halt {
         }
         match self.0 >> Self::CODE {
             0 => Passing::Stop,
-            times => Passing::Count(Self(point.code() | (times - 1) << Self::CODE)),
+            times => Passing::Count(Self(point.code() | ((times - 1) << Self::CODE))),
         }
     }
 }
@@ -129,7 +129,11 @@ impl FromStr for Halt {
             1 => 0,
             _ => {
                 let name = words.next().ok_or(EINVAL)?;
-                NAMES.iter().find(|(_, known)| *known == name).ok_or(EINVAL)?.0
+                NAMES
+                    .iter()
+                    .find(|(_, known)| *known == name)
+                    .ok_or(EINVAL)?
+                    .0
             }
         };
         let times: u32 = match words.next() {
@@ -138,7 +142,7 @@ impl FromStr for Halt {
         };
         match words.next() {
             None => Ok(Self(
-                *kind << 16 | u64::from(opcode) | u64::from(times) << Self::CODE,
+                (*kind << 16) | u64::from(opcode) | (u64::from(times) << Self::CODE),
             )),
             Some(_) => Err(EINVAL),
         }
@@ -147,7 +151,7 @@ impl FromStr for Halt {
 
 impl fmt::Display for Halt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = self.0 >> 16 & 0xffff;
+        let kind = (self.0 >> 16) & 0xffff;
         let Some((_, kind)) = Point::KINDS.iter().find(|(known, _)| *known == kind) else {
             return f.write_str("none");
         };

@@ -37,17 +37,36 @@ fn a_point_can_be_passed_some_times_before() {
 
 #[test]
 fn what_is_written_is_read_back() {
-    for text in ["fence", "fence 7", "send prepare", "handled ask-records 4294967295"] {
+    for text in [
+        "fence",
+        "fence 7",
+        "send prepare",
+        "handled ask-records 4294967295",
+    ] {
         assert_eq!(halt(text).to_string(), text);
     }
     assert_eq!(halt(" \n").to_string(), "none");
-    assert_eq!(halt("send ask-records").pass(Point::Send(AskRecords::OPCODE)), Passing::Stop);
-    assert_eq!(halt("send ask-trace").pass(Point::Send(AskTrace::OPCODE)), Passing::Stop);
+    assert_eq!(
+        halt("send ask-records").pass(Point::Send(AskRecords::OPCODE)),
+        Passing::Stop
+    );
+    assert_eq!(
+        halt("send ask-trace").pass(Point::Send(AskTrace::OPCODE)),
+        Passing::Stop
+    );
 }
 
 #[test]
 fn what_names_no_point_is_refused() {
-    for text in ["send", "send nothing", "fence x", "fence -1", "fence 1 2", "stage", "handle stage 4294967296"] {
+    for text in [
+        "send",
+        "send nothing",
+        "fence x",
+        "fence -1",
+        "fence 1 2",
+        "stage",
+        "handle stage 4294967296",
+    ] {
         assert!(text.parse::<Halt>().is_err(), "{text}");
     }
 }
