@@ -44,6 +44,8 @@ struct State {
     keys: Keys<RemoteAddr>,
     facts: Option<Facts>,
     promise: Option<Promise>,
+    /// The owner never opens chunks of this region.
+    closed: bool,
 }
 
 /// See the module.
@@ -147,6 +149,7 @@ impl Mapping {
                     keys: Keys::new(Rights::NONE),
                     facts: None,
                     promise: None,
+                    closed: false,
                 }, "lite_mapping"),
                 recalled <- new_condvar!("lite_recalled"),
             }),
