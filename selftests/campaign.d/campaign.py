@@ -42,6 +42,10 @@ def parse(argv):
     return p.parse_args(argv)
 
 
+# What an emulated cluster on a busy machine surely does meanwhile, seconds.
+PATIENCE = 600
+
+
 class Round:
     """One kill: who, when, and what becomes of its PM."""
 
@@ -100,12 +104,12 @@ class Round:
 
     def run(self, cluster):
         """The round; raises what is wrong."""
-        cluster.await_progress(5, 120)
+        cluster.await_progress(5, PATIENCE)
         hit = self.kill()
         self.recover(cluster)
-        cluster.await_progress(5, 120)
+        cluster.await_progress(5, PATIENCE)
         cluster.quiesce()
-        cluster.await_copies(120)
+        cluster.await_copies(PATIENCE)
         # What the writers stored and did not commit goes with the mount.
         cluster.check_devices()
         cluster.check_contents()

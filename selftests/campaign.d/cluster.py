@@ -54,7 +54,7 @@ class Cluster:
 
     def set_up(self, guest, is_new):
         """Network, verbs device, node; formats the PM of a new one."""
-        guest.run("modprobe rdma_lite && modprobe hotpot && modprobe rdma_rxe", 600)
+        guest.run("modprobe rdma_lite && modprobe hotpot && modprobe rdma_rxe")
         guest.run(f"ip link set eth0 up && ip addr add {address(guest.node)}/24 dev eth0 && "
                   "rdma link add rxe0 type rxe netdev eth0")
         guest.run("cd /sys/kernel/config/rdma_lite && mkdir n && cd n && "
@@ -143,7 +143,7 @@ class Cluster:
         """Every acknowledged record is there, whole, on every node."""
         acked = " ".join(map(str, self.acked))
         for guest in self.living():
-            output, status = guest.finish(guest.begin(f"selftests/hotpot/crash_writer look {MNT} {acked}"), 300)
+            output, status = guest.finish(guest.begin(f"selftests/hotpot/crash_writer look {MNT} {acked}"))
             if status:
                 raise AssertionError(f"{guest.name}: {output}")
 

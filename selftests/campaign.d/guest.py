@@ -72,7 +72,7 @@ class Guest:
             raise Dead(f"{self.name}: {error}") from error
         return self.numbers
 
-    def finish(self, number, timeout=120):
+    def finish(self, number, timeout=600):
         """Output and status of a command."""
         end = time.monotonic() + timeout
         lines = []
@@ -89,7 +89,7 @@ class Guest:
         finally:
             del self.answers[number]
 
-    def run(self, command, timeout=120):
+    def run(self, command, timeout=600):
         """Executes a command, which must succeed; its output."""
         output, status = self.finish(self.begin(command), timeout)
         if status:
