@@ -28,8 +28,9 @@
 #include <linux/rdma_lite.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/types.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 /* Opens the node of our network namespace. */
@@ -344,6 +345,25 @@ static inline int lite_region_info(int fd, uint64_t handle, struct rdma_lite_reg
 	memset(info, 0, sizeof(*info));
 	info->handle = handle;
 	return ioctl(fd, RDMA_LITE_IOC_REGION, info);
+}
+
+/*
+ * Maps len bytes from offset (a multiple of the page size) of a region that lies at our own node, with PROT_READ, or
+ * both PROT_READ and PROT_WRITE, as far as the handle goes (EACCES). Others change them at any time. A process that
+ * touches them once the rights are revoked, the region is freed or the handle has ended gets a SIGBUS. Returns MAP_FAILED
+ * and errno, EOPNOTSUPP when the region cannot be mapped. munmap() ends it.
+ */
+static inline void *lite_mmap(int fd, uint64_t handle, uint64_t offset, size_t len, int prot)
+{
+	struct rdma_lite_region_info info;
+
+	if (lite_region_info(fd, handle, &info))
+		return MAP_FAILED;
+	if (!info.mmap_offset || offset >= info.len) {
+		errno = info.mmap_offset ? ERANGE : EOPNOTSUPP;
+		return MAP_FAILED;
+	}
+	return mmap(NULL, len, prot, MAP_SHARED, fd, (off_t)(info.mmap_offset + offset));
 }
 
 /* --- calls --------------------------------------------------------------------- */

@@ -24,6 +24,7 @@ use kernel::{
     bindings,
     fs::{file, File, Kiocb},
     iov::IovIterDest,
+    mm::virt::VmaNew,
     miscdevice::{MiscDevice, MiscDeviceRegistration},
     prelude::*,
     sync::{
@@ -105,6 +106,10 @@ impl MiscDevice for Opened {
             done += size;
         }
         Ok(done)
+    }
+
+    fn mmap(this: ArcBorrow<'_, Self>, _file: &File, vma: &VmaNew) -> Result {
+        this.map_region(vma)
     }
 
     fn poll(this: ArcBorrow<'_, Self>, file: &File, table: PollTable<'_>) -> u32 {

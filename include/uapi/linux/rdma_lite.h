@@ -429,6 +429,8 @@ struct rdma_lite_atomic {
  * @len: bytes
  * @handles: on all nodes
  * @chunk_size: size of the pieces that it lies in
+ * @mmap_offset: out: where mmap(2) of this file shows the region, see there; 0:
+ *	nowhere, as it lies at another node or is of memory that was lent
  */
 struct rdma_lite_region_info {
 	__u64 handle;
@@ -440,7 +442,8 @@ struct rdma_lite_region_info {
 	__u32 chunk_size;
 	__u64 len;
 	__u64 handles;
-	__u64 reserved[2];
+	__u64 mmap_offset;
+	__u64 reserved;
 };
 
 #define RDMA_LITE_MAX_BATCH	1024		/* operations in one call */

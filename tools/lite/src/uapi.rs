@@ -165,6 +165,19 @@ structs! {
         op: u32,
         timeout_ms: u32,
     }
+    RegionInfo = "rdma_lite_region_info" {
+        handle: u64,
+        timeout_ms: u32,
+        node: u32,
+        rights: u32,
+        others: u32,
+        flags: u32,
+        chunk_size: u32,
+        len: u64,
+        handles: u64,
+        mmap_offset: u64,
+        reserved: u64,
+    }
     Op = "rdma_lite_op" {
         opcode: u32,
         segments: u32,
@@ -246,6 +259,7 @@ requests! {
     FILL = request_code_write(39, Fill);
     COPY = request_code_write(40, Copying);
     ATOMIC = request_code_readwrite(41, Atomic);
+    REGION = request_code_readwrite(42, RegionInfo);
     SUBMIT = request_code_readwrite(43, Submit);
     POLL = request_code_readwrite(44, Poll);
     LEND = request_code_readwrite(45, Lend);
