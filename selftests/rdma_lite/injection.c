@@ -97,6 +97,9 @@ struct request {
 	bool ends;
 };
 
+#define REQUEST(name, prepare, once, undo) { name, prepare, once, undo, false }
+#define ENDS(name, prepare, once, undo) { name, prepare, once, undo, true }
+
 static int fresh(uint64_t handle)
 {
 	return handle ? 0 : errno;
@@ -567,16 +570,16 @@ FIXTURE_TEARDOWN(injection)
 TEST_F(injection, no_allocation_is_missed_by_a_request_that_makes_or_shares_a_region)
 {
 	static const struct request list[] = {
-		{ "alloc here", nothing, once_alloc_near, drop },
-		{ "alloc there", nothing, once_alloc_far, drop },
-		{ "map", make_named, once_map, drop_named },
-		{ "unmap", make_mapped, once_unmap, drop_named, .ends = true },
-		{ "free here", make_near, once_free, drop, .ends = true },
-		{ "free there", make_far, once_free, drop, .ends = true },
-		{ "grant", make_mapped, once_grant, drop_named },
-		{ "revoke", make_mapped, once_revoke, drop_named },
-		{ "info", make_far, once_info, drop },
-		{ "lend", nothing, once_lend, drop },
+		REQUEST("alloc here", nothing, once_alloc_near, drop),
+		REQUEST("alloc there", nothing, once_alloc_far, drop),
+		REQUEST("map", make_named, once_map, drop_named),
+		ENDS("unmap", make_mapped, once_unmap, drop_named),
+		ENDS("free here", make_near, once_free, drop),
+		ENDS("free there", make_far, once_free, drop),
+		REQUEST("grant", make_mapped, once_grant, drop_named),
+		REQUEST("revoke", make_mapped, once_revoke, drop_named),
+		REQUEST("info", make_far, once_info, drop),
+		REQUEST("lend", nothing, once_lend, drop),
 	};
 
 	SURVIVE(list);
@@ -585,20 +588,20 @@ TEST_F(injection, no_allocation_is_missed_by_a_request_that_makes_or_shares_a_re
 TEST_F(injection, no_allocation_is_missed_by_a_request_that_uses_a_region)
 {
 	static const struct request list[] = {
-		{ "write here", make_near, once_write, drop },
-		{ "write there", make_far, once_write, drop },
-		{ "read here", make_near, once_read, drop },
-		{ "read there", make_far, once_read, drop },
-		{ "fill here", make_near, once_fill, drop },
-		{ "fill there", make_far, once_fill, drop },
-		{ "copy there", make_pair, once_copy_there, drop_pair },
-		{ "copy here", make_pair, once_copy_here, drop_pair },
-		{ "copy within", make_pair, once_copy_within, drop_pair },
-		{ "fetch and add", make_far, once_add, drop },
-		{ "compare and swap", make_near, once_swap, drop },
-		{ "batch", make_far, once_batch, drop },
-		{ "submit", make_far, once_submit, hear_and_drop },
-		{ "poll", make_read, hear, drop },
+		REQUEST("write here", make_near, once_write, drop),
+		REQUEST("write there", make_far, once_write, drop),
+		REQUEST("read here", make_near, once_read, drop),
+		REQUEST("read there", make_far, once_read, drop),
+		REQUEST("fill here", make_near, once_fill, drop),
+		REQUEST("fill there", make_far, once_fill, drop),
+		REQUEST("copy there", make_pair, once_copy_there, drop_pair),
+		REQUEST("copy here", make_pair, once_copy_here, drop_pair),
+		REQUEST("copy within", make_pair, once_copy_within, drop_pair),
+		REQUEST("fetch and add", make_far, once_add, drop),
+		REQUEST("compare and swap", make_near, once_swap, drop),
+		REQUEST("batch", make_far, once_batch, drop),
+		REQUEST("submit", make_far, once_submit, hear_and_drop),
+		REQUEST("poll", make_read, hear, drop),
 	};
 
 	SURVIVE(list);
@@ -607,15 +610,15 @@ TEST_F(injection, no_allocation_is_missed_by_a_request_that_uses_a_region)
 TEST_F(injection, no_allocation_is_missed_by_calls_and_ports)
 {
 	static const struct request list[] = {
-		{ "open", go_there, once_open, close_and_leave },
-		{ "ping here", nothing, once_ping_near, leave_nothing },
-		{ "ping there", nothing, once_ping_far, leave_nothing },
-		{ "port open", nothing, once_register, unregister },
-		{ "call", nothing, once_call, leave_nothing },
-		{ "notify", nothing, once_notify, leave_nothing },
-		{ "multicast", nothing, once_multicast, leave_nothing },
-		{ "receive", wait_for_request, once_receive, reply_and_end_call },
-		{ "reply", take_request, once_reply, end_call },
+		REQUEST("open", go_there, once_open, close_and_leave),
+		REQUEST("ping here", nothing, once_ping_near, leave_nothing),
+		REQUEST("ping there", nothing, once_ping_far, leave_nothing),
+		REQUEST("port open", nothing, once_register, unregister),
+		REQUEST("call", nothing, once_call, leave_nothing),
+		REQUEST("notify", nothing, once_notify, leave_nothing),
+		REQUEST("multicast", nothing, once_multicast, leave_nothing),
+		REQUEST("receive", wait_for_request, once_receive, reply_and_end_call),
+		REQUEST("reply", take_request, once_reply, end_call),
 	};
 
 	SURVIVE(list);
@@ -624,17 +627,17 @@ TEST_F(injection, no_allocation_is_missed_by_calls_and_ports)
 TEST_F(injection, no_allocation_is_missed_by_locks_and_nodes)
 {
 	static const struct request list[] = {
-		{ "lock here", nothing, once_lock_near, unlock },
-		{ "lock there", nothing, once_lock, unlock },
-		{ "unlock", once_lock, once_unlock, unlock, .ends = true },
-		{ "barrier", nothing, once_barrier, leave_nothing },
-		{ "get map", nothing, once_get_map, leave_nothing },
-		{ "set map", nothing, once_set_map, publish },
-		{ "make node", go_to_third, once_make_node, remove_node_and_leave },
-		{ "configure", prepare_node, once_configure, end_node },
-		{ "switch on", prepare_node, once_power_on, end_node },
-		{ "switch off", prepare_powered, once_power_off, end_node },
-		{ "remove node", prepare_node, once_remove_node, end_node },
+		REQUEST("lock here", nothing, once_lock_near, unlock),
+		REQUEST("lock there", nothing, once_lock, unlock),
+		ENDS("unlock", once_lock, once_unlock, unlock),
+		REQUEST("barrier", nothing, once_barrier, leave_nothing),
+		REQUEST("get map", nothing, once_get_map, leave_nothing),
+		REQUEST("set map", nothing, once_set_map, publish),
+		REQUEST("make node", go_to_third, once_make_node, remove_node_and_leave),
+		REQUEST("configure", prepare_node, once_configure, end_node),
+		REQUEST("switch on", prepare_node, once_power_on, end_node),
+		REQUEST("switch off", prepare_powered, once_power_off, end_node),
+		REQUEST("remove node", prepare_node, once_remove_node, end_node),
 	};
 
 	SURVIVE(list);
@@ -665,17 +668,17 @@ static void workers_fail(bool yes)
 static int use_it_all(struct world *w, int64_t ms)
 {
 	static const struct request list[] = {
-		{ "alloc", nothing, once_alloc_far, drop },
-		{ "map", make_named, once_map, drop_named },
-		{ "write", make_far, once_write, drop },
-		{ "read", make_far, once_read, drop },
-		{ "copy", make_pair, once_copy_there, drop_pair },
-		{ "add", make_far, once_add, drop },
-		{ "batch", make_far, once_batch, drop },
-		{ "ping", nothing, once_ping_far, leave_nothing },
-		{ "call", nothing, once_call, leave_nothing },
-		{ "lock", nothing, once_lock, unlock },
-		{ "barrier", nothing, once_barrier, leave_nothing },
+		REQUEST("alloc", nothing, once_alloc_far, drop),
+		REQUEST("map", make_named, once_map, drop_named),
+		REQUEST("write", make_far, once_write, drop),
+		REQUEST("read", make_far, once_read, drop),
+		REQUEST("copy", make_pair, once_copy_there, drop_pair),
+		REQUEST("add", make_far, once_add, drop),
+		REQUEST("batch", make_far, once_batch, drop),
+		REQUEST("ping", nothing, once_ping_far, leave_nothing),
+		REQUEST("call", nothing, once_call, leave_nothing),
+		REQUEST("lock", nothing, once_lock, unlock),
+		REQUEST("barrier", nothing, once_barrier, leave_nothing),
 	};
 	int64_t until = now_ms() + ms;
 	int done = 0, failed = 0;
@@ -706,10 +709,10 @@ static void inject_nothing(void)
 static bool works_again(struct world *w)
 {
 	static const struct request list[] = {
-		{ "write", make_far, once_write, drop },
-		{ "copy", make_pair, once_copy_there, drop_pair },
-		{ "call", nothing, once_call, leave_nothing },
-		{ "lock", nothing, once_lock, unlock },
+		REQUEST("write", make_far, once_write, drop),
+		REQUEST("copy", make_pair, once_copy_there, drop_pair),
+		REQUEST("call", nothing, once_call, leave_nothing),
+		REQUEST("lock", nothing, once_lock, unlock),
 	};
 
 	if (!lite_reachable(w->one, 2, 60000) || !lite_reachable(w->c.fd[2], 1, 60000))

@@ -85,8 +85,9 @@ TEST_F(mapped, regions_are_what_others_read_and_write)
 	uint8_t bytes[LEN], back_there[LEN];
 	uint64_t old;
 
-	for (int i = 0; i < LEN; i++)
-		EXPECT_EQ(0, self->mem[i]) break;
+	for (int i = 0; i < LEN; i++) {
+		EXPECT_EQ(0, self->mem[i]);
+	}
 	fill(bytes, LEN, 1);
 	ASSERT_EQ(0, lite_write(self->two, self->m, 0, bytes, LEN));
 	EXPECT_EQ(0, memcmp(self->mem, bytes, LEN));
@@ -402,8 +403,9 @@ TEST_F(mapped, who_touches_it_while_it_is_taken_away_gets_bytes_or_a_bus_error)
 		EXPECT_EQ(SIGBUS, store(t.mem, 1));
 		munmap((void *)t.mem, LEN);
 		lite_unmap(self->one, r);
-		if (round % 2 == 0)
+		if (round % 2 == 0) {
 			ASSERT_EQ(0, lite_free(self->two, m));
+		}
 	}
 }
 

@@ -85,8 +85,9 @@ TEST_F(operations, that_were_begun_are_told_of_when_they_are_over)
 		EXPECT_EQ(POLLRDBAND, p.revents);
 		ASSERT_TRUE(all_end(self->one, COUNT_OPS, 60000));
 		memset(back, 0, COUNT_OPS * LEN);
-		for (int i = 0; i < COUNT_OPS; i++)
+		for (int i = 0; i < COUNT_OPS; i++) {
 			ASSERT_EQ(0, lite_read_async(self->one, r, i * LEN, back + i * LEN, LEN, i));
+		}
 		ASSERT_TRUE(all_end(self->one, COUNT_OPS, 60000));
 		EXPECT_EQ(0, memcmp(bytes, back, COUNT_OPS * LEN));
 		EXPECT_EQ(0, poll(&p, 1, 0));
@@ -140,8 +141,9 @@ TEST_F(operations, fill_and_copy_and_change_words_at_their_owners)
 	EXPECT_EQ(0, end.error);
 	EXPECT_EQ(LEN - 1, end.done);
 	ASSERT_EQ(0, lite_read(self->one, near, 0, bytes, LEN));
-	for (int i = 0; i < LEN; i++)
+	for (int i = 0; i < LEN; i++) {
 		ASSERT_EQ(i < 9 ? 0 : 0xab, bytes[i]) TH_LOG("byte %d", i);
+	}
 	ASSERT_EQ(0, lite_fetch_add_async(self->one, far, 0, 40, 3)) TH_LOG("%s", strerror(errno));
 	ASSERT_EQ(1, lite_poll(self->one, &end, 1, 1, 20000));
 	EXPECT_EQ(0, end.error);
@@ -217,8 +219,9 @@ TEST_F(operations, are_told_of_again_when_they_could_not_be)
 	ASSERT_NE(MAP_FAILED, pages);
 	ASSERT_EQ(0, lite_memset(self->one, r, 0, 7, LEN));
 	memset(words, 0, sizeof(words));
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 3; i++) {
 		ASSERT_EQ(0, lite_read_async(self->one, r, 0, &words[i], 8, i));
+	}
 	ASSERT_EQ(0, mprotect(pages + 4096, 4096, PROT_READ));
 	/* All of the array is not there. */
 	EXPECT_EQ(EFAULT, ERRNO_OF(lite_poll(self->one, (void *)(pages + 4096), 3, 3, 20000)));
@@ -238,8 +241,9 @@ TEST_F(operations, are_told_of_again_when_they_could_not_be)
 	ASSERT_EQ(2, lite_poll(self->one, all, 3, 3, 20000));
 	EXPECT_EQ(3, ends[0].cookie + all[0].cookie + all[1].cookie);
 	EXPECT_NE(all[0].cookie, all[1].cookie);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 3; i++) {
 		EXPECT_EQ(0x0707070707070707, words[i]);
+	}
 	EXPECT_EQ(0, lite_poll(self->one, all, 3, 0, 0));
 	munmap(pages, 8192);
 }

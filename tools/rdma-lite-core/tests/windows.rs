@@ -2,7 +2,7 @@
 
 //! Windows of an open file to its regions.
 
-use kernel::prelude::*;
+use kernel::error::code::*;
 use proptest::prelude::{any, prop, proptest};
 use rdma_lite_core::core::region::windows::Windows;
 
