@@ -366,7 +366,9 @@ impl Session {
     fn tell(&self, poll: &Poll, all: &mut KVVec<Arc<Operation>>) -> Result {
         while all.len() < poll.nr.min(uapi::MAX_BATCH) as usize {
             let to = all.len() * size_of::<Completion>();
-            let to = usize::try_from(poll.completions)?.checked_add(to).ok_or(EFAULT)?;
+            let to = usize::try_from(poll.completions)?
+                .checked_add(to)
+                .ok_or(EFAULT)?;
             let Some(operation) = self.next_done() else {
                 break;
             };

@@ -25,8 +25,8 @@ use kernel::{
     bindings,
     fs::{file, File, Kiocb},
     iov::IovIterDest,
-    mm::virt::VmaNew,
     miscdevice::{MiscDevice, MiscDeviceRegistration},
+    mm::virt::VmaNew,
     prelude::*,
     sync::{
         poll::PollTable,

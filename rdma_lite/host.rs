@@ -4,7 +4,7 @@
 
 use crate::{
     core::{Config, Hello, Local, MapNode, Membership, Published, Reject, RejectReason, View},
-    device::operations::AccessTurns,
+    device::operations::workers::AccessTurns,
     events,
     node::{Node, Settings},
     peer::Peer,

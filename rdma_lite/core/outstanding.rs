@@ -105,7 +105,10 @@ impl<T> Outstanding<T> {
     pub fn put_back(&mut self, operation: T, bytes: usize) -> Option<T> {
         self.telling = self.telling.saturating_sub(1);
         // What was taken counted, so there is a place before the first.
-        let at = self.first.checked_sub(1).unwrap_or(self.ring.len().saturating_sub(1));
+        let at = self
+            .first
+            .checked_sub(1)
+            .unwrap_or(self.ring.len().saturating_sub(1));
         match self.ring.get_mut(at) {
             Some(place) if !self.closed && place.is_none() => {
                 *place = Some((operation, bytes));

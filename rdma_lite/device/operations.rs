@@ -8,14 +8,15 @@
 //! user when it begins, what was read is given to the user when it is told of. So no page of the user's
 //! is held, and a process that dies leaves operations that end by themselves, by their deadlines.
 //!
-//! Locks: `Operations::queue`, then `Operation::state`; that of [`Turns`] is a leaf.
+//! Locks: `Operations::queue`, then `Operation::state`; that of the [`workers`] is a leaf.
 
 pub(crate) mod operation;
+pub(crate) mod workers;
 
 use self::operation::Operation;
 use super::Opened;
 use crate::{
-    core::{outstanding::Outstanding, turns::Turns, Bounds},
+    core::{outstanding::Outstanding, Bounds},
     events::now,
     host::Queues,
     uapi::{
@@ -166,63 +167,6 @@ impl Operations {
     /// By what it is known where files take turns.
     fn id(self: &Arc<Self>) -> usize {
         Arc::as_ptr(self) as usize
-    }
-}
-
-/// Whose operation runs next, of all files of all nodes.
-#[pin_data]
-pub(crate) struct AccessTurns {
-    #[pin]
-    turns: Mutex<Turns<Arc<Operation>>>,
-}
-
-impl AccessTurns {
-    /// For so many workers.
-    pub(crate) fn new(workers: u16) -> Result<Arc<Self>> {
-        Arc::pin_init(
-            pin_init!(Self {
-                turns <- new_mutex!(Turns::new(workers.into()), "lite_turns"),
-            }),
-            GFP_KERNEL,
-        )
-    }
-}
-
-impl Queues {
-    /// An operation waits for its turn from now on.
-    fn submit(&self, operation: Arc<Operation>) -> Result {
-        let (file, user) = (operation.operations.id(), operation.user);
-        let waits = { self.turns.turns.lock() }.wait(file, user, operation);
-        waits.map_err(|(e, _)| e)?;
-        self.run_more();
-        Ok(())
-    }
-
-    /// One of a file is over.
-    fn ended(&self, operations: &Arc<Operations>) {
-        self.turns.turns.lock().ended(operations.id());
-        self.run_more();
-    }
-
-    /// What waits for a file is not done any more.
-    fn give_up(&self, operations: &Arc<Operations>) {
-        loop {
-            let operation = self.turns.turns.lock().give_up(operations.id());
-            if operation.is_none() {
-                return;
-            }
-        }
-    }
-
-    fn run_more(&self) {
-        loop {
-            let next = self.turns.turns.lock().begin();
-            match next {
-                // It is in no queue.
-                Some(operation) => drop(self.accesses.enqueue(operation)),
-                None => return,
-            }
-        }
     }
 }
 

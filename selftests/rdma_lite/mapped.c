@@ -173,7 +173,7 @@ TEST_F(mapped, nothing_is_found_at_offsets_that_are_nobodys)
 	EXPECT_EQ(ERANGE, errno);
 	EXPECT_EQ(MAP_FAILED, lite_mmap(self->one, self->r, 100, PAGE, PROT_READ));
 	EXPECT_EQ(EINVAL, errno);
-	EXPECT_EQ(MAP_FAILED, lite_mmap(self->one, self->r + 1, 0, PAGE, PROT_READ));
+	EXPECT_EQ(MAP_FAILED, lite_mmap(self->one, self->r + (1ull << 32), 0, PAGE, PROT_READ));
 	EXPECT_EQ(EBADF, errno);
 	ASSERT_EQ(0, lite_region_info(self->one, self->r, &info));
 	ASSERT_NE(0, info.mmap_offset);

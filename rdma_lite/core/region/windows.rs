@@ -75,7 +75,9 @@ impl Windows {
 
     /// The window that begins there ends.
     pub fn end(&mut self, first: u64) {
-        let found = self.list.binary_search_by_key(&first, |window| window.first);
+        let found = self
+            .list
+            .binary_search_by_key(&first, |window| window.first);
         if let Ok(at) = found {
             let _ = self.list.remove(at);
         }

@@ -145,7 +145,8 @@ impl Operation {
             }
             Doing::Copy(other) => {
                 geometry.check(request.offset, request.len)?;
-                { other.facts()?.geometry }.check(request.done, request.len)?;
+                let there = other.facts()?.geometry;
+                there.check(request.done, request.len)?;
             }
             _ => geometry.check(request.offset, request.len)?,
         }
