@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! /dev/rdma_lite: maps in, events out, pings; [`ports`] and [`calls`]; regions, locks and barriers
-//! ([`held`]), and reads and writes of regions that nobody waits for ([`operations`]). An open acts for the node of the opener's namespace.
+//! ([`held`]), and operations on regions that nobody waits for ([`operations`]). An open acts for the node
+//! of the opener's namespace.
 
 mod calls;
 mod handles;
 mod held;
-mod operations;
+pub(crate) mod operations;
 mod ports;
 
 use self::{handles::Handles, operations::Operations, ports::UserPorts};
@@ -24,8 +25,8 @@ use kernel::{
     bindings,
     fs::{file, File, Kiocb},
     iov::IovIterDest,
-    mm::virt::VmaNew,
     miscdevice::{MiscDevice, MiscDeviceRegistration},
+    mm::virt::VmaNew,
     prelude::*,
     sync::{
         poll::PollTable,
@@ -82,7 +83,7 @@ impl MiscDevice for Opened {
     fn release(this: Arc<Self>, _file: &File) {
         this.node.readers.remove(&this.reader);
         this.ports.close_all(&this.node);
-        this.operations.close();
+        this.operations.close(this.node.queues());
         this.handles.drop_all();
     }
 

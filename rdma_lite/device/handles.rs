@@ -3,9 +3,7 @@
 //! What an open file has: regions that it mapped and locks that it holds. All of it ends with the file;
 //! the owners hear of that in the background, so that no close waits for another node.
 
-use crate::{
-    core::region::windows::Windows, region::mapping::Mapping, sync::Held, users::Taken,
-};
+use crate::{core::region::windows::Windows, region::mapping::Mapping, sync::Held, users::Taken};
 use kernel::{
     new_mutex,
     prelude::*,

@@ -11,8 +11,8 @@
 
 mod area;
 
-use self::area::Pages;
 pub(crate) use self::area::range as area_range;
+use self::area::Pages;
 use super::{mapping::Mapping, memory::Memory};
 use crate::core::region::Rights;
 use kernel::{

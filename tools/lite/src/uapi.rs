@@ -13,6 +13,14 @@ pub const FETCH_ADD: u32 = 1;
 pub const COMPARE_SWAP: u32 = 2;
 pub const OP_READ: u32 = 1;
 pub const OP_WRITE: u32 = 2;
+/// Set bytes to a value.
+pub const OP_FILL: u32 = 3;
+/// Copy to another region.
+pub const OP_COPY: u32 = 4;
+/// Add to a word.
+pub const OP_FETCH_ADD: u32 = 5;
+/// Replace a word that is as expected.
+pub const OP_COMPARE_SWAP: u32 = 6;
 pub const ASYNC: u32 = 1;
 pub const TRY: u32 = 1;
 pub const FOREVER: u32 = u32::MAX;
