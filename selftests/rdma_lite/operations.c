@@ -176,7 +176,7 @@ TEST_F(operations, that_are_given_what_they_do_not_have_are_refused)
 		{ .opcode = RDMA_LITE_OP_FETCH_ADD, .handle = r, .offset = ~7ull, .len = 8 },
 		{ .opcode = RDMA_LITE_OP_FETCH_ADD, .handle = r, .len = 8, .expected = 1 },
 		{ .opcode = RDMA_LITE_OP_COMPARE_SWAP, .handle = r, .offset = 1000, .len = 8 },
-		{ .opcode = RDMA_LITE_OP_COPY, .handle = r, .len = 8, .to = r + 1 },
+		{ .opcode = RDMA_LITE_OP_COPY, .handle = r, .len = 8, .to = r + (1ull << 32) },
 		{ .opcode = RDMA_LITE_OP_COPY, .handle = r, .len = 8, .to = m, .to_offset = 93 },
 		{ .opcode = RDMA_LITE_OP_COPY, .handle = r, .len = 8, .to = m, .to_offset = ~0ull },
 		{ .opcode = RDMA_LITE_OP_COPY, .handle = r, .offset = 999, .len = 2, .to = m },
