@@ -163,7 +163,7 @@ static const struct {
 
 FIXTURE(waits) {
 	struct cluster c;
-	/* Keeps the region. */
+	/* That all are about; it stays, whoever revokes what. */
 	uint64_t r;
 };
 
@@ -173,7 +173,7 @@ FIXTURE_SETUP(waits)
 
 	ASSERT_EQ(0, cluster_up(&self->c, 2));
 	ASSERT_EQ(0, ioctl(self->c.fd[2], RDMA_LITE_IOC_PORT_OPEN, &port));
-	self->r = lite_malloc(self->c.fd[2], 2, 4096, "far", RW | RDMA_LITE_ADMIN, 0);
+	self->r = lite_malloc(self->c.fd[2], 2, 4096, "far", RW | RDMA_LITE_ADMIN, RDMA_LITE_REGION_KEEP);
 	ASSERT_NE(0, self->r);
 }
 
