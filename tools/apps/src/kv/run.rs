@@ -130,11 +130,11 @@ pub fn run(transport: &dyn Transport, settings: Settings) -> Result<Option<Value
 }
 
 fn key_of(client: u32, at: u32) -> u64 {
-    u64::from(client + 1) << 32 | u64::from(at)
+    (u64::from(client + 1) << 32) | u64::from(at)
 }
 
 fn one_client(client: &Client<'_>, number: u32, settings: Settings) -> Result<Done> {
-    let mut rng = ChaCha8Rng::seed_from_u64(settings.seed << 32 | u64::from(number));
+    let mut rng = ChaCha8Rng::seed_from_u64((settings.seed << 32) | u64::from(number));
     let mut done = Done::default();
     for operation in 0..settings.operations {
         let shared = settings.shared > 0 && rng.random_range(0..100) < SHARED;
@@ -143,7 +143,7 @@ fn one_client(client: &Client<'_>, number: u32, settings: Settings) -> Result<Do
             false => key_of(number, rng.random_range(0..settings.keys)),
         };
         // 0 is no value's number: that is of a key that is absent.
-        let id = u64::from(number + 1) << 32 | u64::from(operation);
+        let id = (u64::from(number + 1) << 32) | u64::from(operation);
         let begin = now();
         if rng.random_range(0..100) < settings.gets {
             let timed = Instant::now();

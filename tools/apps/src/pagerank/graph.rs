@@ -58,7 +58,7 @@ impl Graph {
 }
 
 fn edge(bytes: &[u8]) -> (u32, u32) {
-    let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |n, &b| n << 8 | u32::from(b));
+    let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |n, &b| (n << 8) | u32::from(b));
     (number(&bytes[..4]), number(&bytes[4..]))
 }
 

@@ -24,8 +24,8 @@ pub fn rmat(scale: u32, degree: u32, seed: u64) -> Graph {
                 n if n < a + b + c => (1, 0),
                 _ => (1, 1),
             };
-            from = from << 1 | down;
-            to = to << 1 | right;
+            from = (from << 1) | down;
+            to = (to << 1) | right;
         }
         (from, to)
     };
