@@ -3,7 +3,11 @@
 //! What is done for a peer by work items: its timer, and making and ending links.
 
 use super::{complaint, Peer, PeerLink};
-use crate::events::now;
+use crate::{
+    core::{Policy, Transport},
+    events::now,
+    transport::{shm::ShmLink, verbs::VerbsLink},
+};
 use kernel::{prelude::*, sync::Arc, workqueue::WorkItem};
 
 impl WorkItem<0> for Peer {
@@ -14,6 +18,38 @@ impl WorkItem<0> for Peer {
             state.armed = u64::MAX;
             state.protocol.tick(now());
         });
+    }
+}
+
+impl Peer {
+    /// Starts to connect, over memory if the peer lives in this kernel and both nodes let that be used.
+    fn connect(self: &Arc<Self>, generation: u32) -> Result<PeerLink> {
+        let host = &self.host;
+        let neighbour = match host.policy {
+            Policy::Auto => host.neighbour(self.id),
+            Policy::Verbs => None,
+        };
+        let theirs = neighbour.as_ref().map(|there| there.host.policy);
+        let transport = self.state.lock().choice.next(host.policy, theirs);
+        match (transport, neighbour) {
+            (Transport::Shm, Some(there)) => {
+                let their_size = there.host.ring_size();
+                let (size, queues) = (host.ring_size(), host.queues());
+                let this = self.clone();
+                ShmLink::connect(this, generation, size, queues, there, their_size)
+                    .map(PeerLink::Shm)
+            }
+            _ => VerbsLink::connect(
+                self.clone(),
+                generation,
+                host.ring_size(),
+                host.queues(),
+                host.node.net(),
+                &host.source(),
+                &host.address_of(self.id).ok_or(EHOSTDOWN)?,
+            )
+            .map(PeerLink::Verbs),
+        }
     }
 }
 
@@ -31,19 +67,7 @@ impl WorkItem<1> for Peer {
         let Some(generation) = chores.connect else {
             return;
         };
-        let host = &this.host;
-        let made = host.address_of(this.id).ok_or(EHOSTDOWN).and_then(|to| {
-            PeerLink::connect(
-                this.clone(),
-                generation,
-                host.ring_size(),
-                host.queues(),
-                host.node.net(),
-                &host.source(),
-                &to,
-            )
-        });
-        match made {
+        match this.connect(generation) {
             Ok(link) => {
                 let mut state = this.state.lock();
                 let unwanted = state.stopped || state.torn_down == Some(generation);

@@ -19,7 +19,7 @@ use crate::{
         job::{Caller, Job, Remote},
         PortUse, //
     },
-    transport::{Down, Link, LinkUser}, //
+    transport::{Down, LinkUser}, //
 };
 use kernel::{prelude::*, sync::Arc};
 
@@ -47,7 +47,7 @@ impl Peer {
     fn execute(
         self: &Arc<Self>,
         state: &mut State,
-        link: &Arc<PeerLink>,
+        link: &PeerLink,
         request: Request,
         memory: KVVec<u8>,
     ) -> Then {
@@ -63,7 +63,7 @@ impl Peer {
 
     fn try_execute(
         self: &Arc<Self>,
-        link: &Arc<PeerLink>,
+        link: &PeerLink,
         request: Request,
         direct_min: u32,
         mut data: KVVec<u8>,
@@ -107,7 +107,7 @@ impl Peer {
     /// it. `None`: to be done where that may sleep.
     fn header(
         &self,
-        link: &Arc<PeerLink>,
+        link: &PeerLink,
         imm: u32,
         may_sleep: bool,
     ) -> Option<([u8; HEADER_LEN], KVVec<u8>)> {
@@ -144,7 +144,7 @@ impl LinkUser for Peer {
 
     fn requested(
         self: &Arc<Self>,
-        link: &Arc<PeerLink>,
+        link: &PeerLink,
         hello: &[u8],
     ) -> Result<RingAddress, KVec<u8>> {
         let refuse = |reject: Reject| {
@@ -181,7 +181,7 @@ impl LinkUser for Peer {
         taken.map(|()| hello.ring).map_err(refuse)
     }
 
-    fn greeted(self: &Arc<Self>, link: &Arc<PeerLink>, hello: &[u8]) -> Result<RingAddress> {
+    fn greeted(self: &Arc<Self>, link: &PeerLink, hello: &[u8]) -> Result<RingAddress> {
         let hello = Hello::decode(hello)?;
         let admitted = self.host.learn(|map| map.admit(&hello));
         let view = admitted.map_err(|why| {
@@ -199,16 +199,17 @@ impl LinkUser for Peer {
         Ok(hello.ring)
     }
 
-    fn up(self: &Arc<Self>, link: &Arc<PeerLink>) {
+    fn up(self: &Arc<Self>, link: &PeerLink) {
         self.with(|state| {
             if state.torn_down != Some(link.tag()) && !state.stopped {
                 state.link = Some(link.clone());
+                state.choice.up();
                 state.protocol.established(now(), link.tag());
             }
         });
     }
 
-    fn message(self: &Arc<Self>, link: &Arc<PeerLink>, imm: u32, may_sleep: bool) -> bool {
+    fn message(self: &Arc<Self>, link: &PeerLink, imm: u32, may_sleep: bool) -> bool {
         let Some((header, memory)) = self.header(link, imm, may_sleep) else {
             return false;
         };
@@ -254,7 +255,7 @@ impl LinkUser for Peer {
         true
     }
 
-    fn down(self: &Arc<Self>, link: &Arc<PeerLink>, why: Down) {
+    fn down(self: &Arc<Self>, link: &PeerLink, why: Down) {
         let generation = link.tag();
         let old = self.with(|state| {
             let reject = match &why {
@@ -282,7 +283,7 @@ impl LinkUser for Peer {
                 }
             }
             state.protocol.lost(now(), generation, reject);
-            state.link.take_if(|present| Arc::ptr_eq(present, link))
+            state.link.take_if(|present| present.is(link))
         });
         drop(old);
     }

@@ -98,6 +98,7 @@ TEST_F(abi, a_ping_that_waits_is_interrupted_by_a_signal)
 	struct sigaction act = { .sa_handler = on_alarm };
 	int64_t before;
 
+	NEED_NETWORK();
 	sigaction(SIGALRM, &act, NULL);
 	ASSERT_EQ(0, link_cut(2));
 	alarm(1);
@@ -111,6 +112,7 @@ TEST_F(abi, a_process_that_waits_in_a_ping_can_be_killed)
 	pid_t child;
 	int64_t before;
 
+	NEED_NETWORK();
 	ASSERT_EQ(0, link_cut(2));
 	child = fork();
 	if (!child) {
@@ -145,6 +147,7 @@ TEST_F(abi, switching_off_wakes_those_who_wait)
 	pid_t child;
 	int status;
 
+	NEED_NETWORK();
 	ASSERT_EQ(0, link_cut(2));
 	child = fork();
 	if (!child)
