@@ -260,7 +260,9 @@ attribute!(
             "verbs" => Policy::Verbs,
             "auto" => Policy::Auto,
             "guests" => {
-                pr_warn!("transport guests is not supported: only nodes of one kernel share memory\n");
+                pr_warn!(
+                    "transport guests is not supported: only nodes of one kernel share memory\n"
+                );
                 return Err(EOPNOTSUPP);
             }
             _ => return Err(EINVAL),

@@ -103,7 +103,11 @@ fn show_peers(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 None => "none",
             };
             let suspect = u8::from(peer.is_suspect());
-            f.write_fmt(fmt!("{} {} {transport} {suspect}\n", node.name(), peer.id()))?;
+            f.write_fmt(fmt!(
+                "{} {} {transport} {suspect}\n",
+                node.name(),
+                peer.id()
+            ))?;
         }
     }
     Ok(())

@@ -143,11 +143,7 @@ impl LinkUser for Peer {
         Ok(bytes)
     }
 
-    fn requested(
-        self: &Arc<Self>,
-        link: &PeerLink,
-        hello: &[u8],
-    ) -> Result<RingAddress, KVec<u8>> {
+    fn requested(self: &Arc<Self>, link: &PeerLink, hello: &[u8]) -> Result<RingAddress, KVec<u8>> {
         let refuse = |reject: Reject| {
             let mut bytes = KVec::new();
             // Without memory the peer hears no reason, and is refused all the same.

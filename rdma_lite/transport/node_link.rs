@@ -2,7 +2,9 @@
 
 //! A link over whichever transport it was made.
 
-use super::{access::Way, shm, shm::ShmLink, verbs::VerbsLink, window::Window, Link, LinkUser, Piece};
+use super::{
+    access::Way, shm, shm::ShmLink, verbs::VerbsLink, window::Window, Link, LinkUser, Piece,
+};
 use crate::core::{wire::ReplyBuffer, Allowed, Transport};
 use kernel::{
     prelude::*,

@@ -128,11 +128,8 @@ static __maybe_unused bool lite_is_shm(void)
 	return transport && !strcmp(transport, "shm");
 }
 
-/* For a test that cuts links: there are none between nodes that share memory. */
-#define NEED_NETWORK() do { \
-	if (lite_is_shm()) \
-		SKIP(return, "nodes that share memory have no link to cut"); \
-} while (0)
+/* Why a test that cuts links is skipped then. */
+#define LITE_NO_LINK "nodes that share memory have no link to cut"
 
 static __maybe_unused const char *lite_transport(void)
 {

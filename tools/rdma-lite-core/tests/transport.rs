@@ -26,7 +26,11 @@ fn memory_is_used_only_where_it_is_shared_and_both_nodes_let_it() {
         (Policy::Verbs, None, Transport::Verbs),
     ];
     for (ours, theirs, expected) in cases {
-        assert_eq!(Choice::new().next(ours, theirs), expected, "{ours:?} {theirs:?}");
+        assert_eq!(
+            Choice::new().next(ours, theirs),
+            expected,
+            "{ours:?} {theirs:?}"
+        );
     }
 }
 
@@ -35,9 +39,15 @@ fn after_a_few_attempts_over_memory_one_goes_over_verbs_and_then_memory_again() 
     let mut choice = Choice::new();
     for _ in 0..3 {
         for _ in 0..Choice::PATIENCE {
-            assert_eq!(choice.next(Policy::Auto, Some(Policy::Auto)), Transport::Shm);
+            assert_eq!(
+                choice.next(Policy::Auto, Some(Policy::Auto)),
+                Transport::Shm
+            );
         }
-        assert_eq!(choice.next(Policy::Auto, Some(Policy::Auto)), Transport::Verbs);
+        assert_eq!(
+            choice.next(Policy::Auto, Some(Policy::Auto)),
+            Transport::Verbs
+        );
     }
 }
 
@@ -46,7 +56,10 @@ fn a_connection_that_came_up_forgives_earlier_failures() {
     let mut choice = Choice::new();
     for _ in 0..10 {
         for _ in 0..Choice::PATIENCE {
-            assert_eq!(choice.next(Policy::Auto, Some(Policy::Auto)), Transport::Shm);
+            assert_eq!(
+                choice.next(Policy::Auto, Some(Policy::Auto)),
+                Transport::Shm
+            );
         }
         choice.up();
     }
