@@ -240,12 +240,14 @@ impl Host {
         Some(SocketAddr::new(ip_of(&at), at.port).into())
     }
 
-    /// What stands for us at a node of this kernel that the map has under this id: nodes of one kernel
-    /// share memory. None while that is off, or when no map of its own ever named us.
-    pub(crate) fn neighbour(&self, id: u16) -> Option<Arc<Peer>> {
+    /// The node of this kernel that the map has under this id, while it is on, if we may share memory
+    /// with any.
+    pub(crate) fn neighbour(&self, id: u16) -> Option<Arc<Host>> {
+        if self.policy == Policy::Verbs {
+            return None;
+        }
         let at = self.map.lock().node(id)?.address;
-        Node::hosts(|host| host.local.id == id && host.is_at(&self.local.cluster, &at))?
-            .peer(self.local.id)
+        Node::hosts(|host| host.local.id == id && host.is_at(&self.local.cluster, &at))
     }
 
     /// Whether we listen at this address, for nodes of this cluster.

@@ -44,22 +44,34 @@ impl Choice {
         }
     }
 
-    /// What carries the next attempt. `theirs` is the policy of the peer's node, if we share memory
-    /// with it. An attempt that was not reported to have come [`Self::up`] has failed.
+    /// What would be best now. `theirs` is the policy of the peer's node, if we share memory with it.
+    /// An attempt that began when that was not known, and has got to the peer since, is given up when
+    /// it is over another transport than this.
+    pub fn best(&self, ours: Policy, theirs: Option<Policy>) -> Transport {
+        let shared = ours == Policy::Auto && theirs == Some(Policy::Auto);
+        if shared && self.failures < Self::PATIENCE {
+            Transport::Shm
+        } else {
+            Transport::Verbs
+        }
+    }
+
+    /// What carries the next attempt. An attempt that was not reported to have come [`Self::up`], or to
+    /// have been [`Self::refused`], has failed.
     pub fn next(&mut self, ours: Policy, theirs: Option<Policy>) -> Transport {
         match self.last.take() {
             Some(Transport::Shm) => self.failures += 1,
             Some(Transport::Verbs) => self.failures = 0,
             None => {}
         }
-        let shared = ours == Policy::Auto && theirs == Some(Policy::Auto);
-        let transport = if shared && self.failures < Self::PATIENCE {
-            Transport::Shm
-        } else {
-            Transport::Verbs
-        };
+        let transport = self.best(ours, theirs);
         self.last = Some(transport);
         transport
+    }
+
+    /// The peer was reached and said no, which it would say over any transport.
+    pub fn refused(&mut self) {
+        self.last = None;
     }
 
     /// The attempt has led to a connection.

@@ -4,7 +4,7 @@
 
 use super::{complaint, Peer, PeerLink};
 use crate::{
-    core::{Policy, Transport},
+    core::Transport,
     events::now,
     transport::{shm::ShmLink, verbs::VerbsLink},
 };
@@ -25,31 +25,33 @@ impl Peer {
     /// Starts to connect, over memory if the peer lives in this kernel and both nodes let that be used.
     fn connect(self: &Arc<Self>, generation: u32) -> Result<PeerLink> {
         let host = &self.host;
-        let neighbour = match host.policy {
-            Policy::Auto => host.neighbour(self.id),
-            Policy::Verbs => None,
-        };
-        let theirs = neighbour.as_ref().map(|there| there.host.policy);
+        let (size, queues) = (host.ring_size(), host.queues());
+        let there = host.neighbour(self.id);
+        let theirs = there.as_ref().map(|there| there.policy);
         let transport = self.state.lock().choice.next(host.policy, theirs);
-        match (transport, neighbour) {
-            (Transport::Shm, Some(there)) => {
-                let their_size = there.host.ring_size();
-                let (size, queues) = (host.ring_size(), host.queues());
-                let this = self.clone();
-                ShmLink::connect(this, generation, size, queues, there, their_size)
-                    .map(PeerLink::Shm)
-            }
-            _ => VerbsLink::connect(
-                self.clone(),
-                generation,
-                host.ring_size(),
-                host.queues(),
-                host.node.net(),
-                &host.source(),
-                &host.address_of(self.id).ok_or(EHOSTDOWN)?,
-            )
-            .map(PeerLink::Verbs),
+        if let (Transport::Shm, Some(there)) = (transport, there) {
+            let Some(to) = there.peer(host.local.id) else {
+                // No map of its own named us yet.
+                self.state.lock().choice.refused();
+                return Err(ECONNREFUSED);
+            };
+            let this = self.clone();
+            ShmLink::connect(this, generation, size, queues, to, there.ring_size())
+                .map(PeerLink::Shm)
+        } else {
+            let to = host.address_of(self.id).ok_or(EHOSTDOWN)?;
+            let (net, from) = (host.node.net(), host.source());
+            VerbsLink::connect(self.clone(), generation, size, queues, net, &from, &to)
+                .map(PeerLink::Verbs)
         }
+    }
+
+    /// Whether a connection that we asked for over this link is not to be had any more, as there is a
+    /// better way now.
+    pub(super) fn is_second_best(&self, link: &PeerLink) -> bool {
+        let theirs = self.host.neighbour(self.id).map(|there| there.policy);
+        let best = self.state.lock().choice.best(self.host.policy, theirs);
+        link.transport() == Transport::Verbs && best == Transport::Shm
     }
 }
 

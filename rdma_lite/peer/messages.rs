@@ -179,6 +179,10 @@ impl LinkUser for Peer {
     }
 
     fn greeted(self: &Arc<Self>, link: &PeerLink, hello: &[u8]) -> Result<RingAddress> {
+        if self.is_second_best(link) {
+            // The peer's node came to be in this kernel after we had asked for it elsewhere.
+            return Err(EAGAIN);
+        }
         let hello = Hello::decode(hello)?;
         let admitted = self.host.learn(|map| map.admit(&hello));
         let view = admitted.map_err(|why| {
@@ -272,6 +276,7 @@ impl LinkUser for Peer {
             match (&why, reject) {
                 _ if state.stopped || state.torn_down == Some(generation) => {}
                 (_, Some(reject)) => {
+                    state.choice.refused();
                     self.complain(
                         state,
                         complaint::REJECTED | reject.reason as u32,

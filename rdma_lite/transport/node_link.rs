@@ -152,9 +152,10 @@ impl<U: LinkUser> NodeLink<U> {
     ///
     /// As there.
     pub(crate) unsafe fn expose(&self, ptr: *mut u8, len: usize) -> Result<NodeWindow> {
-        // SAFETY: The caller promises what either wants.
         match self {
+            // SAFETY: As the caller promises.
             Self::Verbs(link) => unsafe { link.expose(ptr, len) }.map(NodeWindow::Verbs),
+            // SAFETY: As above.
             Self::Shm(link) => unsafe { link.expose(ptr, len) }.map(NodeWindow::Shm),
         }
     }

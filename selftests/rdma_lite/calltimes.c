@@ -40,8 +40,10 @@ static int two_pairs(struct cluster *c)
 	if (!lite_reachable(c->fd[1], 2, 30000) || !lite_reachable(c->fd[3], 4, 30000))
 		return ETIMEDOUT;
 	if (sh("grep -q '^lt1 2 verbs ' /sys/kernel/debug/rdma_lite/peers && "
-	       "grep -q '^lt3 4 shm ' /sys/kernel/debug/rdma_lite/peers"))
+	       "grep -q '^lt3 4 shm ' /sys/kernel/debug/rdma_lite/peers")) {
+		fprintf(stderr, "lt1 and lt2 are not over verbs, or lt3 and lt4 not over shared memory\n");
 		return EPROTO;
+	}
 	return 0;
 }
 
