@@ -32,7 +32,10 @@ enum Plan {
 
 impl Node {
     fn plan_stage(&mut self, from: Sender, cid: Cid, stage: &StagePage, now: u64) -> Result<Plan> {
-        let generation = match self.is_greeted(from.node) {
+        // The last commits of an owner from which the chunk has moved: the new one has not counted
+        // what we are given now.
+        let owner = self.owner(stage.key) == Ok(from.node);
+        let generation = match owner && self.is_greeted(from.node) {
             true => self.generation,
             false => u64::MAX,
         };

@@ -140,6 +140,10 @@ async fn dispatch<H: Host>(
             let copies = takeover::on_ask_copies(host, from, &whole(body)?)?;
             put(&copies, reply)
         }
+        msg::AskWriters::OPCODE => {
+            let claims = writers::on_ask_writers(host, from, &whole(body)?)?;
+            put(&claims, reply)
+        }
         msg::AskStaged::OPCODE => {
             let remains = remains::on_ask_staged(host, from, &whole(body)?)?;
             put(&remains, reply)

@@ -93,6 +93,7 @@ pub mod handler;
 pub mod host;
 pub mod info;
 pub mod integrity;
+pub mod migrate;
 pub mod msg;
 pub mod names;
 pub mod node;

@@ -8,7 +8,7 @@ use super::{
     commit,
     dispatcher::change_at_dispatcher,
     format::{
-        dataset::{DatasetRecord, Mode, Name, WINDOW_END, WINDOW_START},
+        dataset::{DatasetRecord, Mode, Moved, Name, NOBODY, WINDOW_END, WINDOW_START},
         Timestamp, PAGE_BYTES,
     },
     grants, handler,
@@ -107,6 +107,28 @@ pub enum NameChange<'a> {
         /// How.
         change: Change,
     },
+    /// Give a chunk another owner, which takes its pages over then (section 2.5.5). ESTALE unless it
+    /// is at `from`; EHOSTDOWN: `to` is not up; ENOSPC: so many have moved that no more fit into
+    /// the record.
+    Move {
+        /// The dataset's id.
+        dataset: u64,
+        /// The chunk.
+        chunk: u32,
+        /// Its owner.
+        from: u16,
+        /// The next one.
+        to: u16,
+    },
+    /// The new owner of a chunk has all its pages.
+    Arrived {
+        /// The dataset's id.
+        dataset: u64,
+        /// The chunk.
+        chunk: u32,
+        /// Its owner.
+        node: u16,
+    },
 }
 
 impl<'a> Wire<'a> for NameChange<'a> {
@@ -139,6 +161,28 @@ impl<'a> Wire<'a> for NameChange<'a> {
                 dataset.put(to)?;
                 change.put(to)
             }
+            NameChange::Move {
+                dataset,
+                chunk,
+                from,
+                to: node,
+            } => {
+                to.u8(4)?;
+                dataset.put(to)?;
+                chunk.put(to)?;
+                from.put(to)?;
+                node.put(to)
+            }
+            NameChange::Arrived {
+                dataset,
+                chunk,
+                node,
+            } => {
+                to.u8(5)?;
+                dataset.put(to)?;
+                chunk.put(to)?;
+                node.put(to)
+            }
         }
     }
 
@@ -161,6 +205,17 @@ impl<'a> Wire<'a> for NameChange<'a> {
             3 => NameChange::Change {
                 dataset: Wire::get(from)?,
                 change: Wire::get(from)?,
+            },
+            4 => NameChange::Move {
+                dataset: Wire::get(from)?,
+                chunk: Wire::get(from)?,
+                from: Wire::get(from)?,
+                to: Wire::get(from)?,
+            },
+            5 => NameChange::Arrived {
+                dataset: Wire::get(from)?,
+                chunk: Wire::get(from)?,
+                node: Wire::get(from)?,
             },
             _ => return Err(EBADMSG),
         })
@@ -296,6 +351,11 @@ impl Names {
     /// nodes that are out. EHOSTDOWN when all are.
     pub fn owner(&self, key: PageKey) -> Result<u32> {
         let record = self.get(key.dataset)?;
+        if let Some(moved) = record.moved(chunk_of(record, key)) {
+            if !self.out.contains(&moved.node) {
+                return Ok(u32::from(moved.node));
+            }
+        }
         let (before, from) = record.nodes.split_at(first_choice(record, key)?);
         let mut order = Iterator::chain(from.iter(), before.iter());
         let node = order.find(|id| !self.out.contains(id)).ok_or(EHOSTDOWN)?;
@@ -304,13 +364,31 @@ impl Names {
 
     /// Whether a page has the owner that it has because another one is out.
     pub(super) fn is_inherited(&self, key: PageKey) -> bool {
-        let Ok(record) = self.get(key.dataset) else {
-            return false;
-        };
-        let first = first_choice(record, key).ok();
-        first
-            .and_then(|at| record.nodes.get(at))
-            .is_some_and(|id| self.out.contains(id))
+        self.appointed(key).is_some_and(|id| self.out.contains(&id))
+    }
+
+    /// The node that owns a page unless it is out.
+    pub(super) fn appointed(&self, key: PageKey) -> Option<u16> {
+        let record = self.get(key.dataset).ok()?;
+        if let Some(moved) = record.moved(chunk_of(record, key)) {
+            return Some(moved.node);
+        }
+        let first = first_choice(record, key).ok()?;
+        record.nodes.get(first).copied()
+    }
+
+    /// The chunk of a page that is on its way to its owner.
+    pub(super) fn arriving(&self, key: PageKey) -> Option<Moved> {
+        let record = self.get(key.dataset).ok()?;
+        let moved = record.moved(chunk_of(record, key))?;
+        let open = moved.from != NOBODY && !self.out.contains(&moved.node);
+        open.then_some(moved)
+    }
+
+    /// The dataset and chunk of a page.
+    pub(super) fn chunk(&self, key: PageKey) -> Result<(u64, u64)> {
+        let record = self.get(key.dataset)?;
+        Ok((key.dataset, chunk_of(record, key)))
     }
 
     /// Whether `node` owns chunks of nodes that are out of a dataset with one copy of each page.
@@ -366,9 +444,29 @@ impl Names {
     }
 }
 
+fn chunk_of(record: &DatasetRecord, key: PageKey) -> u64 {
+    key.page.saturating_mul(PAGE_BYTES) / record.chunk_size.max(1)
+}
+
+/// The pages of a chunk: the first one, and how many it may have.
+pub(super) fn pages_of(record: &DatasetRecord, chunk: u64) -> (PageKey, u64) {
+    let count = record.chunk_size / PAGE_BYTES;
+    let first = PageKey {
+        dataset: record.id,
+        page: chunk.saturating_mul(count),
+    };
+    (first, count)
+}
+
+/// The row's owner of a chunk.
+pub(super) fn row_owner(record: &DatasetRecord, chunk: u64) -> Option<u16> {
+    let at = first_choice(record, pages_of(record, chunk).0).ok()?;
+    record.nodes.get(at).copied()
+}
+
 /// Place in the record's nodes of the one that owns a page first.
 fn first_choice(record: &DatasetRecord, key: PageKey) -> Result<usize> {
-    let chunk = key.page.saturating_mul(PAGE_BYTES) / record.chunk_size.max(1);
+    let chunk = chunk_of(record, key);
     match record.nodes.len() {
         0 => Err(EUCLEAN),
         count => Ok((chunk % count as u64) as usize),
@@ -470,7 +568,8 @@ pub async fn extend<H: Host>(
     send(host, &change, until).await.map(|_| ())
 }
 
-async fn send<H: Host>(host: &H, change: &NameChange<'_>, until: u64) -> Result<u64> {
+/// Has the CD make a change.
+pub(super) async fn send<H: Host>(host: &H, change: &NameChange<'_>, until: u64) -> Result<u64> {
     check_names(change)?;
     let here = host.with(|node| {
         node.check_ready()?;
@@ -500,6 +599,6 @@ pub(super) fn check_names(change: &NameChange<'_>) -> Result {
     match change {
         NameChange::Create { name, .. } | NameChange::Unlink { name, .. } => check(name),
         NameChange::Rename { from, to, .. } => check(from).and(check(to)),
-        NameChange::Change { .. } => Ok(()),
+        NameChange::Change { .. } | NameChange::Move { .. } | NameChange::Arrived { .. } => Ok(()),
     }
 }

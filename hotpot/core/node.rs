@@ -9,6 +9,7 @@ use super::{
     format::{superblock, Cid, Geometry, Superblock, Timestamp, Uuid},
     grants::Grants,
     host::{PageKey, Ticket, NR_QUEUES},
+    migrate::Migration,
     names::Names,
     outcome::Remembered,
     pages::{self, Pages},
@@ -291,6 +292,8 @@ pub struct Node {
     pub(super) spread: Spread,
     /// Room of other nodes.
     pub(super) rooms: Rooms,
+    /// Chunks that move.
+    pub migration: Migration,
     wakes: u32,
     counts: [u32; NR_QUEUES],
 }
@@ -342,6 +345,7 @@ impl Node {
             },
             spread: Spread::default(),
             rooms: Rooms::default(),
+            migration: Migration::default(),
             wakes: 0,
             counts: [0; NR_QUEUES],
         }

@@ -7,6 +7,7 @@ use super::{
     format::{dataset::DatasetRecord, Block, PAGE_BYTES, PAGE_SIZE},
     handler,
     host::{CallError, Host, Level, Piece, Sleep},
+    migrate,
     msg::{AskRecords, Reader, Request},
     names::Entry,
     node::{Node, GENERAL, WORKER},
@@ -94,15 +95,19 @@ pub(super) async fn apply<H: Host>(host: &H, mut record: DatasetRecord, until: u
                         pair,
                         next: 1 - first,
                     };
+                    let before = node.owners_before(&entry.record)?;
                     node.names
                         .entries
                         .try_create_and_insert(id, entry, GFP_KERNEL)?;
+                    node.note_moved(id, &before);
                     Ok::<_, Error>(())
                 })?;
                 break;
             }
         }
     }
+    // What does not succeed now the worker tries again.
+    let _ = migrate::unmap_moved(host).await;
     let end = host.with(|node| match node.names.get(id) {
         Ok(record) => record.nr_pages(),
         Err(_) => 0,

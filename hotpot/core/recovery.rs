@@ -470,7 +470,9 @@ fn adopt_staged<H: Host>(host: &H, loose: &[Loose], unused: &mut KVec<Released>)
                     .any(|page| page.key == *key && page.pm == staged.pm)
             });
             let owner = node.owner(*key);
-            let ours = owner == Ok(node.id()) && !node.names.is_inherited(*key);
+            let ours = owner == Ok(node.id())
+                && !node.names.is_inherited(*key)
+                && node.names.arriving(*key).is_none();
             if !promised && (ours || node.names.is_removed(key.dataset)) {
                 unused.push(persist::released(staged.pm), GFP_KERNEL)?;
                 continue;

@@ -180,6 +180,12 @@ pub(super) async fn is_decided<H: Host>(host: &H, cid: Cid, until: u64) -> Resul
 }
 
 impl Node {
+    /// Whether the owner of a page is out, or was when the page's chunk was on its way from it.
+    pub(super) fn is_orphan(&self, key: PageKey) -> bool {
+        let from = self.names.arriving(key).map(|moved| u32::from(moved.from));
+        self.names.is_inherited(key) || from.is_some_and(|from| self.is_out(from))
+    }
+
     fn remains(&self, cid: Cid, from: PageKey, most: usize) -> Result<Remains> {
         let mut remains = Remains {
             published: self.has_published(cid),
@@ -200,7 +206,7 @@ impl Node {
             let page = self.pages.get(*key);
             let mut staged = page.iter().flat_map(|page| page.staged.iter());
             match staged.find(|staged| staged.cid == cid && !staged.cancelled) {
-                _ if !self.names.is_inherited(*key) => {}
+                _ if !self.is_orphan(*key) => {}
                 Some(staged) if staged.ready => remains.keys.push(*key, GFP_KERNEL)?,
                 Some(_) => return Err(EAGAIN),
                 None => {}
