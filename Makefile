@@ -33,11 +33,16 @@ selftests: ## the selftests' own programs
 shell: ## a shell in the root
 	@$(BUILD) shell
 
-.PHONY: test test-all demo bench lint guest
+.PHONY: test test-all test-crash demo bench lint guest
 test: ## everything that can fail: host tests, KUnit, selftests; last line N passed, N failed
 	@tools/test
-test-all: ## every selftest program, more seeds, power failures
-	@TARGETS=all CUTS=5 GUEST_TIMEOUT=7200 POTLUCK_ROUNDS=200 tools/test
+test-all: ## every selftest program, 20 times as many seeds, power failures
+	@TARGETS=all CUTS=5 GUEST_TIMEOUT=7200 POTLUCK_ROUNDS=200 POTLUCK_SEEDS=20 tools/test
+test-crash: ## nodes of a cluster of guests are killed, ROUNDS=N (default 20) times, SEED=N
+	@FLAVOUR=$(FLAVOUR) $(BUILD) modules
+	@$(BUILD) tools
+	@$(BUILD) selftests
+	@selftests/campaign --flavour $(FLAVOUR) --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED))
 demo: ## three nodes share persistent memory, narrated
 	@FLAVOUR=base $(BUILD) modules
 	@$(BUILD) tools

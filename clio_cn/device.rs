@@ -44,7 +44,7 @@ impl MiscDevice for Session {
     }
 
     fn mmap(this: ArcBorrow<'_, Self>, _file: &File, vma: &VmaNew) -> Result {
-        this.cache()?.map(vma)
+        this.map(vma)
     }
 
     fn fsync(

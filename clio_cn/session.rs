@@ -20,6 +20,7 @@ use crate::{
 };
 use kernel::{
     impl_has_work,
+    mm::virt::VmaNew,
     net::Net,
     new_mutex, new_poll_condvar, new_spinlock_bh, new_work,
     prelude::*,
@@ -188,6 +189,10 @@ pub(crate) struct Session {
     pub(crate) station: Use,
     pub(crate) stream: Key,
     pub(crate) shared: Arc<Shared>,
+    /// Held while the RAS changes, which asks other nodes: [`Self::attached`] is not held then, as
+    /// mapping wants it.
+    #[pin]
+    attaching: Mutex<()>,
     #[pin]
     pub(crate) attached: Mutex<Option<Attached>>,
     #[pin]
@@ -244,6 +249,7 @@ impl Session {
                 station,
                 stream,
                 shared,
+                attaching <- new_mutex!((), "clio_attaching"),
                 attached <- new_mutex!(None, "clio_attached"),
                 operations <- new_mutex!(KVec::new(), "clio_operations"),
                 cached <- new_mutex!(None, "clio_cached"),
@@ -264,8 +270,8 @@ impl Session {
 
     /// Attaches to a RAS. `EBUSY`: this open is attached already.
     pub(crate) fn attach(&self, name: Name, key: &Secret, timeout_ms: u32) -> Result<u64> {
-        let mut attached = self.attached.lock();
-        if attached.is_some() {
+        let _attaching = self.attaching.lock();
+        if self.attached.lock().is_some() {
             return Err(EBUSY);
         }
         let info = self.station.attach(name, key, timeout_ms)?;
@@ -274,7 +280,7 @@ impl Session {
             .station
             .with(|inner| inner.engine.add_space(id, key.key(), info.region_shift));
         match space {
-            Ok(space) => *attached = Some(Attached { space, info }),
+            Ok(space) => *self.attached.lock() = Some(Attached { space, info }),
             Err(error) => {
                 self.station.detach(id);
                 return Err(error);
@@ -283,9 +289,15 @@ impl Session {
         Ok(id)
     }
 
-    /// The local cache, which is made if there is none yet.
-    pub(crate) fn cache(&self) -> Result<Arc<Cached>> {
-        let space = self.attached.lock().as_ref().ok_or(ENOTCONN)?.space;
+    /// Maps a range of the RAS through the local cache, which is made if there is none yet.
+    pub(crate) fn map(&self, vma: &VmaNew) -> Result {
+        // Held, so that this RAS is not left before its cache knows that it is mapped.
+        let attached = self.attached.lock();
+        let space = attached.as_ref().ok_or(ENOTCONN)?.space;
+        self.cache(space)?.map(vma)
+    }
+
+    fn cache(&self, space: Key) -> Result<Arc<Cached>> {
         let mut cached = self.cached.lock();
         if let Some(cached) = cached.as_ref() {
             return Ok(cached.clone());
@@ -330,29 +342,43 @@ impl Session {
 
     /// Detaches, once what is outstanding there is over.
     pub(crate) fn detach(&self, until: u64) -> Result {
-        let mut slot = self.attached.lock();
-        let Some(attached) = slot.as_ref() else {
-            return Err(ENOTCONN);
-        };
-        if self
-            .cached
-            .lock()
-            .as_ref()
-            .is_some_and(|cached| cached.is_mapped())
-        {
-            return Err(EBUSY);
-        }
-        *self.cached.lock() = None;
+        let _attaching = self.attaching.lock();
+        let attached = self.leave()?;
         *self.wish.lock() = CacheWish::new();
         let idle = || !self.station.with(|inner| inner.engine.is_busy(self.stream));
-        self.shared.wait(until, idle)?;
+        if let Err(error) = self.shared.wait(until, idle) {
+            *self.attached.lock() = Some(attached);
+            return Err(error);
+        }
+        self.part(&attached);
+        Ok(())
+    }
+
+    /// Takes the RAS from the open, and its cache. `EBUSY`: it is mapped.
+    fn leave(&self) -> Result<Attached> {
+        let mut slot = self.attached.lock();
+        if slot.is_none() {
+            return Err(ENOTCONN);
+        }
+        let mut cached = self.cached.lock();
+        if cached.as_ref().is_some_and(|cached| cached.is_mapped()) {
+            return Err(EBUSY);
+        }
+        let old = cached.take();
+        drop(cached);
+        let attached = slot.take();
+        drop(slot);
+        // This waits for what the cache has outstanding.
+        drop(old);
+        attached.ok_or(ENOTCONN)
+    }
+
+    /// Has no more to do with a RAS.
+    fn part(&self, attached: &Attached) {
         self.give_locks_back(attached.space);
-        let id = attached.info.id;
         self.station
             .with(|inner| inner.engine.remove_space(attached.space));
-        *slot = None;
-        self.station.detach(id);
-        Ok(())
+        self.station.detach(attached.info.id);
     }
 
     /// Operations that are not over, or not told of.
@@ -487,11 +513,9 @@ impl Session {
         self.shared.settle(u64::MAX, idle);
         let cached = self.cached.lock().take();
         drop(cached);
-        if let Some(attached) = self.attached.lock().take() {
-            self.give_locks_back(attached.space);
-            self.station
-                .with(|inner| inner.engine.remove_space(attached.space));
-            self.station.detach(attached.info.id);
+        let attached = self.attached.lock().take();
+        if let Some(attached) = attached {
+            self.part(&attached);
         }
         self.station
             .with(|inner| inner.engine.remove_stream(self.stream));

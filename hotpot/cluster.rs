@@ -6,9 +6,11 @@
 use super::{
     core::{
         cluster::{self, Map, Peer, Sender, State},
+        halt::Point,
         handler,
         host::{self, CallError, Level},
     },
+    halt,
     mount::Mount,
     rdma_lite::{self, Message, ReplyBuf, ReplyWriter},
     world::{self, World},
@@ -35,7 +37,12 @@ impl rdma_lite::Handler for Peers {
             epoch: message.epoch,
         };
         let world = World::new(&self.mount);
-        reply.write_with(|reply| world::run(handler::handle(&world, from, message.data, reply))?)
+        let opcode = halt::opcode(message.data);
+        halt::pass(Point::Handle(opcode));
+        let result = reply
+            .write_with(|reply| world::run(handler::handle(&world, from, message.data, reply))?);
+        halt::pass(Point::Handled(opcode));
+        result
     }
 }
 
@@ -173,6 +180,11 @@ impl Service {
 /// Sends all requests and waits for all answers.
 pub(crate) fn call(mount: &Mount, calls: &mut [host::Call<'_>]) -> Result {
     let now = mount.now();
+    let opcode = match calls.first().and_then(|call| call.request.first()) {
+        Some(host::Piece::Bytes(head)) => halt::opcode(head),
+        _ => 0,
+    };
+    halt::pass(Point::Send(opcode));
     let mut pieces = KVec::with_capacity(calls.len(), GFP_KERNEL)?;
     for call in calls.iter() {
         let mut buffers = KVec::with_capacity(call.request.len(), GFP_KERNEL)?;
@@ -208,6 +220,7 @@ pub(crate) fn call(mount: &Mount, calls: &mut [host::Call<'_>]) -> Result {
     for (call, answer) in calls.iter_mut().zip(answers) {
         call.answer = answer;
     }
+    halt::pass(Point::Sent(opcode));
     Ok(())
 }
 

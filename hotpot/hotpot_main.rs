@@ -8,6 +8,7 @@
 //! - [`mount`]: the options, the super block, and what a mount consists of;
 //! - [`world`]: executes what the core asks for (memory, messages, waits);
 //! - [`cluster`]: the RPC port, the map, and the worker of a mount;
+//! - [`halt`]: stops the machine at a point of the protocol, for tests of recovery;
 //! - [`dataset`]: inodes of datasets and their attributes; [`directory`]: their names;
 //! - [`file`]: reads, writes, fsync; [`mapping`]: addresses and faults; [`control`]: the ioctls of
 //!   [`uapi`].
@@ -21,6 +22,7 @@ mod core;
 mod dataset;
 mod directory;
 mod file;
+mod halt;
 #[cfg(CONFIG_KUNIT = "y")]
 mod kunit;
 mod mapping;
@@ -46,12 +48,14 @@ static FILE_SYSTEM: fs::FileSystemType<mount::HotpotFs> = fs::FileSystemType::ne
 
 struct Hotpot {
     _registration: fs::Registration<mount::HotpotFs>,
+    _halt: Pin<KBox<halt::Control>>,
 }
 
 impl kernel::Module for Hotpot {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         Ok(Self {
             _registration: FILE_SYSTEM.register()?,
+            _halt: KBox::pin_init(halt::Control::new(), GFP_KERNEL)?,
         })
     }
 }

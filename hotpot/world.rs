@@ -6,9 +6,11 @@ use super::{
     cluster,
     core::{
         drive,
+        halt::Point,
         host::{Action, Call, CallError, Host, Level, Mapping, PageKey, Piece, Sleep, Ticket},
         node::Node,
     },
+    halt,
     mount::Mount,
     rdma_lite,
 };
@@ -91,6 +93,7 @@ impl<'a> World<'a> {
                 pm.flush(usize::try_from(offset)?, usize::try_from(len)?)
             }
             Action::Fence => {
+                halt::pass(Point::Fence);
                 pm.fence();
                 Ok(())
             }

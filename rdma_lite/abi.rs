@@ -111,7 +111,7 @@ pub(crate) unsafe extern "C" fn lite_node_net(this: *const Node) -> *mut binding
 #[no_mangle]
 pub(crate) unsafe extern "C" fn lite_node_id(this: *const Node) -> u32 {
     // SAFETY: As the caller promises.
-    let id = unsafe { node(this) }.settings.lock().id;
+    let id = unsafe { node(this) }.settings().id;
     id.into()
 }
 
@@ -140,7 +140,7 @@ pub(crate) unsafe extern "C" fn lite_node_epoch(this: *const Node) -> u64 {
 #[no_mangle]
 pub(crate) unsafe extern "C" fn lite_node_cluster(this: *const Node, uuid: *mut [u8; 16]) {
     // SAFETY: As the caller promises.
-    unsafe { uuid.write(node(this).settings.lock().cluster) };
+    unsafe { uuid.write(node(this).settings().cluster) };
 }
 
 /// # Safety
@@ -149,7 +149,7 @@ pub(crate) unsafe extern "C" fn lite_node_cluster(this: *const Node, uuid: *mut 
 #[no_mangle]
 pub(crate) unsafe extern "C" fn lite_node_max_msg(this: *const Node) -> usize {
     // SAFETY: As the caller promises.
-    let max = unsafe { node(this) }.settings.lock().config.max_payload();
+    let max = unsafe { node(this) }.settings().config.max_payload();
     max as usize
 }
 
@@ -159,8 +159,7 @@ pub(crate) unsafe extern "C" fn lite_node_max_msg(this: *const Node) -> usize {
 #[no_mangle]
 pub(crate) unsafe extern "C" fn lite_node_timeout_ms(this: *const Node) -> u32 {
     // SAFETY: As the caller promises.
-    let timeout = unsafe { node(this) }.settings.lock().timeout_ms;
-    timeout
+    unsafe { node(this) }.settings().timeout_ms
 }
 
 /// # Safety

@@ -5,13 +5,14 @@
 //! Attributes can be written while the node is off; `power` switches it on and off. The directory of
 //! a node that is on cannot be removed.
 
+mod limits;
 mod text;
 
 use self::text::{number, number_in, show, switch, text, trimmed};
 use crate::{
     core::wire::RingAddress,
     host::{Ip, Queues},
-    node::{Node, Settings},
+    node::{Node, DEVICE_NAME},
 };
 use ::core::net::{IpAddr, Ipv4Addr};
 use kernel::{
@@ -85,6 +86,10 @@ impl configfs::GroupOperations for Root {
                 memory_limit: 24,
                 memory_used: 25,
                 unsafe_global_rkey: 26,
+                user_handles: 30,
+                user_calls: 31,
+                user_bytes: 32,
+                user_memory: 33,
             ],
         };
         if name.to_bytes().len() > 63 {
@@ -139,17 +144,6 @@ impl fmt::Display for Uuid<'_> {
     }
 }
 
-impl NodeDirectory {
-    /// Changes a setting; [`EBUSY`] while the node is on.
-    fn set(&self, change: impl FnOnce(&mut Settings) -> Result) -> Result {
-        let mut settings = self.node.settings.lock();
-        if self.node.host().is_ok() {
-            return Err(EBUSY);
-        }
-        change(&mut settings)
-    }
-}
-
 macro_rules! attribute {
     ($id:literal, |$node:ident, $settings:ident| $show:expr) => {
         #[vtable]
@@ -158,7 +152,7 @@ macro_rules! attribute {
 
             fn show(this: &NodeDirectory, page: &mut [u8; PAGE_SIZE]) -> Result<usize> {
                 let $node = &this.node;
-                let $settings = $node.settings.lock();
+                let $settings = $node.settings();
                 let _ = &$settings;
                 show(page, $show)
             }
@@ -174,13 +168,13 @@ macro_rules! attribute {
 
             fn show(this: &NodeDirectory, page: &mut [u8; PAGE_SIZE]) -> Result<usize> {
                 let $node = &this.node;
-                let $settings = $node.settings.lock();
+                let $settings = $node.settings();
                 let _ = &$settings;
                 show(page, $show)
             }
 
             fn store(this: &NodeDirectory, $page: &[u8]) -> Result {
-                this.set(|$new| $store)
+                this.node.set(|$new| $store)
             }
         }
     };
@@ -213,11 +207,8 @@ attribute!(3, |node, s| fmt!("{}", s.port), |s, page| {
 });
 attribute!(
     4,
-    |node, s| fmt!("{}", BStr::from_bytes(&s.device)),
-    |s, page| {
-        s.device = text(page, 63)?;
-        Ok(())
-    }
+    |node, s| fmt!("{}", BStr::from_bytes(s.device())),
+    |s, page| s.set_device(&text(page, DEVICE_NAME)?)
 );
 attribute!(5, |node, s| fmt!("{}", Uuid(&s.cluster)), |s, page| {
     s.cluster = uuid(trimmed(page)?)?;
@@ -293,12 +284,12 @@ impl AttributeOperations<10> for NodeDirectory {
 
     fn store_at(this: &NodeDirectory, page: &[u8], directory: &Directory<'_>) -> Result {
         let on = switch(page)?;
-        let settings = this.node.settings.lock();
+        let _power = this.node.power.lock();
         if on == this.node.host().is_ok() {
             return Ok(());
         }
         if on {
-            this.node.switch_on(&settings, directory)?;
+            this.node.switch_on(directory)?;
         } else {
             this.node.switch_off();
         }

@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! /dev/rdma_lite: maps in, events out, pings; [`ports`] and [`calls`]; regions, locks and barriers
-//! ([`held`]). An open acts for the node of the opener's namespace.
+//! ([`held`]), and reads and writes of regions that nobody waits for ([`operations`]). An open acts for the node of the opener's namespace.
 
 mod calls;
 mod handles;
 mod held;
+mod operations;
 mod ports;
 
-use self::{handles::Handles, ports::UserPorts};
+use self::{handles::Handles, operations::Operations, ports::UserPorts};
 use crate::{
     call::{self, Buf, Call, Signals},
-    core::{MapNode, NodeAddress, NodeState},
+    core::{account::Charge, MapNode, NodeAddress, NodeState},
     events::{now, Reader},
     node::Node,
     port,
     uapi::{self, Info, Map, Ping},
+    users::Opener,
     THIS_MODULE,
 };
 use kernel::{
@@ -41,8 +43,10 @@ const MAX_NODES: u32 = 65535;
 #[pin_data]
 pub(crate) struct Opened {
     node: Arc<Node>,
+    user: Opener,
     reader: Arc<Reader>,
     ports: Arc<UserPorts>,
+    operations: Arc<Operations>,
     #[pin]
     handles: Handles,
 }
@@ -55,13 +59,17 @@ impl MiscDevice for Opened {
 
     fn open(_file: &File, _device: &MiscDeviceRegistration<Self>) -> Result<Arc<Self>> {
         let node = Node::here()?;
+        let user = Opener::new(&node)?;
         let reader = Reader::new()?;
         let ports = UserPorts::new()?;
+        let operations = Operations::new()?;
         let this = Arc::pin_init(
             pin_init!(Self {
                 node,
+                user,
                 reader,
                 ports,
+                operations,
                 handles <- Handles::new(),
             }),
             GFP_KERNEL,
@@ -73,6 +81,7 @@ impl MiscDevice for Opened {
     fn release(this: Arc<Self>, _file: &File) {
         this.node.readers.remove(&this.reader);
         this.ports.close_all(&this.node);
+        this.operations.close();
         this.handles.drop_all();
     }
 
@@ -101,12 +110,16 @@ impl MiscDevice for Opened {
     fn poll(this: ArcBorrow<'_, Self>, file: &File, table: PollTable<'_>) -> u32 {
         table.register_wait(file, &this.reader.changed);
         table.register_wait(file, &this.ports.arrivals.changed);
+        table.register_wait(file, &this.operations.changed);
         let mut ready = 0;
         if this.reader.is_ready() {
             ready |= bindings::POLLIN | bindings::POLLRDNORM;
         }
         if this.ports.is_ready() {
             ready |= bindings::POLLPRI;
+        }
+        if this.operations.is_ready() {
+            ready |= bindings::POLLRDBAND;
         }
         ready
     }
@@ -124,8 +137,10 @@ impl MiscDevice for Opened {
                 this.ports.receive(arg, nonblocking)?;
             }
             uapi::rpc::IOC_REPLY => this.ports.reply(arg)?,
-            uapi::rpc::IOC_CALL => calls::one(&this.node.host()?, arg)?,
-            uapi::rpc::IOC_MULTICAST => calls::all(&this.node.host()?, arg)?,
+            uapi::rpc::IOC_CALL => calls::one(&this.node.host()?, &this.user, arg)?,
+            uapi::rpc::IOC_MULTICAST => calls::all(&this.node.host()?, &this.user, arg)?,
+            uapi::async_ops::IOC_SUBMIT => this.submit(arg)?,
+            uapi::async_ops::IOC_POLL => this.poll_operations(arg)?,
             _ => this.held_ioctl(cmd, arg)?,
         }
         Ok(0)
@@ -146,11 +161,9 @@ impl Opened {
         };
         let name = node.name().to_bytes();
         info.name[..name.len()].copy_from_slice(name);
-        {
-            let settings = node.settings.lock();
-            info.id = settings.id.into();
-            info.cluster = settings.cluster;
-        }
+        let settings = node.settings();
+        info.id = settings.id.into();
+        info.cluster = settings.cluster;
         uapi::write(arg, &info)
     }
 
@@ -207,6 +220,8 @@ impl Opened {
             return Err(EMSGSIZE);
         }
         let len = ping.len as usize;
+        let both = 2 * u64::from(ping.len);
+        let mut taken = self.user.take(Charge::call(both))?;
         // Both in the linear map, for as the reply may come by RDMA.
         let mut sent = KVec::from_elem(0u8, len, GFP_KERNEL)?;
         let mut got = KVec::from_elem(0u8, len, GFP_KERNEL)?;
@@ -234,6 +249,7 @@ impl Opened {
         // SAFETY: Both buffers are ours and outlive the call.
         unsafe { call::one(&host, &mut call, Signals::All)? };
         ping.rtt_ns = now() - start;
+        taken.moved(both);
         if call.status < 0 {
             return Err(Error::from_errno(call.status));
         }

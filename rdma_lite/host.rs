@@ -35,12 +35,18 @@ use kernel::{
     workqueue::{self, DelayedWork, OwnedQueue, QueueFlags, Work, WorkItem},
 };
 
+/// Accesses of the accesses queue that run at a time.
+const ACCESSES: u16 = 64;
+
 /// The work queues of the module.
 pub(crate) struct Queues {
     /// What moves connections: short work, never waiting for a peer.
     pub(crate) links: OwnedQueue,
     /// Handlers: they may sleep and make calls themselves.
     pub(crate) handlers: OwnedQueue,
+    /// Accesses to regions that nobody waits for. They wait for handlers, so they have a queue of
+    /// their own, where they cannot take all places that handlers have.
+    pub(crate) accesses: OwnedQueue,
 }
 
 impl Queues {
@@ -53,6 +59,7 @@ impl Queues {
                 QueueFlags::BOUND | QueueFlags::HIGHPRI,
                 0,
             )?,
+            accesses: OwnedQueue::new(c"rdma_lite_accesses", unbound, ACCESSES)?,
         };
         Ok(Arc::new(queues, GFP_KERNEL)?)
     }
@@ -63,6 +70,8 @@ pub(crate) struct Drained(pub(crate) Arc<Queues>);
 
 impl Drop for Drained {
     fn drop(&mut self) {
+        // What is given up after an access is told to its owner by handlers.
+        self.0.accesses.flush();
         // Handlers may have left work for links, which leaves none for handlers.
         self.0.handlers.flush();
         self.0.links.flush();
@@ -162,12 +171,12 @@ impl Host {
                 settings.port
             );
         })?;
-        if !settings.device.is_empty() && !listener.is_at(&settings.device) {
+        if !settings.device().is_empty() && !listener.is_at(settings.device()) {
             pr_err!(
                 "{}: {} is not an address of verbs device {}\n",
                 node.name(),
                 Ip(ip),
-                BStr::from_bytes(&settings.device)
+                BStr::from_bytes(settings.device())
             );
             return Err(ENODEV);
         }
@@ -375,7 +384,7 @@ impl Queues {
     fn when_device_gone(&self, node: &Arc<Node>) {
         let node = node.clone();
         let spawned = self.handlers.try_spawn(GFP_KERNEL, move || {
-            let _settings = node.settings.lock();
+            let _power = node.power.lock();
             node.switch_off();
         });
         if spawned.is_err() {

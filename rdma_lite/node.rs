@@ -8,6 +8,7 @@ use crate::{
     notify::Notifiers,
     port::{self, Ports},
     region, sync,
+    users::Users,
 };
 use kernel::{
     configfs::{Directory, Keep},
@@ -24,14 +25,18 @@ kernel::sync::global_lock! {
     pub(crate) unsafe(uninit) static REGISTRY: Mutex<KVec<Arc<Node>>> = KVec::new();
 }
 
+/// Most bytes of the name of a verbs device.
+pub(crate) const DEVICE_NAME: usize = 63;
+
 /// What is set in configfs before a node is switched on.
+#[derive(Clone, Copy)]
 pub(crate) struct Settings {
     /// 0 until it is set.
     pub(crate) id: u16,
     pub(crate) addr: Option<::core::net::IpAddr>,
     pub(crate) port: u16,
-    /// Verbs device; empty for whichever has the address.
-    pub(crate) device: KVec<u8>,
+    /// Verbs device, up to the first zero; empty for whichever has the address.
+    device: [u8; DEVICE_NAME],
     /// All zeroes until it is set.
     pub(crate) cluster: [u8; 16],
     pub(crate) timeout_ms: u32,
@@ -46,7 +51,7 @@ impl Settings {
             id: 0,
             addr: None,
             port: 18515,
-            device: KVec::new(),
+            device: [0; DEVICE_NAME],
             cluster: [0; 16],
             timeout_ms: 10_000,
             config: crate::core::Config {
@@ -57,6 +62,21 @@ impl Settings {
             memory_limit: 256 << 20,
         }
     }
+
+    /// Name of the verbs device; empty for whichever has the address.
+    pub(crate) fn device(&self) -> &[u8] {
+        let len = self.device.iter().position(|byte| *byte == 0);
+        &self.device[..len.unwrap_or(DEVICE_NAME)]
+    }
+
+    /// [`EINVAL`]: no verbs device has so long a name.
+    pub(crate) fn set_device(&mut self, name: &[u8]) -> Result {
+        let mut device = [0; DEVICE_NAME];
+        let place = device.get_mut(..name.len()).ok_or(EINVAL)?;
+        place.copy_from_slice(name);
+        self.device = device;
+        Ok(())
+    }
 }
 
 /// A node, on or off.
@@ -65,9 +85,12 @@ pub(crate) struct Node {
     name: CString,
     net: ARef<Net>,
     queues: Arc<Queues>,
-    /// Also held while the node is switched.
+    /// Held while the node is switched or its settings change; [`Self::settings`] is not, as those
+    /// who ask for it may hold locks that the end of a connection waits for.
     #[pin]
-    pub(crate) settings: Mutex<Settings>,
+    pub(crate) power: Mutex<()>,
+    #[pin]
+    settings: SpinLock<Settings>,
     /// Of the last life; 0 before the first.
     #[pin]
     incarnation: SpinLock<u64>,
@@ -82,6 +105,8 @@ pub(crate) struct Node {
     pub(crate) readers: Readers,
     #[pin]
     pub(crate) notifiers: Notifiers,
+    #[pin]
+    pub(crate) users: Users,
 }
 
 impl Node {
@@ -93,13 +118,15 @@ impl Node {
                 name,
                 net: Net::current(),
                 queues: queues.clone(),
-                settings <- new_mutex!(Settings::new(), "lite_settings"),
+                power <- new_mutex!((), "lite_power"),
+                settings <- new_spinlock!(Settings::new(), "lite_settings"),
                 incarnation <- new_spinlock!(0, "lite_incarnation"),
                 host <- new_spinlock!(None, "lite_host"),
                 kept <- new_mutex!(None, "lite_kept"),
                 ports <- Ports::new(),
                 readers <- Readers::new(),
                 notifiers <- Notifiers::new(),
+                users <- Users::new(),
             }),
             GFP_KERNEL,
         )?;
@@ -131,7 +158,7 @@ impl Node {
     /// The directory goes: switches the node off and forgets it.
     pub(crate) fn remove(self: &Arc<Self>) {
         {
-            let _settings = self.settings.lock();
+            let _power = self.power.lock();
             self.switch_off();
         }
         let mut registry = REGISTRY.lock();
@@ -176,6 +203,23 @@ impl Node {
         &self.queues
     }
 
+    /// What is set in its directory.
+    pub(crate) fn settings(&self) -> Settings {
+        *self.settings.lock()
+    }
+
+    /// Changes a setting; [`EBUSY`] while the node is on.
+    pub(crate) fn set(&self, change: impl FnOnce(&mut Settings) -> Result) -> Result {
+        let _power = self.power.lock();
+        if self.host().is_ok() {
+            return Err(EBUSY);
+        }
+        let mut settings = self.settings();
+        change(&mut settings)?;
+        *self.settings.lock() = settings;
+        Ok(())
+    }
+
     /// What it is while it is on; [`ESHUTDOWN`] while it is off.
     pub(crate) fn host(&self) -> Result<Arc<Host>> {
         self.host.lock().clone().ok_or(ESHUTDOWN)
@@ -186,27 +230,23 @@ impl Node {
         *self.incarnation.lock()
     }
 
-    /// Switches the node on. `settings` is what [`Self::settings`] locks.
-    /// Its directory is kept until it is off again.
-    pub(crate) fn switch_on(
-        self: &Arc<Self>,
-        settings: &Settings,
-        directory: &Directory<'_>,
-    ) -> Result {
+    /// Switches the node on; [`Self::power`] is held. Its directory is kept until it is off again.
+    pub(crate) fn switch_on(self: &Arc<Self>, directory: &Directory<'_>) -> Result {
+        let settings = self.settings();
         let kept = directory.keep()?;
         let incarnation = {
             let mut last = self.incarnation.lock();
             *last = (RealTime::ktime_get().max(1) as u64).max(*last + 1);
             *last
         };
-        let host = Host::start(self, settings, incarnation)?;
+        let host = Host::start(self, &settings, incarnation)?;
         *self.host.lock() = Some(host);
         *self.kept.lock() = Some(kept);
         pr_info!("{}: node {} is on\n", self.name(), settings.id);
         Ok(())
     }
 
-    /// Switches the node off, if it is on: all calls end, all connections go.
+    /// Switches the node off, if it is on; [`Self::power`] is held: all calls end, all connections go.
     pub(crate) fn switch_off(&self) {
         let host = self.host.lock().take();
         if let Some(host) = host {

@@ -8,7 +8,8 @@
 //! - [`node`] is a directory in configfs; while it is switched on it has a [`host`], which has the
 //!   map and a [`peer`] for each other node, which has at most one connection ([`transport`]).
 //! - [`call`] makes calls, [`port`] executes them. [`device`] is /dev/rdma_lite, [`abi`] is
-//!   include/linux/rdma_lite.h, [`stats`] what debugfs shows of calls.
+//!   include/linux/rdma_lite.h, [`stats`] what debugfs shows of calls, [`users`] who has opened the
+//!   device, and how much of everything it may have.
 //! - On calls of its own ([`ask`]) stand memory regions ([`region`]), locks and barriers ([`sync`]);
 //!   [`releases`] gives back what was given up while its owner was not there.
 //!
@@ -38,6 +39,7 @@ mod stats;
 mod sync;
 mod transport;
 mod uapi;
+mod users;
 
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
@@ -61,7 +63,7 @@ module! {
 #[pin_data]
 struct RdmaLite {
     #[pin]
-    calls: stats::CallsFile,
+    calls: stats::Files,
     #[pin]
     device: MiscDeviceRegistration<device::Opened>,
     #[pin]
@@ -77,7 +79,7 @@ impl kernel::InPlaceModule for RdmaLite {
         try_pin_init!(Self {
             queues: host::Drained(host::Queues::new()?),
             nodes <- configfs::subsystem(queues.0.clone()),
-            calls <- stats::CallsFile::new(),
+            calls <- stats::Files::new(),
             device <- MiscDeviceRegistration::register(MiscDeviceOptions { name: OWNER }),
         })
     }

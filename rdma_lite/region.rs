@@ -10,6 +10,7 @@ pub(crate) mod bounce;
 pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod owner;
+pub(crate) mod pinned;
 
 use self::{bounce::Bounces, mapping::Mapping, memory::Memory};
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
         holder::Life,
         region::{
             registry::{Detached, Registry},
+            shares::Payer,
             wire::Reply,
         },
     },
@@ -94,6 +96,18 @@ impl Regions {
         self.next_tag.fetch_add(1, Relaxed) + 1
     }
 
+    /// Bytes that regions of a user take.
+    pub(crate) fn used_by(&self, payer: Payer) -> u64 {
+        self.registry.lock().shares().of(payer)
+    }
+
+    /// Who has the next bytes after `last`, in the order of ids, and how many.
+    pub(crate) fn next_payer(&self, last: Option<Payer>) -> Option<(Payer, u64)> {
+        let registry = self.registry.lock();
+        let mut shares = registry.shares().iter();
+        shares.find(|(payer, _)| last.is_none_or(|last| *payer > last))
+    }
+
     /// Bytes that our regions take.
     pub(crate) fn used(&self) -> u64 {
         self.registry.lock().used()
@@ -112,9 +126,11 @@ impl Host {
     }
 
     fn drop_memory(&self, memory: Arc<Memory>) {
-        let bytes = memory::footprint(memory.geometry().len).unwrap_or(0);
+        memory.take_back();
+        let bytes = memory.footprint();
+        let payer = memory.payer();
         drop(memory);
-        self.regions.registry.lock().released(bytes);
+        self.regions.registry.lock().released(bytes, payer);
     }
 
     /// A map is in force: who was dropped has mapped nothing any more.

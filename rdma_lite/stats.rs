@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! /sys/kernel/debug/rdma_lite/calls: what became of the calls of each node, by peer and port.
+//! /sys/kernel/debug/rdma_lite: `calls`: what became of the calls of each node, by peer and port;
+//! `users`: what the users of each node have and did.
 
 use crate::{
-    core::stats::{Flow, Histogram},
+    core::{
+        region::shares::Payer,
+        stats::{Flow, Histogram},
+    },
     node::REGISTRY,
 };
 use kernel::{
@@ -12,19 +16,22 @@ use kernel::{
     prelude::*,
 };
 
-/// The file, while the module is there.
+/// The files, while the module is there.
 #[pin_data]
-pub(crate) struct CallsFile {
+pub(crate) struct Files {
     dir: Dir,
     #[pin]
-    file: File<()>,
+    calls: File<()>,
+    #[pin]
+    users: File<()>,
 }
 
-impl CallsFile {
+impl Files {
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             dir: Dir::new(c"rdma_lite"),
-            file <- dir.read_callback_file(c"calls", (), &show),
+            calls <- dir.read_callback_file(c"calls", (), &show),
+            users <- dir.read_callback_file(c"users", (), &show_users),
         })
     }
 }
@@ -70,6 +77,49 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
                         Buckets(&flow.took)
                     ))?;
                 }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One line for each node and user: its open files; regions and locks, calls under way and their bytes;
+/// bytes of regions here; calls that ended, the bytes that they moved, and what was refused. Users that
+/// only other nodes have are there for their regions.
+fn show_users(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str("node uid files handles calls bytes memory total_calls total_bytes refused\n")?;
+    let registry = REGISTRY.lock();
+    for node in registry.iter() {
+        let host = node.host().ok();
+        for nr in 0.. {
+            let Some(user) = node.users.nth(nr) else {
+                break;
+            };
+            let (files, now, totals) = user.figures();
+            let payer = Payer(user.uid);
+            let memory = host.as_ref().map_or(0, |host| host.regions.used_by(payer));
+            f.write_fmt(fmt!(
+                "{} {} {} {} {} {} {} {} {} {}\n",
+                node.name(),
+                user.uid,
+                files,
+                now.handles,
+                now.calls,
+                now.bytes,
+                memory,
+                totals.calls,
+                totals.bytes,
+                totals.refused
+            ))?;
+        }
+        let Some(host) = host else { continue };
+        let mut last = None;
+        while let Some((payer, memory)) = host.regions.next_payer(last) {
+            last = Some(payer);
+            if payer == Payer::KERNEL {
+                f.write_fmt(fmt!("{} kernel 0 0 0 0 {memory} 0 0 0\n", node.name()))?;
+            } else if !node.users.has(payer) {
+                f.write_fmt(fmt!("{} {} 0 0 0 0 {memory} 0 0 0\n", node.name(), payer.0))?;
             }
         }
     }

@@ -100,6 +100,7 @@ macro_rules! plain {
         unsafe impl FromBytes for $t {}
     )*};
 }
+pub(crate) mod async_ops;
 pub(crate) mod held;
 
 plain!(MapNode, Map, Event, Info, Ping);

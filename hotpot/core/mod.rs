@@ -89,6 +89,7 @@ pub mod fault;
 pub mod format;
 pub mod freeze;
 pub mod grants;
+pub mod halt;
 pub mod handler;
 pub mod host;
 pub mod info;

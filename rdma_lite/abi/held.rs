@@ -9,7 +9,7 @@ use super::{code, node};
 use crate::{
     core::{
         holder::Name,
-        region::{wire::Request, Rights},
+        region::{shares::Payer, wire::Request, Rights},
         sync::wire::What,
     },
     node::Node,
@@ -80,6 +80,7 @@ pub(crate) unsafe extern "C" fn lite_malloc(
             len,
             others: Rights::new(others)?,
             keep: flags & KEEP != 0,
+            payer: Payer::KERNEL,
             name,
         })
     });

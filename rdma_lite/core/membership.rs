@@ -14,8 +14,10 @@
 //! - Replies and refusals are taken whatever their epoch: what happened,
 //!   happened. Heartbeats too: a node that is behind is alive.
 //! - An incarnation that the map does not say (0) is learnt from the first
-//!   hello, and pinned until the next map by the first hello or message of the
-//!   map's own epoch. It never goes back: incarnations are start times.
+//!   hello, and pinned until the next map by the first message of the map's own
+//!   epoch. A hello pins nothing, whatever epoch it tells: it may come late from
+//!   a life that is over, and a cluster that starts anew may count its epochs
+//!   anew. An incarnation never goes back: it is a start time.
 
 use super::wire::{digest, Header, Hello, Kind, Refusal, RejectReason};
 use kernel::{
@@ -277,9 +279,7 @@ impl Membership {
     }
 
     /// Whether a hello comes from a member in its right life. On success the
-    /// incarnation is known, and the [`View`] for the peer is the new one. It
-    /// is pinned if the hello is of our epoch: one of an older epoch may come
-    /// late from a life that is over.
+    /// incarnation is known, and the [`View`] for the peer is the new one.
     pub fn admit(&mut self, hello: &Hello) -> Result<View, RejectReason> {
         if hello.cluster != self.local.cluster {
             return Err(RejectReason::Cluster);
@@ -290,8 +290,7 @@ impl Membership {
         if !self.view(hello.src).is_up() || hello.src == self.local.id {
             return Err(RejectReason::NotMember);
         }
-        let pin = hello.epoch == self.epoch;
-        self.learn(hello.src, hello.incarnation, pin)
+        self.learn(hello.src, hello.incarnation, false)
             .map_err(|_| RejectReason::Incarnation)
     }
 

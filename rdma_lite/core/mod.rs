@@ -58,12 +58,14 @@
 //!   every path that ends it.
 //! - *Leaving*: [`Peer::shut_down`], poll, done.
 
+pub mod account;
 pub mod backlog;
 pub mod calls;
 pub mod connection;
 pub mod heartbeat;
 pub mod holder;
 pub mod membership;
+pub mod outstanding;
 pub mod peer;
 pub mod polling;
 pub mod queue;

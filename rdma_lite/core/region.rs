@@ -14,6 +14,7 @@
 
 pub mod keys;
 pub mod registry;
+pub mod shares;
 pub mod steps;
 pub mod wire;
 

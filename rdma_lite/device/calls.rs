@@ -4,8 +4,10 @@
 
 use crate::{
     call::{self, Buf, Signals},
+    core::account::Charge,
     host::Host,
     uapi::{self, rpc},
+    users::{Opener, Taken},
 };
 use kernel::{
     prelude::*,
@@ -23,10 +25,11 @@ struct Copied {
     request: KVVec<u8>,
     /// In the linear map, as the reply may come by RDMA.
     reply: KVec<u8>,
+    taken: Taken,
 }
 
 impl Copied {
-    fn new(given: &rpc::Call, host: &Host) -> Result<Self> {
+    fn new(given: &rpc::Call, host: &Host, user: &Opener) -> Result<Self> {
         let known = rpc::CALL_NOWAIT | rpc::CALL_NOTIFY;
         if given.flags & !known != 0 || given.reserved != [0; 2] || given.port > 0xffff {
             return Err(EINVAL);
@@ -43,11 +46,17 @@ impl Copied {
             return Err(EMSGSIZE);
         }
         let len = given.request_len as usize;
+        let room = given.reply_len.min(max);
+        let taken = user.take(Charge::call(given.request_len + room))?;
         let mut request = KVVec::with_capacity(len, GFP_KERNEL)?;
         let from = UserPtr::from_addr(given.request as usize);
         UserSlice::new(from, len).read_all(&mut request, GFP_KERNEL)?;
-        let reply = KVec::from_elem(0u8, given.reply_len.min(max) as usize, GFP_KERNEL)?;
-        Ok(Self { request, reply })
+        let reply = KVec::from_elem(0u8, room as usize, GFP_KERNEL)?;
+        Ok(Self {
+            request,
+            reply,
+            taken,
+        })
     }
 
     fn buf(&self) -> Buf {
@@ -74,10 +83,11 @@ impl Copied {
     }
 
     /// Copies the result to the user.
-    fn give_back(&self, given: &mut rpc::Call, call: &call::Call) -> Result {
+    fn give_back(&mut self, given: &mut rpc::Call, call: &call::Call) -> Result {
         given.err = call.err;
         given.status = call.status;
         given.reply_len = call.reply_len as u64;
+        self.taken.moved(given.request_len + given.reply_len);
         let bytes = self.reply.get(..call.reply_len).ok_or(EIO)?;
         let to = UserPtr::from_addr(given.reply as usize);
         UserSlice::new(to, bytes.len()).writer().write_slice(bytes)
@@ -85,9 +95,9 @@ impl Copied {
 }
 
 /// `RDMA_LITE_IOC_CALL`
-pub(super) fn one(host: &Arc<Host>, arg: usize) -> Result {
+pub(super) fn one(host: &Arc<Host>, user: &Opener, arg: usize) -> Result {
     let mut given: rpc::Call = uapi::read(arg)?;
-    let mut copied = Copied::new(&given, host)?;
+    let mut copied = Copied::new(&given, host, user)?;
     let buf = copied.buf();
     let mut call = copied.call(&given, &buf);
     // SAFETY: The memory is ours and outlives the call.
@@ -97,7 +107,7 @@ pub(super) fn one(host: &Arc<Host>, arg: usize) -> Result {
 }
 
 /// `RDMA_LITE_IOC_MULTICAST`
-pub(super) fn all(host: &Arc<Host>, arg: usize) -> Result {
+pub(super) fn all(host: &Arc<Host>, user: &Opener, arg: usize) -> Result {
     let mut multicast: rpc::Multicast = uapi::read(arg)?;
     if multicast.reserved != [0; 2] || multicast.nr == 0 || multicast.nr > MOST_CALLS {
         return Err(EINVAL);
@@ -110,7 +120,7 @@ pub(super) fn all(host: &Arc<Host>, arg: usize) -> Result {
     let mut bytes = 0usize;
     for _ in 0..nr {
         let call: rpc::Call = reader.read()?;
-        let one = Copied::new(&call, host)?;
+        let one = Copied::new(&call, host, user)?;
         bytes += one.request.len() + one.reply.len();
         if bytes > MOST_BYTES {
             return Err(EMSGSIZE);
@@ -128,7 +138,7 @@ pub(super) fn all(host: &Arc<Host>, arg: usize) -> Result {
     }
     // SAFETY: The memory is ours and outlives the calls.
     let answered = unsafe { call::all(host, &mut calls, Signals::All)? };
-    for ((given, copied), call) in given.iter_mut().zip(&copied).zip(&calls) {
+    for ((given, copied), call) in given.iter_mut().zip(&mut copied).zip(&calls) {
         copied.give_back(given, call)?;
         writer.write(given)?;
     }

@@ -3,7 +3,7 @@
 //! What an open file has: regions that it mapped and locks that it holds. All of it ends with the file;
 //! the owners hear of that in the background, so that no close waits for another node.
 
-use crate::{region::mapping::Mapping, sync::Held};
+use crate::{region::mapping::Mapping, sync::Held, users::Taken};
 use kernel::{
     new_mutex,
     prelude::*,
@@ -22,7 +22,7 @@ pub(super) enum Thing {
 struct Entry {
     /// Of the handle that names the thing, or of the last that named one.
     generation: u32,
-    thing: Option<Thing>,
+    thing: Option<(Thing, Taken)>,
 }
 
 #[derive(Default)]
@@ -58,9 +58,9 @@ impl Handles {
         })
     }
 
-    /// A new handle, which is not 0 and was not there before. On an error the thing comes back:
-    /// [`EMFILE`] when there are too many.
-    pub(super) fn add(&self, thing: Thing) -> Result<u64, (Error, Thing)> {
+    /// A new handle, which is not 0 and was not there before, and what its user pays for it. On an
+    /// error the thing comes back: [`EMFILE`] when there are too many.
+    pub(super) fn add(&self, thing: Thing, taken: Taken) -> Result<u64, (Error, Thing)> {
         let mut table = self.table.lock();
         let index = match table.free.pop() {
             Some(index) => index,
@@ -91,14 +91,14 @@ impl Handles {
         let entry = &mut table.entries[index as usize];
         // It wraps after four billion uses of one place.
         entry.generation = entry.generation.wrapping_add(1).max(1);
-        entry.thing = Some(thing);
+        entry.thing = Some((thing, taken));
         Ok(u64::from(entry.generation) << 32 | u64::from(index))
     }
 
     /// The region that a handle names; [`EBADF`] when it names none.
     pub(super) fn region(&self, handle: u64) -> Result<Arc<Mapping>> {
         match &self.table.lock().find(handle)?.thing {
-            Some(Thing::Region(mapping)) => Ok(mapping.clone()),
+            Some((Thing::Region(mapping), _)) => Ok(mapping.clone()),
             _ => Err(EBADF),
         }
     }
@@ -106,7 +106,8 @@ impl Handles {
     fn take(&self, handle: u64, fits: impl FnOnce(&Thing) -> bool) -> Result<Thing> {
         let mut table = self.table.lock();
         let entry = table.find(handle)?;
-        let thing = entry.thing.take_if(|thing| fits(thing)).ok_or(EBADF)?;
+        let taken = entry.thing.take_if(|(thing, _)| fits(thing));
+        let (thing, _) = taken.ok_or(EBADF)?;
         // There is room; without it the place would only not be used again.
         let _ = table.free.push_within_capacity(handle as u32);
         Ok(thing)
@@ -132,7 +133,7 @@ impl Handles {
     pub(super) fn drop_all(&self) {
         let table = core::mem::take(&mut *self.table.lock());
         for entry in table.entries {
-            if let Some(Thing::Region(mapping)) = entry.thing {
+            if let Some((Thing::Region(mapping), _)) = entry.thing {
                 mapping.drop_later();
             }
         }

@@ -5,11 +5,17 @@
 use super::{handles::Thing, Opened};
 use crate::{
     core::{
+        account::Charge,
         holder::Name,
         region::{wire::Request, Rights},
         sync::wire::What,
     },
-    region::mapping::{deadline, Mapping},
+    region::{
+        bounce::LARGEST,
+        mapping::{deadline, Mapping},
+        memory::Memory,
+        pinned::Pinned,
+    },
     sync::Wish,
     uapi::{self, held},
 };
@@ -34,6 +40,11 @@ fn user(addr: u64, len: u64) -> Result<UserSlice> {
     Ok(UserSlice::new(UserPtr::from_addr(addr), len))
 }
 
+/// An access to so many bytes, which go through a buffer part by part.
+fn bounced(len: u64) -> Charge {
+    Charge::call(len.min(LARGEST as u64))
+}
+
 impl Opened {
     /// Does what a request asks for; [`ENOTTY`] when it is none of these.
     pub(super) fn held_ioctl(&self, cmd: u32, arg: usize) -> Result {
@@ -49,6 +60,7 @@ impl Opened {
             held::IOC_COPY => self.copy(arg),
             held::IOC_ATOMIC => self.atomic(arg),
             held::IOC_REGION => self.region_info(arg),
+            held::IOC_LEND => self.lend(arg),
             held::IOC_LOCK => self.lock(arg),
             held::IOC_UNLOCK => self.unlock(arg),
             held::IOC_BARRIER => self.barrier(arg),
@@ -58,7 +70,7 @@ impl Opened {
 
     /// The region of a handle. [`ESHUTDOWN`] while the node is off, [`ESTALE`] when it was off
     /// meanwhile.
-    fn region(&self, handle: u64) -> Result<Arc<Mapping>> {
+    pub(super) fn region(&self, handle: u64) -> Result<Arc<Mapping>> {
         let mapping = self.handles.region(handle)?;
         self.check_life(&mapping)?;
         Ok(mapping)
@@ -82,6 +94,7 @@ impl Opened {
             len: region.len,
             others: Rights::new(region.rights)?,
             keep,
+            payer: self.user.payer(),
             name,
         };
         self.new_region(arg, region, request)
@@ -104,6 +117,8 @@ impl Opened {
         }
         let host = self.node.host()?;
         let until = deadline(&host, region.timeout_ms);
+        let handle = self.user.take(Charge::HANDLE)?;
+        let _call = self.user.take(Charge::call(0))?;
         let mapping = Mapping::new(&host, node_id(region.node)?, request, until)?;
         region.rights = mapping.rights().bits();
         region.len = match mapping.facts() {
@@ -113,7 +128,7 @@ impl Opened {
                 return Err(e);
             }
         };
-        match self.handles.add(Thing::Region(mapping.clone())) {
+        match self.handles.add(Thing::Region(mapping.clone()), handle) {
             Ok(handle) => region.handle = handle,
             Err((e, _)) => {
                 mapping.drop_later();
@@ -122,6 +137,33 @@ impl Opened {
         }
         uapi::write(arg, &region).inspect_err(|_| {
             if let Ok(mapping) = self.handles.take_region(region.handle) {
+                mapping.drop_later();
+            }
+        })
+    }
+
+    /// Makes a region of the caller's own memory.
+    fn lend(&self, arg: usize) -> Result {
+        let mut lend: held::Lend = uapi::read(arg)?;
+        let name = Name::from_field(&lend.name)?;
+        if lend.flags != 0 || lend.handle != 0 || lend.reserved != [0; 2] {
+            return Err(EINVAL);
+        }
+        let others = Rights::new(lend.rights)?;
+        let host = self.node.host()?;
+        let handle = self.user.take(Charge::HANDLE)?;
+        let pinned = Pinned::new(lend.addr, lend.len)?;
+        let memory = Memory::lent(pinned, lend.len, self.user.payer())?;
+        let mapping = Mapping::lend(&host, memory, others, name)?;
+        lend.handle = match self.handles.add(Thing::Region(mapping.clone()), handle) {
+            Ok(handle) => handle,
+            Err((e, _)) => {
+                mapping.drop_later();
+                return Err(e);
+            }
+        };
+        uapi::write(arg, &lend).inspect_err(|_| {
+            if let Ok(mapping) = self.handles.take_region(lend.handle) {
                 mapping.drop_later();
             }
         })
@@ -160,6 +202,7 @@ impl Opened {
             return Err(EINVAL);
         }
         let mapping = self.region(grant.handle)?;
+        let _call = self.user.take(Charge::call(0))?;
         let until = deadline(&mapping.host, grant.timeout_ms);
         mapping.grant(node, Rights::new(grant.rights)?, until)
     }
@@ -173,12 +216,14 @@ impl Opened {
         mapping.facts()?.geometry.check(io.offset, io.len)?;
         let until = deadline(&mapping.host, io.timeout_ms);
         let mut to = user(io.buf, io.len)?.writer();
+        let mut call = self.user.take(bounced(io.len))?;
         io.done = 0;
         let result = mapping.read(io.offset, io.len, until, |bytes| {
             to.write_slice(bytes)?;
             io.done += bytes.len() as u64;
             Ok(())
         });
+        call.moved(io.done);
         uapi::write(arg, &io)?;
         result
     }
@@ -192,6 +237,7 @@ impl Opened {
         mapping.facts()?.geometry.check(io.offset, io.len)?;
         let until = deadline(&mapping.host, io.timeout_ms);
         let mut from = user(io.buf, io.len)?.reader();
+        let mut call = self.user.take(bounced(io.len))?;
         // What was given before the last part has been written.
         let (mut given, mut done) = (0, 0);
         let result = mapping.write(io.offset, io.len, until, |bytes| {
@@ -201,6 +247,7 @@ impl Opened {
             Ok(())
         });
         io.done = if result.is_ok() { given } else { done };
+        call.moved(io.done);
         uapi::write(arg, &io)?;
         result
     }
@@ -212,6 +259,7 @@ impl Opened {
             return Err(EINVAL);
         }
         let mapping = self.region(fill.handle)?;
+        let _call = self.user.take(Charge::call(0))?;
         let until = deadline(&mapping.host, fill.timeout_ms);
         mapping.set(fill.offset, fill.len, value, until)
     }
@@ -223,6 +271,7 @@ impl Opened {
         }
         let from = self.region(copy.from)?;
         let to = self.region(copy.to)?;
+        let _call = self.user.take(Charge::call(0))?;
         let until = deadline(&from.host, copy.timeout_ms);
         from.copy_to(copy.from_offset, &to, copy.to_offset, copy.len, until)
     }
@@ -230,6 +279,7 @@ impl Opened {
     fn atomic(&self, arg: usize) -> Result {
         let mut op: held::AtomicOp = uapi::read(arg)?;
         let mapping = self.region(op.handle)?;
+        let _call = self.user.take(Charge::call(0))?;
         let until = deadline(&mapping.host, op.timeout_ms);
         op.old = match op.op {
             held::FETCH_ADD if op.expected != 0 => return Err(EINVAL),
@@ -248,6 +298,7 @@ impl Opened {
             return Err(EINVAL);
         }
         let mapping = self.region(info.handle)?;
+        let _call = self.user.take(Charge::call(0))?;
         let reply = mapping.info(deadline(&mapping.host, info.timeout_ms))?;
         info.node = mapping.owner.into();
         info.rights = reply.rights;
@@ -281,9 +332,12 @@ impl Opened {
                 ms => deadline(&host, ms),
             },
         };
-        let taken = host.enter(wish)?.ok_or(EIO)?;
-        lock.grant = taken.grant;
-        lock.handle = self.handles.add(Thing::Lock(taken)).map_err(|(e, _)| e)?;
+        let handle = self.user.take(Charge::HANDLE)?;
+        let _call = self.user.take(Charge::call(0))?;
+        let held = host.enter(wish)?.ok_or(EIO)?;
+        lock.grant = held.grant;
+        let added = self.handles.add(Thing::Lock(held), handle);
+        lock.handle = added.map_err(|(e, _)| e)?;
         uapi::write(arg, &lock).inspect_err(|_| {
             // What is dropped is given back.
             drop(self.handles.take_lock(lock.handle));
@@ -319,6 +373,7 @@ impl Opened {
                 ms => deadline(&host, ms),
             },
         };
+        let _call = self.user.take(Charge::call(0))?;
         host.enter(wish).map(|_| ())
     }
 }

@@ -2,12 +2,12 @@
 
 //! A mapping as its holder has it, and what it can do with it.
 
-use super::PORT;
+use super::{memory::Memory, PORT};
 use crate::{
     ask::{ask_until, Answer, To},
     call::Signals,
     core::{
-        holder::{Holder, Life},
+        holder::{Holder, Life, Name},
         region::{
             keys::{Begun, Keys},
             wire::{Head, Reply, Request, REPLY_LEN, REQUEST_LEN},
@@ -44,6 +44,8 @@ struct State {
     keys: Keys<RemoteAddr>,
     facts: Option<Facts>,
     promise: Option<Promise>,
+    /// The owner never opens chunks of this region.
+    closed: bool,
 }
 
 /// See the module.
@@ -52,6 +54,8 @@ pub(crate) struct Mapping {
     pub(crate) host: Arc<Host>,
     pub(crate) owner: u16,
     pub(crate) tag: u64,
+    /// What a process lent as this region: it has that back when the mapping ends, come what may.
+    lent: Option<Arc<Memory>>,
     #[pin]
     state: Mutex<State>,
     #[pin]
@@ -81,6 +85,45 @@ impl Mapping {
         request: Request,
         deadline: u64,
     ) -> Result<Arc<Self>> {
+        Self::with(host, owner, None, |this, promise| {
+            this.make(request, deadline, promise)
+        })
+    }
+
+    /// Makes a region here of memory that a process lends; it ends when this mapping does.
+    pub(crate) fn lend(
+        host: &Arc<Host>,
+        memory: Arc<Memory>,
+        others: Rights,
+        name: Name,
+    ) -> Result<Arc<Self>> {
+        let lent = Some(memory.clone());
+        Self::with(host, host.local.id, lent, |this, promise| {
+            match host.lend(this.holder(), memory, others, name) {
+                Ok(mapped) => {
+                    let facts = Facts {
+                        life: host.local.incarnation,
+                        geometry: mapped.geometry,
+                        secret: mapped.secret,
+                    };
+                    this.made(facts, mapped.rights, promise);
+                    Ok(())
+                }
+                Err(e) => {
+                    promise.cancel();
+                    Err(e)
+                }
+            }
+        })
+    }
+
+    /// A new mapping, which `make` fills with what the owner tells.
+    fn with(
+        host: &Arc<Host>,
+        owner: u16,
+        lent: Option<Arc<Memory>>,
+        make: impl FnOnce(&Self, Promise) -> Result,
+    ) -> Result<Arc<Self>> {
         let tag = host.regions.new_tag();
         let release = Release {
             owner: Life {
@@ -101,10 +144,12 @@ impl Mapping {
                 host: host.clone(),
                 owner,
                 tag,
+                lent,
                 state <- new_mutex!(State {
                     keys: Keys::new(Rights::NONE),
                     facts: None,
                     promise: None,
+                    closed: false,
                 }, "lite_mapping"),
                 recalled <- new_condvar!("lite_recalled"),
             }),
@@ -122,7 +167,7 @@ impl Mapping {
                 return Err(e);
             }
         };
-        let made = this.make(request, deadline, promise);
+        let made = make(&this, promise);
         if made.is_err() {
             this.forget();
         }
@@ -130,7 +175,7 @@ impl Mapping {
     }
 
     /// Asks the owner. If it may have heard that and did not answer, it is told to forget it.
-    fn make(&self, request: Request, deadline: u64, mut promise: Promise) -> Result {
+    fn make(&self, request: Request, deadline: u64, promise: Promise) -> Result {
         let head = request.encode(Head {
             tag: self.tag,
             life: 0,
@@ -145,19 +190,8 @@ impl Mapping {
                     geometry: Geometry::new(reply.value, chunk_log2).map_err(|_| EBADMSG)?,
                     secret: reply.other,
                 };
-                let owner = Life {
-                    node: self.owner,
-                    incarnation: facts.life,
-                };
-                let unmap = Request::Unmap.encode(Head {
-                    tag: self.tag,
-                    life: facts.life,
-                });
-                promise.set_owner(owner, &unmap);
-                let mut state = self.state.lock();
-                state.keys.mapped(Rights::new(reply.rights)?);
-                state.facts = Some(facts);
-                state.promise = Some(promise);
+                let rights = Rights::new(reply.rights)?;
+                self.made(facts, rights, promise);
                 Ok(())
             }
             Err(e) => {
@@ -165,6 +199,23 @@ impl Mapping {
                 Err(e)
             }
         }
+    }
+
+    /// The owner has told what there is to know.
+    fn made(&self, facts: Facts, rights: Rights, mut promise: Promise) {
+        let owner = Life {
+            node: self.owner,
+            incarnation: facts.life,
+        };
+        let unmap = Request::Unmap.encode(Head {
+            tag: self.tag,
+            life: facts.life,
+        });
+        promise.set_owner(owner, &unmap);
+        let mut state = self.state.lock();
+        state.keys.mapped(rights);
+        state.facts = Some(facts);
+        state.promise = Some(promise);
     }
 
     fn to(&self) -> To {
@@ -249,8 +300,16 @@ impl Mapping {
         }
     }
 
+    /// Afterwards nobody uses what was lent.
+    fn take_back(&self) {
+        if let Some(memory) = &self.lent {
+            memory.take_back();
+        }
+    }
+
     /// Gives it up; the owner hears it in the background.
     pub(crate) fn drop_later(&self) {
+        self.take_back();
         self.forget();
         let promise = {
             let mut state = self.state.lock();
@@ -262,6 +321,12 @@ impl Mapping {
 
     /// Gives it up, and waits until the owner has heard it. On an error it hears it in the background.
     pub(crate) fn unmap(&self, deadline: u64) -> Result {
+        let result = self.tell_unmap(deadline);
+        self.take_back();
+        result
+    }
+
+    fn tell_unmap(&self, deadline: u64) -> Result {
         // Who is late loses: the owner shuts its window.
         let _ = self.recall(Rights::NONE, true, END_MS);
         self.forget();

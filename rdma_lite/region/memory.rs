@@ -5,17 +5,21 @@
 //! Peers and local users read and write them at any time. So there are no references into them: bytes
 //! are copied in and out, and 64-bit words are changed by atomic instructions.
 
+use super::pinned::Pinned;
 use crate::core::region::{
+    shares::Payer,
     steps::{Step, Steps},
     Geometry,
 };
 use kernel::{
+    new_mutex,
     page::PAGE_SIZE,
     prelude::*,
     rdma::DmaBuffer,
     sync::{
         atomic::{Atomic, Full},
-        Arc, //
+        Arc,
+        Mutex, //
     },
 };
 
@@ -28,7 +32,16 @@ const STEP: usize = 16 * 1024;
 /// See the module.
 pub(crate) struct Memory {
     geometry: Geometry,
-    chunks: KVVec<Arc<DmaBuffer>>,
+    payer: Payer,
+    bytes: Bytes,
+}
+
+/// Where they are.
+enum Bytes {
+    /// In memory of ours, chunk by chunk.
+    Chunks(KVVec<Arc<DmaBuffer>>),
+    /// In memory that a process lent, until it takes it back.
+    Lent(Pin<KBox<Mutex<Option<Pinned>>>>),
 }
 
 /// Bytes that a region of `len` bytes takes.
@@ -37,11 +50,11 @@ pub(crate) fn footprint(len: u64) -> Result<u64> {
 }
 
 impl Memory {
-    /// Memory for `len` bytes, all zero.
-    pub(crate) fn new(device: &kernel::rdma::Device, len: u64) -> Result<Arc<Self>> {
+    /// Memory for `len` bytes, all zero, that `payer` is charged with.
+    pub(crate) fn new(device: &kernel::rdma::Device, len: u64, payer: Payer) -> Result<Arc<Self>> {
         let mut last = ENOMEM;
         for chunk_log2 in CHUNK_LOG2 {
-            match Self::in_chunks(device, Geometry::new(len, chunk_log2)?) {
+            match Self::in_chunks(device, Geometry::new(len, chunk_log2)?, payer) {
                 Err(e) if e == ENOMEM => last = e,
                 memory => return memory,
             }
@@ -49,14 +62,53 @@ impl Memory {
         Err(last)
     }
 
-    fn in_chunks(device: &kernel::rdma::Device, geometry: Geometry) -> Result<Arc<Self>> {
+    fn in_chunks(
+        device: &kernel::rdma::Device,
+        geometry: Geometry,
+        payer: Payer,
+    ) -> Result<Arc<Self>> {
         let count = geometry.chunks();
         let mut chunks = KVVec::with_capacity(count as usize, GFP_KERNEL)?;
         for chunk in 0..count {
             let len = (geometry.chunk_len(chunk) as usize).next_multiple_of(PAGE_SIZE);
             chunks.push(DmaBuffer::new(device, len)?, GFP_KERNEL)?;
         }
-        Ok(Arc::new(Self { geometry, chunks }, GFP_KERNEL)?)
+        let this = Self {
+            geometry,
+            payer,
+            bytes: Bytes::Chunks(chunks),
+        };
+        Ok(Arc::new(this, GFP_KERNEL)?)
+    }
+
+    /// Memory of a process. It takes nothing of what the node offers, and nobody is charged but that
+    /// process.
+    pub(crate) fn lent(pinned: Pinned, len: u64, payer: Payer) -> Result<Arc<Self>> {
+        let this = Self {
+            geometry: Geometry::new(len, CHUNK_LOG2[0])?,
+            payer,
+            bytes: Bytes::Lent(KBox::pin_init(
+                new_mutex!(Some(pinned), "lite_lent"),
+                GFP_KERNEL,
+            )?),
+        };
+        Ok(Arc::new(this, GFP_KERNEL)?)
+    }
+
+    /// The process has its memory back: whoever still has this region does nothing to it any more.
+    pub(crate) fn take_back(&self) {
+        if let Bytes::Lent(pinned) = &self.bytes {
+            let taken = pinned.lock().take();
+            drop(taken);
+        }
+    }
+
+    /// Bytes of the node's that it takes.
+    pub(crate) fn footprint(&self) -> u64 {
+        match self.bytes {
+            Bytes::Chunks(_) => footprint(self.geometry.len).unwrap_or(0),
+            Bytes::Lent(_) => 0,
+        }
     }
 
     /// Where the bytes lie.
@@ -64,13 +116,25 @@ impl Memory {
         self.geometry
     }
 
-    /// One chunk.
+    /// Who is charged with them.
+    pub(crate) fn payer(&self) -> Payer {
+        self.payer
+    }
+
+    /// One chunk. [`EOPNOTSUPP`] for memory of a process, which peers read and write by calls.
     pub(crate) fn chunk(&self, chunk: u32) -> Result<&Arc<DmaBuffer>> {
-        self.chunks.get(chunk as usize).ok_or(ERANGE)
+        match &self.bytes {
+            Bytes::Chunks(chunks) => chunks.get(chunk as usize).ok_or(ERANGE),
+            Bytes::Lent(_) => Err(EOPNOTSUPP),
+        }
     }
 
     /// Copies bytes out.
     pub(crate) fn read(&self, offset: u64, into: &mut [u8]) -> Result {
+        if let Bytes::Lent(pinned) = &self.bytes {
+            let pinned = pinned.lock();
+            return pinned.as_ref().ok_or(ESTALE)?.read(offset as usize, into);
+        }
         for piece in self.geometry.pieces(offset, into.len() as u64)? {
             let at = piece.at as usize;
             let part = &mut into[at..at + piece.len as usize];
@@ -81,6 +145,10 @@ impl Memory {
 
     /// Copies bytes in.
     pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> Result {
+        if let Bytes::Lent(pinned) = &self.bytes {
+            let pinned = pinned.lock();
+            return pinned.as_ref().ok_or(ESTALE)?.write(offset as usize, bytes);
+        }
         for piece in self.geometry.pieces(offset, bytes.len() as u64)? {
             let at = piece.at as usize;
             let part = &bytes[at..at + piece.len as usize];
@@ -93,15 +161,11 @@ impl Memory {
     pub(crate) fn set(&self, offset: u64, len: u64, value: u8) -> Result {
         self.geometry.check(offset, len)?;
         let block = KVec::from_elem(value, STEP.min(len as usize), GFP_KERNEL)?;
-        for piece in self.geometry.pieces(offset, len)? {
-            let buffer = self.chunk(piece.chunk)?;
-            let end = piece.start as usize + piece.len as usize;
-            let mut at = piece.start as usize;
-            while at < end {
-                let part = block.len().min(end - at);
-                buffer.write(at, &block[..part])?;
-                at += part;
-            }
+        let mut done = 0;
+        while done < len {
+            let part = (block.len() as u64).min(len - done);
+            self.write(offset + done, &block[..part as usize])?;
+            done += part;
         }
         Ok(())
     }
@@ -123,6 +187,10 @@ impl Memory {
     /// Does something to an aligned word.
     fn word<T>(&self, offset: u64, f: impl FnOnce(&Atomic<u64>) -> T) -> Result<T> {
         self.geometry.check_word(offset)?;
+        if let Bytes::Lent(pinned) = &self.bytes {
+            let pinned = pinned.lock();
+            return Ok(f(pinned.as_ref().ok_or(ESTALE)?.word(offset as usize)?));
+        }
         let mut pieces = self.geometry.pieces(offset, 8)?;
         let piece = pieces.next().ok_or(EINVAL)?;
         let buffer = self.chunk(piece.chunk)?;

@@ -13,6 +13,7 @@ use crate::{
         holder::Holder,
         region::{
             registry::{Mapped, NewRegion, Placed, Recall, Teardown},
+            shares::Payer,
             wire::{Head, Reply, Request},
             Geometry, Rights,
         },
@@ -22,7 +23,14 @@ use crate::{
     node::Node,
     port::Message,
 };
-use kernel::{prelude::*, rdma::Access, sync::Arc};
+use kernel::{
+    prelude::*,
+    rdma::Access,
+    sync::{
+        atomic::Relaxed,
+        Arc, //
+    },
+};
 
 /// How long holders have to answer a recall. Who does not loses its connection when it uses its key.
 const RECALL_MS: u32 = 2000;
@@ -90,9 +98,10 @@ impl Host {
                 len,
                 others,
                 keep,
+                payer,
                 name,
             } => {
-                let mapped = self.alloc(who, len, others, keep, name)?;
+                let mapped = self.alloc(who, len, payer, others, keep, name)?;
                 reply = self.mapped(mapped);
             }
             Request::Map { want, name } => {
@@ -103,6 +112,10 @@ impl Host {
                 reply = self.mapped(mapped);
             }
             Request::Unmap => {
+                let withdrawn = self.regions.registry.lock().withdraw(who)?;
+                if let Some(down) = withdrawn {
+                    self.tear_down(down);
+                }
                 let detached = self.regions.registry.lock().unmap(who)?;
                 if let Some(detached) = detached {
                     self.drop_detached(detached);
@@ -220,10 +233,26 @@ impl Host {
         Ok((access.rights, access.memory.clone()))
     }
 
+    /// Takes bytes of what we offer and of what a user may have.
+    fn reserve(&self, who: Holder, bytes: u64, payer: Payer) -> Result {
+        let most = self.node.users.limits.memory.load(Relaxed);
+        let reserved = self.regions.registry.lock().reserve(bytes, payer, most);
+        if reserved == Err(EDQUOT) && self.node.users.may_tell() {
+            pr_warn!(
+                "{}: user {} at node {} is refused {bytes} bytes: limit user_memory is {most}\n",
+                self.node.name(),
+                payer.0,
+                who.life.node
+            );
+        }
+        reserved
+    }
+
     fn alloc(
         self: &Arc<Self>,
         who: Holder,
         len: u64,
+        payer: Payer,
         others: Rights,
         keep: bool,
         name: crate::core::holder::Name,
@@ -234,12 +263,13 @@ impl Host {
             return Err(EINVAL);
         }
         let bytes = footprint(len)?;
-        self.regions.registry.lock().reserve(bytes)?;
-        let made = self.device().and_then(|device| Memory::new(&device, len));
+        self.reserve(who, bytes, payer)?;
+        let device = self.device();
+        let made = device.and_then(|device| Memory::new(&device, len, payer));
         let memory = match made {
             Ok(memory) => memory,
             Err(e) => {
-                self.regions.registry.lock().released(bytes);
+                self.regions.registry.lock().released(bytes, payer);
                 pr_warn!(
                     "{}: no memory for a region of {len} bytes for node {}: {e:?}\n",
                     self.node.name(),
@@ -253,12 +283,39 @@ impl Host {
             geometry: memory.geometry(),
             others,
             keep,
+            lender: None,
         };
         let secret = kernel::random::get_random_u64();
         let created = {
             let mut registry = self.regions.registry.lock();
             let alive = self.is_alive(who.life);
             registry.create(who, alive, new, secret, memory)
+        };
+        created.map_err(|(e, memory)| {
+            self.drop_memory(memory);
+            e
+        })
+    }
+
+    /// Makes a region of memory that a process here lends, which `who` maps.
+    pub(super) fn lend(
+        &self,
+        who: Holder,
+        memory: Arc<Memory>,
+        others: Rights,
+        name: crate::core::holder::Name,
+    ) -> Result<Mapped> {
+        let new = NewRegion {
+            name,
+            geometry: memory.geometry(),
+            others,
+            keep: false,
+            lender: Some(who),
+        };
+        let secret = kernel::random::get_random_u64();
+        let created = {
+            let mut registry = self.regions.registry.lock();
+            registry.create(who, true, new, secret, memory)
         };
         created.map_err(|(e, memory)| {
             self.drop_memory(memory);

@@ -30,6 +30,19 @@ pub(crate) struct Region {
     pub(crate) reserved: [u64; 2],
 }
 
+/// `struct rdma_lite_lend`
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub(crate) struct Lend {
+    pub(crate) addr: u64,
+    pub(crate) len: u64,
+    pub(crate) handle: u64,
+    pub(crate) rights: u32,
+    pub(crate) flags: u32,
+    pub(crate) name: [u8; 64],
+    pub(crate) reserved: [u64; 2],
+}
+
 /// `struct rdma_lite_handle`
 #[repr(C)]
 #[derive(Copy, Clone)]
@@ -142,6 +155,7 @@ pub(crate) struct Barrier {
 }
 
 static_assert!(size_of::<Region>() == 112);
+static_assert!(size_of::<Lend>() == 112);
 static_assert!(size_of::<Handle>() == 16);
 static_assert!(size_of::<Grant>() == 24);
 static_assert!(size_of::<Io>() == 48);
@@ -152,7 +166,7 @@ static_assert!(size_of::<RegionInfo>() == 64);
 static_assert!(size_of::<Lock>() == 96);
 static_assert!(size_of::<Barrier>() == 80);
 
-plain!(Region, Handle, Grant, Io, Fill, Copying, AtomicOp, RegionInfo, Lock, Barrier);
+plain!(Region, Lend, Handle, Grant, Io, Fill, Copying, AtomicOp, RegionInfo, Lock, Barrier);
 
 pub(crate) const IOC_ALLOC: u32 = _IOWR::<Region>(MAGIC, 32);
 pub(crate) const IOC_MAP: u32 = _IOWR::<Region>(MAGIC, 33);
@@ -165,6 +179,7 @@ pub(crate) const IOC_FILL: u32 = _IOW::<Fill>(MAGIC, 39);
 pub(crate) const IOC_COPY: u32 = _IOW::<Copying>(MAGIC, 40);
 pub(crate) const IOC_ATOMIC: u32 = _IOWR::<AtomicOp>(MAGIC, 41);
 pub(crate) const IOC_REGION: u32 = _IOWR::<RegionInfo>(MAGIC, 42);
+pub(crate) const IOC_LEND: u32 = _IOWR::<Lend>(MAGIC, 45);
 pub(crate) const IOC_LOCK: u32 = _IOWR::<Lock>(MAGIC, 48);
 pub(crate) const IOC_UNLOCK: u32 = _IOW::<Handle>(MAGIC, 49);
 pub(crate) const IOC_BARRIER: u32 = _IOW::<Barrier>(MAGIC, 50);

@@ -6,9 +6,16 @@
  * restart `crash_writer check ACKS` finds every acknowledged record, and
  * each record whole or not at all.
  *
+ * And for nodes in kernels of their own (selftests/campaign): `crash_writer
+ * lane MNT L N` commits the records of lane L from N on until it is killed, goes
+ * on when others fail, and says "ack" of each on its standard output;
+ * `crash_writer look MNT ACKED...` checks what one node sees of all lanes.
+ *
  * A record is one number in 12 places, in chunks of all owners. Lane L of the
  * dataset (one a node) has its records; record N of it goes to slot N % SLOTS.
  */
+#include <setjmp.h>
+#include <signal.h>
 #include "hotpot.h"
 
 #define PIECES 12
@@ -27,29 +34,46 @@ static void die(const char *what)
 	exit(1);
 }
 
-static int write_lane(const char *mnt, const char *acks, int lane)
+/* A record, which may have been written before: anew, in memory. Then the areas that it has. */
+static void put_record(char *map, int lane, uint64_t n, struct hotpot_area *areas)
+{
+	for (int p = 0; p < PIECES; p++) {
+		uint64_t *at = (uint64_t *)(map + place_of(lane, n, p));
+
+		*at = n;
+		areas[p] = (struct hotpot_area){ (uintptr_t)at, 8 };
+	}
+}
+
+static char *map_dataset(const char *mnt, int *fd)
+{
+	char path[512];
+	char *map = MAP_FAILED;
+
+	snprintf(path, sizeof(path), "%s/crash", mnt);
+	*fd = open(path, O_RDWR);
+	if (*fd >= 0)
+		map = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+	if (map == MAP_FAILED)
+		die(path);
+	return map;
+}
+
+static void write_lane(const char *mnt, const char *acks, int lane)
 {
 	char path[512], line[64];
 	int fd, ack;
-	char *map;
+	char *map = map_dataset(mnt, &fd);
 
-	snprintf(path, sizeof(path), "%s/crash", mnt);
-	fd = open(path, O_RDWR);
-	map = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	snprintf(path, sizeof(path), "%s.%d", acks, lane);
 	ack = open(path, O_WRONLY | O_CREAT | O_APPEND, 0644);
-	if (fd < 0 || map == MAP_FAILED || ack < 0)
+	if (ack < 0)
 		die(path);
 	for (uint64_t n = 1;; n++) {
 		struct hotpot_area areas[PIECES];
 		int err, len;
 
-		for (int p = 0; p < PIECES; p++) {
-			uint64_t *at = (uint64_t *)(map + place_of(lane, n, p));
-
-			*at = n;
-			areas[p] = (struct hotpot_area){ (uintptr_t)at, 8 };
-		}
+		put_record(map, lane, n, areas);
 		while ((err = commit_fd(fd, areas, PIECES, 1 + n % 3, DEADLINE_MS, NULL)) == EAGAIN)
 			;
 		if (err) {
@@ -59,6 +83,48 @@ static int write_lane(const char *mnt, const char *acks, int lane)
 		len = snprintf(line, sizeof(line), "%lu\n", (unsigned long)n);
 		if (write(ack, line, len) != len)
 			die("acks");
+	}
+}
+
+static sigjmp_buf bus;
+
+/* The owner of a page is away: it may come back. */
+static void on_bus(int signal)
+{
+	(void)signal;
+	siglongjmp(bus, 1);
+}
+
+/* Others come and go meanwhile: whatever fails is tried again, which does no harm to a record. */
+static void write_steadily(const char *mnt, int lane, uint64_t n)
+{
+	struct sigaction action = { .sa_handler = on_bus, .sa_flags = SA_NODEFER };
+	struct hotpot_area areas[PIECES];
+	volatile uint64_t next = n;
+	volatile int said = 0;
+	int fd;
+	char *map = map_dataset(mnt, &fd);
+
+	sigaction(SIGBUS, &action, NULL);
+	setlinebuf(stdout);
+	for (;;) {
+		int err = EFAULT;
+
+		if (!sigsetjmp(bus, 1)) {
+			put_record(map, lane, next, areas);
+			/* Every copy but one may be lost without a word. */
+			err = commit_fd(fd, areas, PIECES, 2 + next % 2, 5000, NULL);
+		}
+		if (!err) {
+			printf("ack %lu\n", (unsigned long)next);
+			next++;
+			said = 0;
+			continue;
+		}
+		if (err != said)
+			printf("retry %lu: %s\n", (unsigned long)next, strerror(err));
+		said = err;
+		usleep(20000);
 	}
 }
 
@@ -77,14 +143,14 @@ static uint64_t last_ack(const char *acks, int lane)
 	return last;
 }
 
-static int check(const char *mnt, const char *acks)
+static int check(const char *mnt, const uint64_t acked_of[LANES])
 {
 	int wrong = 0;
 	char path[512];
 
 	snprintf(path, sizeof(path), "%s/crash", mnt);
 	for (int lane = 0; lane < LANES; lane++) {
-		uint64_t acked = last_ack(acks, lane), newest = 0;
+		uint64_t acked = acked_of[lane], newest = 0;
 
 		for (int slot = 0; slot < SLOTS; slot++) {
 			uint64_t first = 0, got;
@@ -125,14 +191,27 @@ static int check(const char *mnt, const char *acks)
 	return wrong;
 }
 
+static int usage(void)
+{
+	fprintf(stderr, "usage: crash_writer write|check ACKS | lane MNT LANE FIRST | look MNT ACKED...\n");
+	return 2;
+}
+
 int main(int argc, char **argv)
 {
 	struct space s;
+	uint64_t acked[LANES];
+	int wrong = 0;
 
-	if (argc != 3 || space_open(&s)) {
-		fprintf(stderr, "usage: crash_writer write|check ACKS (with a space mounted)\n");
-		return 2;
+	if (argc == 5 && !strcmp(argv[1], "lane"))
+		write_steadily(argv[2], atoi(argv[3]), strtoul(argv[4], NULL, 10));
+	if (argc == 3 + LANES && !strcmp(argv[1], "look")) {
+		for (int lane = 0; lane < LANES; lane++)
+			acked[lane] = strtoul(argv[3 + lane], NULL, 10);
+		return check(argv[2], acked) ? 1 : 0;
 	}
+	if (argc != 3 || space_open(&s))
+		return usage();
 	if (!strcmp(argv[1], "write")) {
 		int status;
 
@@ -140,13 +219,15 @@ int main(int argc, char **argv)
 			die("dataset");
 		for (int lane = 0; lane < LANES; lane++)
 			if (!fork())
-				return write_lane(s.n[lane + 1].mnt, argv[2], lane);
+				write_lane(s.n[lane + 1].mnt, argv[2], lane);
 		wait(&status);
 		return 1;	/* writers end only by the death of the guest */
 	}
-	int wrong = 0;
-
+	if (strcmp(argv[1], "check"))
+		return usage();
+	for (int lane = 0; lane < LANES; lane++)
+		acked[lane] = last_ack(argv[2], lane);
 	for (int i = 1; i <= s.nr; i++)
-		wrong += check(s.n[i].mnt, argv[2]);
+		wrong += check(s.n[i].mnt, acked);
 	return wrong ? 1 : 0;
 }

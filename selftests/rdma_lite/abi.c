@@ -46,6 +46,9 @@ TEST_F(abi, bad_pointers_are_efault_in_every_ioctl)
 		EXPECT_EQ(EFAULT, ERRNO_OF(ioctl(self->c.fd[1], RDMA_LITE_IOC_SET_MAP, bad[i])));
 		EXPECT_EQ(EFAULT, ERRNO_OF(ioctl(self->c.fd[1], RDMA_LITE_IOC_GET_MAP, bad[i])));
 		EXPECT_EQ(EFAULT, ERRNO_OF(ioctl(self->c.fd[1], RDMA_LITE_IOC_PING, bad[i])));
+		EXPECT_EQ(EFAULT, ERRNO_OF(ioctl(self->c.fd[1], RDMA_LITE_IOC_SUBMIT, bad[i])));
+		EXPECT_EQ(EFAULT, ERRNO_OF(ioctl(self->c.fd[1], RDMA_LITE_IOC_POLL, bad[i])));
+		EXPECT_EQ(EFAULT, ERRNO_OF(ioctl(self->c.fd[1], RDMA_LITE_IOC_LEND, bad[i])));
 	}
 }
 

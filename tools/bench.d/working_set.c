@@ -16,8 +16,14 @@
 static uint64_t remote_addr;
 static int remote_fd;
 
+/*
+ * What a cgroup is charged beside its pages: page tables, pages on their way to and from swap, and
+ * what each processor has charged ahead. Without it the program is killed in the middle of a sort.
+ */
+#define OVERHEAD (1UL << 20)
+
 /* So that this process has `size` bytes from here on, and swaps the rest. */
-static void limit_memory(const char *size)
+static void limit_memory(uint64_t size)
 {
 	const char *top = "/sys/fs/cgroup/potluck-bench";
 	char text[256];
@@ -25,8 +31,8 @@ static void limit_memory(const char *size)
 
 	snprintf(text, sizeof(text),
 		 "mountpoint -q /sys/fs/cgroup || mount -t cgroup2 none /sys/fs/cgroup\n"
-		 "echo +memory >/sys/fs/cgroup/cgroup.subtree_control && mkdir -p %s && echo %s >%s/memory.max\n",
-		 top, size, top);
+		 "echo +memory >/sys/fs/cgroup/cgroup.subtree_control && mkdir -p %s && echo %lu >%s/memory.max\n",
+		 top, size + OVERHEAD, top);
 	if (system(text))
 		die("no cgroup for memory");
 	snprintf(text, sizeof(text), "%s/cgroup.procs", top);
@@ -52,7 +58,7 @@ static volatile uint64_t *memory(uint64_t len, const char *local)
 		map = rmap(fd, remote_addr, len, PROT_READ | PROT_WRITE);
 	} else {
 		if (!strncmp(local, "cgroup:", 7))
-			limit_memory(local + 7);
+			limit_memory(strtoull(local + 7, NULL, 0));
 		map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		/* A cache of ours has pages of 4 KiB, and so has what is swapped. */
 		if (map != MAP_FAILED && local[0] == 'c')

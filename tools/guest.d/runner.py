@@ -76,6 +76,7 @@ def parse(argv):
                    metavar="S", help="seconds for the whole run (default 900)")
     r.add_argument("--interactive", action="store_true",
                    help="connect this terminal; without CMD a shell; Ctrl-] pulls the plug")
+    r.add_argument("--stdin", action="store_true", help="CMD reads this standard input")
     r.add_argument("--name", help="name of the guest and its directory")
     r.add_argument("--no-leak-scan", action="store_true", help="skip kmemleak after CMD")
     r.add_argument("--allow", action="append", default=[], metavar="REGEX",
@@ -280,7 +281,7 @@ def main():
     err_r, err_w = os.pipe()
     in_r, in_w = os.pipe()
     qemu = subprocess.Popen(virtme_command(args, guest, boot, pmem_opts), cwd="/",
-                            stdin=in_r if args.interactive else subprocess.DEVNULL,
+                            stdin=in_r if args.interactive else None if args.stdin else subprocess.DEVNULL,
                             stdout=out_w, stderr=err_w, start_new_session=True)
     os.close(out_w)
     os.close(err_w)

@@ -4,8 +4,9 @@
  * barriers of the cluster, through /dev/rdma_lite.
  *
  * An open of the device acts for the node that was made in the opener's
- * network namespace (ENXIO when there is none). All integers are in host
- * byte order; reserved fields must be zero (EINVAL otherwise).
+ * network namespace (ENXIO when there is none) and for the opener's effective
+ * user, whose limits (EAGAIN, EDQUOT) all its open files share. All integers
+ * are in host byte order; reserved fields must be zero (EINVAL otherwise).
  */
 #ifndef _UAPI_LINUX_RDMA_LITE_H
 #define _UAPI_LINUX_RDMA_LITE_H
@@ -306,6 +307,32 @@ struct rdma_lite_region {
 };
 
 /**
+ * struct rdma_lite_lend - memory of the caller's own, to be made a region of
+ *	its node
+ * @addr: where it begins; a multiple of 8
+ * @len: bytes
+ * @handle: out: with all rights
+ * @rights: what nodes may do that have no grant of their own
+ * @flags: zero
+ * @name: NUL-padded; may be empty
+ *
+ * Its pages are pinned for writing, and count as locked memory of the process
+ * (ENOMEM beyond RLIMIT_MEMLOCK; EFBIG beyond 64 GiB); EFAULT: not all of it
+ * is there, and writable; EOPNOTSUPP: it cannot be pinned, as files on persistent memory. The region is
+ * freed when the handle ends: by UNMAP, close or the end of the process. What
+ * the process unmaps stays with the region until then.
+ */
+struct rdma_lite_lend {
+	__u64 addr;
+	__u64 len;
+	__u64 handle;
+	__u32 rights;
+	__u32 flags;
+	char  name[64];
+	__u64 reserved[2];
+};
+
+/**
  * struct rdma_lite_handle - a handle to be given up, or whose region to free
  */
 struct rdma_lite_handle {
@@ -416,6 +443,110 @@ struct rdma_lite_region_info {
 	__u64 reserved[2];
 };
 
+#define RDMA_LITE_MAX_BATCH	1024		/* operations in one call */
+#define RDMA_LITE_MAX_ASYNC	(4u << 20)	/* bytes of one operation */
+#define RDMA_LITE_MAX_SEGMENTS	1024		/* segments of one operation */
+
+/* What an operation does. */
+enum rdma_lite_opcode {
+	RDMA_LITE_OP_READ	= 1,	/* of a region, into user memory */
+	RDMA_LITE_OP_WRITE	= 2,	/* of user memory, into a region */
+};
+
+/**
+ * struct rdma_lite_segment - a piece of user memory
+ */
+struct rdma_lite_segment {
+	__u64 buf;
+	__u64 len;
+};
+
+/**
+ * struct rdma_lite_op - an operation to be submitted
+ * @opcode: enum rdma_lite_opcode
+ * @segments: 0: @buf is the user memory; else @buf is an array of so many
+ *	struct rdma_lite_segment, whose lengths sum up to @len: a read is
+ *	scattered to them, a write gathered from them, in their order
+ * @handle: of the region
+ * @offset: first byte in the region
+ * @len: bytes; not 0, at most RDMA_LITE_MAX_ASYNC (EMSGSIZE)
+ * @buf: see @segments; what is written is taken from there when it is
+ *	submitted, what is read comes there when its end is told
+ * @cookie: comes back with its completion
+ * @done: zero; out, synchronous: bytes that were moved, also on an error
+ * @error: zero; out, synchronous: 0 or a negative errno, as of
+ *	RDMA_LITE_IOC_READ and RDMA_LITE_IOC_WRITE
+ * @flags: zero
+ */
+struct rdma_lite_op {
+	__u32 opcode;
+	__u32 segments;
+	__u64 handle;
+	__u64 offset;
+	__u64 len;
+	__u64 buf;
+	__u64 cookie;
+	__u64 done;
+	__s32 error;
+	__u32 flags;
+};
+
+/* SUBMIT: return at once; RDMA_LITE_IOC_POLL tells of the ends. */
+#define RDMA_LITE_ASYNC		(1u << 0)
+
+/**
+ * struct rdma_lite_submit - do operations, in no order
+ * @ops: user pointer to struct rdma_lite_op[@nr]
+ * @nr: 1 to RDMA_LITE_MAX_BATCH
+ * @flags: RDMA_LITE_ASYNC; else all are waited for, and each has its own
+ *	@error; together at most 16 MiB (EMSGSIZE for those beyond)
+ * @timeout_ms: deadline of each; 0 means the node's default
+ * @done: out: operations that were accepted; the rest was not begun. The call
+ *	fails if the first was not: EAGAIN: too many (1024 or 16 MiB of an open
+ *	file) are outstanding.
+ */
+struct rdma_lite_submit {
+	__u64 ops;
+	__u32 nr;
+	__u32 flags;
+	__u32 timeout_ms;
+	__u32 done;
+	__u64 reserved[2];
+};
+
+/**
+ * struct rdma_lite_completion - an asynchronous operation is over
+ * @done: bytes that were moved, also on an error
+ * @error: 0 or a negative errno
+ */
+struct rdma_lite_completion {
+	__u64 cookie;
+	__u64 done;
+	__s32 error;
+	__u32 opcode;
+};
+
+/**
+ * struct rdma_lite_poll - hear of asynchronous operations that are over
+ * @completions: user pointer to struct rdma_lite_completion[@nr]
+ * @nr: room, not 0; out: how many there are
+ * @min: wait for so many (0: do not wait), or for all outstanding if fewer
+ * @timeout_ms: longest wait; 0 means the node's default. ETIMEDOUT when
+ *	nothing came, EINTR when a signal did.
+ * @flags: zero
+ *
+ * What was read is copied to its memory here. poll(2): EPOLLRDBAND when there
+ * are completions.
+ */
+struct rdma_lite_poll {
+	__u64 completions;
+	__u32 nr;
+	__u32 min;
+	__u32 timeout_ms;
+	__u32 flags;
+	__u64 reserved[2];
+};
+
 /* A deadline that never comes: the map and signals still end the wait. */
 #define RDMA_LITE_FOREVER	0xffffffffu
 /* LOCK: now or not at all (EBUSY). */
@@ -475,6 +606,9 @@ struct rdma_lite_barrier {
 #define RDMA_LITE_IOC_COPY	_IOW(RDMA_LITE_IOC_MAGIC, 40, struct rdma_lite_copy)
 #define RDMA_LITE_IOC_ATOMIC	_IOWR(RDMA_LITE_IOC_MAGIC, 41, struct rdma_lite_atomic)
 #define RDMA_LITE_IOC_REGION	_IOWR(RDMA_LITE_IOC_MAGIC, 42, struct rdma_lite_region_info)
+#define RDMA_LITE_IOC_SUBMIT	_IOWR(RDMA_LITE_IOC_MAGIC, 43, struct rdma_lite_submit)
+#define RDMA_LITE_IOC_POLL	_IOWR(RDMA_LITE_IOC_MAGIC, 44, struct rdma_lite_poll)
+#define RDMA_LITE_IOC_LEND	_IOWR(RDMA_LITE_IOC_MAGIC, 45, struct rdma_lite_lend)
 #define RDMA_LITE_IOC_LOCK	_IOWR(RDMA_LITE_IOC_MAGIC, 48, struct rdma_lite_lock)
 #define RDMA_LITE_IOC_UNLOCK	_IOW(RDMA_LITE_IOC_MAGIC, 49, struct rdma_lite_handle)
 #define RDMA_LITE_IOC_BARRIER	_IOW(RDMA_LITE_IOC_MAGIC, 50, struct rdma_lite_barrier)

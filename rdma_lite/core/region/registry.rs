@@ -4,6 +4,7 @@
 
 use super::{
     super::holder::{Holder, Life, Name, Tombstones},
+    shares::{Payer, Shares},
     Geometry, Rights,
 };
 use kernel::{
@@ -22,6 +23,8 @@ pub struct NewRegion {
     pub others: Rights,
     /// It lives until it is freed, else until its last mapping is gone.
     pub keep: bool,
+    /// Whose own memory it is: it is freed when that one gives its mapping up.
+    pub lender: Option<Holder>,
 }
 
 #[derive(Debug)]
@@ -147,6 +150,7 @@ pub struct Info {
 pub struct Registry<M, W> {
     limit: u64,
     used: u64,
+    shares: Shares,
     next: u64,
     regions: RBTree<u64, Region<M>>,
     names: RBTree<Name, u64>,
@@ -161,6 +165,7 @@ impl<M, W> Registry<M, W> {
         Self {
             limit,
             used: 0,
+            shares: Shares::new(),
             next: 1,
             regions: RBTree::new(),
             names: RBTree::new(),
@@ -185,19 +190,27 @@ impl<M, W> Registry<M, W> {
         self.regions.is_empty()
     }
 
-    /// Takes `bytes` of the limit, before they are allocated; `ENOSPC` when there are not so many.
-    pub fn reserve(&mut self, bytes: u64) -> Result {
+    /// What users have of them.
+    pub fn shares(&self) -> &Shares {
+        &self.shares
+    }
+
+    /// Takes `bytes` of the limit, before they are allocated. `ENOSPC` when there are not so many;
+    /// `EDQUOT` when `payer` may not have so many: all in all up to `most`, if that is not 0.
+    pub fn reserve(&mut self, bytes: u64, payer: Payer, most: u64) -> Result {
         let used = self.used.checked_add(bytes).ok_or(ENOSPC)?;
         if used > self.limit {
             return Err(ENOSPC);
         }
+        self.shares.take(payer, bytes, most)?;
         self.used = used;
         Ok(())
     }
 
-    /// So many bytes are free again.
-    pub fn released(&mut self, bytes: u64) {
+    /// So many bytes that `payer` had are free again.
+    pub fn released(&mut self, bytes: u64, payer: Payer) {
         self.used = self.used.saturating_sub(bytes);
+        self.shares.give(payer, bytes);
     }
 
     /// Makes a region, which `who` maps with all rights. On an error the memory comes back:
@@ -339,9 +352,27 @@ impl<M, W> Registry<M, W> {
         Some(region.memory)
     }
 
+    /// Before `who` gives its mapping up: frees the region that `who` lent, if it did, whatever became
+    /// of the rights of its mapping. After that nobody uses the memory.
+    pub fn withdraw(&mut self, who: Holder) -> Result<Option<Teardown<M, W>>> {
+        let is_lent = |region: &Region<M>| region.new.lender == Some(who);
+        let lent = match self.mappings.get(&who).and_then(|mapping| mapping.region) {
+            Some(id) => self.regions.get(&id).is_some_and(is_lent).then_some(id),
+            // It lost its rights, or the map dropped it meanwhile.
+            None => { self.regions.iter() }
+                .find(|(_, region)| is_lent(region))
+                .map(|(id, _)| *id),
+        };
+        lent.map(|id| self.free_region(id)).transpose()
+    }
+
     /// Frees a region, whoever has mapped it. `EACCES` without [`Rights::ADMIN`].
     pub fn free(&mut self, who: Holder) -> Result<Teardown<M, W>> {
         let (id, _) = self.find(who, Rights::ADMIN)?;
+        self.free_region(id)
+    }
+
+    fn free_region(&mut self, id: u64) -> Result<Teardown<M, W>> {
         let count = self.regions.get(&id).map_or(0, |region| region.mappings);
         let mut down = Teardown::default();
         down.recalls.reserve(count, GFP_KERNEL)?;

@@ -9,6 +9,7 @@
 
 use super::{
     super::holder::{Holder, Life, Name, NAME_MAX},
+    shares::Payer,
     Rights,
 };
 use kernel::prelude::*;
@@ -29,6 +30,8 @@ pub enum Request {
         others: Rights,
         /// It lives until it is freed.
         keep: bool,
+        /// Who it is charged to.
+        payer: Payer,
         /// Its name, if any.
         name: Name,
     },
@@ -156,7 +159,7 @@ const ARGS: usize = 24;
 const NAME: usize = 80;
 const NR_ARGS: usize = 7;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 impl Request {
     fn parts(&self) -> (u8, [u64; NR_ARGS], Name) {
@@ -166,10 +169,19 @@ impl Request {
                 len,
                 others,
                 keep,
+                payer,
                 name,
             } => (
                 1,
-                [len, others.bits().into(), keep.into(), 0, 0, 0, 0],
+                [
+                    len,
+                    others.bits().into(),
+                    keep.into(),
+                    payer.0.into(),
+                    0,
+                    0,
+                    0,
+                ],
                 name,
             ),
             Self::Map { want, name } => (2, [want.bits().into(), 0, 0, 0, 0, 0, 0], name),
@@ -264,6 +276,7 @@ impl Request {
                 len: args[0],
                 others: rights(args[1]).map_err(bad)?,
                 keep: flag(args[2])?,
+                payer: Payer(u32::try_from(args[3]).map_err(|_| EBADMSG)?),
                 name,
             },
             2 => Self::Map {

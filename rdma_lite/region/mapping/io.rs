@@ -157,6 +157,9 @@ impl Mapping {
         bounce: &mut Slot,
         deadline: u64,
     ) -> Result<Attempt> {
+        if self.state.lock().closed {
+            return Ok(Attempt::Unopened);
+        }
         let peer = self.host.peer(self.owner).ok_or(EHOSTDOWN)?;
         let link = peer.link();
         let ring = link.as_ref().and_then(|link| link.peer_ring());
@@ -202,6 +205,10 @@ impl Mapping {
             Ok(len) => len,
             // They have the last word.
             Err(e) if e == EACCES || e == ESTALE => return Err(e),
+            Err(e) if e == EOPNOTSUPP => {
+                self.state.lock().closed = true;
+                return Ok(Opening::Unable);
+            }
             Err(_) => return Ok(Opening::Unable),
         };
         let reply = Reply::decode(&reply[..len])?;

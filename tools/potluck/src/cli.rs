@@ -33,6 +33,9 @@ pub enum Command {
     Map(Map),
     /// Print what nodes report: suspects, new maps
     Events(Events),
+    /// Look at rdma_lite, which nodes call each other by
+    #[command(subcommand)]
+    Lite(Lite),
     /// Wait until COUNT participants, on any nodes, are at barrier NAME
     Barrier(Barrier),
     /// Create, set up and look at datasets
@@ -195,6 +198,28 @@ pub struct Events {
     /// Stop after this long; the status is 1 if --count was not reached
     #[arg(long, value_name = "S")]
     pub timeout: Option<f64>,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Lite {
+    /// Show the calls between nodes, by peer and port, the busiest first
+    Top(Top),
+}
+
+#[derive(Args, Debug)]
+pub struct Top {
+    /// Seconds between two looks
+    #[arg(short, long, value_name = "S", default_value = "2", value_parser = crate::lite::interval)]
+    pub interval: std::time::Duration,
+    /// Stop after this many looks
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+    /// Show at most so many lines; 0: all. JSON has all
+    #[arg(short, long, value_name = "N", default_value_t = 20)]
+    pub lines: usize,
+    /// One JSON array a line
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

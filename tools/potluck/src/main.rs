@@ -11,6 +11,7 @@ mod events;
 mod kernel_log;
 mod lab;
 mod launch;
+mod lite;
 mod map;
 mod mem;
 mod netns;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Map(command) => map::run(command).map(|()| ExitCode::SUCCESS),
         Command::Events(args) => events::run(&args),
+        Command::Lite(cli::Lite::Top(args)) => lite::top(&args),
         Command::Barrier(args) => dataset::barrier(&args).map(|()| ExitCode::SUCCESS),
         Command::Dataset(command) => dataset::run(command).map(|()| ExitCode::SUCCESS),
         Command::Scrub(args) => scrub::run(&args),

@@ -34,6 +34,16 @@ pub fn show(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
+/// A short form that is not exact: for columns of figures that grow.
+pub fn about(bytes: u64) -> String {
+    for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        if bytes >> shift != 0 {
+            return format!("{:.1} {unit}", bytes as f64 / (1u64 << shift) as f64);
+        }
+    }
+    format!("{bytes} B")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +67,13 @@ mod tests {
         assert_eq!(show(4097), "4097 B");
         assert_eq!(show(4 << 20), "4 MiB");
         assert_eq!(show(1536 << 20), "1536 MiB");
+    }
+
+    #[test]
+    fn figures_that_grow_stay_short() {
+        assert_eq!(about(1023), "1023 B");
+        assert_eq!(about(1536), "1.5 KiB");
+        assert_eq!(about((3 << 30) + 1), "3.0 GiB");
+        assert_eq!(about(u64::MAX), "16777216.0 TiB");
     }
 }

@@ -9,6 +9,7 @@ use rdma_lite_core::core::{
     region::{
         keys::{Key, Keys},
         registry::{NewRegion, Placed, Registry},
+        shares::Payer,
         steps::Steps,
         wire::{Head, Reply, Request},
         Geometry, Rights,
@@ -29,6 +30,7 @@ fn new(name: &[u8], others: Rights, keep: bool) -> NewRegion {
         geometry: Geometry::new(10_000, 12).unwrap(),
         others,
         keep,
+        lender: None,
     }
 }
 
@@ -105,7 +107,7 @@ proptest! {
     ) {
         let rights = Rights::new(small % 8).unwrap();
         let request = [
-            Request::Alloc { len: a, others: rights, keep: small % 2 == 0, name },
+            Request::Alloc { len: a, others: rights, keep: small % 2 == 0, payer: Payer(small), name },
             Request::Map { want: rights, name },
             Request::Grant { node, rights },
             Request::Open { chunk: small, rights },
@@ -242,13 +244,80 @@ fn another_node_writes_for_a_holder_only_with_its_secret() {
 }
 
 #[test]
+fn memory_that_was_lent_is_withdrawn_with_the_mapping_of_its_lender() {
+    let mut all = Regions::new(0);
+    let (lender, other) = (holder(1, 1), holder(2, 1));
+    let region = NewRegion {
+        lender: Some(lender),
+        ..new(b"name", Rights::ALL, false)
+    };
+    all.create(lender, true, region, 99, "mine").unwrap();
+    let name = Name::new(b"name").unwrap();
+    all.map(other, true, &name, Rights::ALL, 5).unwrap();
+    // It is not the other's to withdraw.
+    assert!(all.withdraw(other).unwrap().is_none());
+    let down = all.withdraw(lender).unwrap().unwrap();
+    assert_eq!(&down.memories[..], ["mine"]);
+    assert!(down.recalls.iter().all(|recall| recall.freed));
+    assert_eq!(down.recalls.len(), 2);
+    assert_eq!(all.access(other, Rights::READ).err(), Some(ESTALE));
+    assert!(all.unmap(lender).unwrap().is_some());
+    assert!(all.withdraw(lender).unwrap().is_none());
+}
+
+#[test]
+fn a_lender_whose_rights_were_revoked_withdraws_its_memory_all_the_same() {
+    let mut all = Regions::new(0);
+    let (lender, other) = (holder(1, 1), holder(2, 1));
+    let region = NewRegion {
+        lender: Some(lender),
+        ..new(b"name", Rights::ALL, false)
+    };
+    all.create(lender, true, region, 99, "mine").unwrap();
+    let name = Name::new(b"name").unwrap();
+    all.map(other, true, &name, Rights::ALL, 5).unwrap();
+    all.grant(other, 1, Rights::NONE).unwrap();
+    let down = all.withdraw(lender).unwrap().unwrap();
+    assert_eq!(&down.memories[..], ["mine"]);
+    assert_eq!(all.access(other, Rights::READ).err(), Some(ESTALE));
+}
+
+#[test]
 fn regions_take_no_more_than_the_limit() {
     let mut all = Regions::new(100);
-    assert_eq!(all.reserve(60), Ok(()));
-    assert_eq!(all.reserve(41), Err(ENOSPC));
-    assert_eq!(all.reserve(u64::MAX), Err(ENOSPC));
-    all.released(60);
-    assert_eq!(all.reserve(100), Ok(()));
+    let payer = Payer(0);
+    assert_eq!(all.reserve(60, payer, 0), Ok(()));
+    assert_eq!(all.reserve(41, payer, 0), Err(ENOSPC));
+    assert_eq!(all.reserve(u64::MAX, payer, 0), Err(ENOSPC));
+    all.released(60, payer);
+    assert_eq!(all.reserve(100, payer, 0), Ok(()));
+}
+
+#[test]
+fn a_user_takes_no_more_than_its_share_whatever_others_take() {
+    let mut all = Regions::new(1000);
+    let (ann, bob) = (Payer(1000), Payer(1001));
+    assert_eq!(all.reserve(60, ann, 100), Ok(()));
+    assert_eq!(all.reserve(100, bob, 100), Ok(()));
+    assert_eq!(all.reserve(41, ann, 100), Err(EDQUOT));
+    // What was refused took nothing, of the user's share or of the node's memory.
+    assert_eq!((all.used(), all.shares().of(ann)), (160, 60));
+    assert_eq!(all.reserve(40, ann, 100), Ok(()));
+    all.released(100, bob);
+    assert!(all.shares().iter().eq([(ann, 100)]));
+    // A limit that sank takes nothing away, and allows nothing more.
+    assert_eq!(all.reserve(1, ann, 50), Err(EDQUOT));
+    all.released(100, ann);
+    assert_eq!(all.reserve(50, ann, 50), Ok(()));
+}
+
+#[test]
+fn modules_and_limits_of_zero_are_not_bounded_by_a_share() {
+    let mut all = Regions::new(1000);
+    assert_eq!(all.reserve(500, Payer::KERNEL, 100), Ok(()));
+    assert_eq!(all.reserve(500, Payer(1), 0), Ok(()));
+    assert_eq!(all.reserve(1, Payer(1), 0), Err(ENOSPC));
+    assert_eq!(all.shares().of(Payer::KERNEL), 500);
 }
 
 #[test]

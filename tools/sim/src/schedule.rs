@@ -7,7 +7,7 @@
 //! under many seeds; one that fails is printed with the command that replays
 //! it alone.
 //!
-//! - `POTLUCK_SEEDS=n` runs n seeds instead of the default number;
+//! - `POTLUCK_SEEDS=n` runs n times as many seeds (`make test-all` does);
 //! - `POTLUCK_SEED=s` runs this one only;
 //! - `POTLUCK_TRACE=1` makes worlds print what happens (see [`tracing`]).
 
@@ -199,7 +199,7 @@ fn env(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Runs `world` under `count` seeds (or as the environment says) on all
+/// Runs `world` under `count` seeds (times what the environment says) on all
 /// processors. Panics with the first seed that fails.
 ///
 /// `test` is the test's path as `cargo test` takes it.
@@ -207,7 +207,7 @@ pub fn for_each_seed(test: &str, count: u64, world: impl Fn(u64) + Sync) {
     if let Some(seed) = env("POTLUCK_SEED") {
         return world(seed);
     }
-    let count = env("POTLUCK_SEEDS").unwrap_or(count);
+    let count = count * env("POTLUCK_SEEDS").unwrap_or(1);
     let next = AtomicU64::new(0);
     let failed = AtomicBool::new(false);
     let report = std::sync::Mutex::new(String::new());

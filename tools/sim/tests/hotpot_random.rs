@@ -25,7 +25,7 @@ fn live(seed: u64, plan: impl FnOnce(&mut Rng) -> Plan) {
 fn promises_are_kept_whatever_happens() {
     for_each_seed(
         "--test hotpot_random promises_are_kept_whatever_happens",
-        3_000,
+        12_000,
         |seed| {
             live(seed, Plan::random);
         },
@@ -36,7 +36,7 @@ fn promises_are_kept_whatever_happens() {
 fn promises_are_kept_in_short_lives() {
     for_each_seed(
         "--test hotpot_random promises_are_kept_in_short_lives",
-        5_000,
+        30_000,
         |seed| {
             live(seed, |rng| Plan {
                 nodes: rng.range(2..4) as usize,
@@ -71,7 +71,7 @@ fn promises_are_kept_when_a_node_is_lost_with_its_pm() {
 fn flipped_bits_are_healed_or_told_and_never_read() {
     for_each_seed(
         "--test hotpot_random flipped_bits_are_healed_or_told_and_never_read",
-        2_000,
+        5_000,
         |seed| {
             live(seed, |rng| Plan {
                 flips: rng.range(1..12),

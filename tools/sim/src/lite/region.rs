@@ -15,6 +15,7 @@ use rdma_lite_core::core::{
     region::{
         keys::{Begun, Key, Keys},
         registry::{NewRegion, Placed, Recall, Registry},
+        shares::Payer,
         wire::{Head, Reply, Request},
         Geometry, Rights,
     },
@@ -24,6 +25,8 @@ use std::collections::BTreeMap;
 const CALL: Time = 20 * MS;
 const RECALL: Time = 10 * MS;
 const LEN: u64 = 3 << 12;
+/// Bytes that a user may have at a node.
+const SHARE: u64 = 2 * LEN;
 
 type Said = (Head, Request);
 /// Names a connection: those who live at both ends.
@@ -107,6 +110,8 @@ pub struct RegionWorld {
     windows: BTreeMap<u64, Window>,
     /// Whether a memory is there.
     memories: BTreeMap<u64, bool>,
+    /// Who memory that is there is charged to.
+    payers: BTreeMap<u64, Payer>,
     teardowns: BTreeMap<u64, Teardown>,
     /// Accesses under way, by user: through which window.
     recalls: BTreeMap<u64, (u64, u64)>,
@@ -123,6 +128,7 @@ impl RegionWorld {
             users: BTreeMap::new(),
             windows: BTreeMap::new(),
             memories: BTreeMap::new(),
+            payers: BTreeMap::new(),
             teardowns: BTreeMap::new(),
             recalls: BTreeMap::new(),
             summary: RegionSummary::default(),
@@ -170,6 +176,7 @@ impl RegionWorld {
         let mut registry = registry.unwrap();
         while let Some(memory) = registry.drop_region() {
             self.memories.insert(memory, false);
+            self.payers.remove(&memory);
         }
         for window in self.windows.values_mut() {
             if window.owner.node == node {
@@ -197,6 +204,7 @@ impl RegionWorld {
                 len: LEN,
                 others: *rng.pick(&rights),
                 keep: rng.one_in(4),
+                payer: Payer(rng.index(3) as u32),
                 name,
             },
             false => Request::Map {
@@ -279,7 +287,10 @@ impl RegionWorld {
     fn free(&mut self, node: u16, memory: u64) {
         let there = self.memories.insert(memory, false);
         assert_eq!(there, Some(true), "freed twice");
-        self.registries.get_mut(&node).unwrap().released(LEN);
+        let registry = self.registries.get_mut(&node).unwrap();
+        registry.released(LEN, self.payers.remove(&memory).unwrap());
+        let shares: u64 = registry.shares().iter().map(|(_, bytes)| bytes).sum();
+        assert_eq!(shares, registry.used(), "users have what there is");
     }
 
     fn execute(&mut self, id: u64) {
@@ -327,6 +338,7 @@ impl RegionWorld {
                 len,
                 others,
                 keep,
+                payer,
                 name,
             } => {
                 let new = NewRegion {
@@ -334,14 +346,16 @@ impl RegionWorld {
                     geometry: Geometry::new(len, 12)?,
                     others,
                     keep,
+                    lender: None,
                 };
-                registry.reserve(len)?;
+                registry.reserve(len, payer, SHARE)?;
                 let made = registry.create(who, alive, new, 0, number);
                 let mapped = made.map_err(|(e, _)| {
-                    registry.released(len);
+                    registry.released(len, payer);
                     e
                 })?;
                 self.memories.insert(number, true);
+                self.payers.insert(number, payer);
                 reply.rights = mapped.rights.bits();
             }
             Request::Map { want, name } => {

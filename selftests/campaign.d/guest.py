@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0
+"""One guest of the cluster: a kernel of its own, on the network of all, driven by its agent."""
+
+import queue
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+RUNNER = TOP / "tools/guest.d/runner.py"
+
+
+class Dead(Exception):
+    """The guest is gone, or does not answer."""
+
+
+class Guest:
+    """Node `node` of the cluster, with its PM in `pm` (a directory)."""
+
+    def __init__(self, name, node, pm, flavour, port, heard):
+        self.name, self.node, self.pm = name, node, pm
+        self.numbers = 0
+        self.answers = {}
+        self.heard = heard          # called with (guest, label, line) for what runs by itself
+        self.log = open(pm / "log", "ab", buffering=0)
+        self.halted = threading.Event()
+        network = (f"socket,id=cluster,mcast=230.77.0.1:{port},localaddr=127.0.0.1",
+                   f"virtio-net-pci,netdev=cluster,mac=52:54:00:77:00:{node:02x}")
+        self.process = subprocess.Popen(
+            ["python3", "-B", str(RUNNER), "run", "--flavour", flavour, "--name", name, "--mem", "1G",
+             "--smp", "1", "--pmem", "1x64M", "--pmem-dir", str(pm), "--timeout", "86400", "--stdin",
+             "--no-leak-scan", "--quiet", "--qemu-opt=-netdev", f"--qemu-opt={network[0]}",
+             "--qemu-opt=-device", f"--qemu-opt={network[1]}", "--", "selftests/campaign.d/agent"],
+            cwd=TOP, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self):
+        for raw in self.process.stdout:
+            self.log.write(raw)
+            line = raw.decode(errors="replace").rstrip("\r\n")
+            if not line.startswith("@"):
+                continue
+            label, _, text = line[1:].partition(" ")
+            if not label.isdigit():
+                self.heard(self, label, text)
+            elif answers := self.answers.get(int(label)):
+                answers.put(text)
+        for answers in list(self.answers.values()):
+            answers.put(None)
+
+    @property
+    def console(self):
+        """What the kernel said."""
+        path = TOP / "build/guest" / self.name / "console.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    @property
+    def is_alive(self):
+        """Whether there is a guest."""
+        return self.process.poll() is None
+
+    def begin(self, command):
+        """Has the agent execute a command; `finish` tells how it went."""
+        self.numbers += 1
+        self.answers[self.numbers] = queue.Queue()
+        try:
+            self.process.stdin.write(f"{self.numbers} {command}\n".encode())
+            self.process.stdin.flush()
+        except OSError as error:
+            raise Dead(f"{self.name}: {error}") from error
+        return self.numbers
+
+    def finish(self, number, timeout=600):
+        """Output and status of a command."""
+        end = time.monotonic() + timeout
+        lines = []
+        try:
+            while True:
+                text = self.answers[number].get(timeout=max(0.1, end - time.monotonic()))
+                if text is None:
+                    raise Dead(f"{self.name} has ended")
+                if text.startswith("= "):
+                    return "\n".join(lines), int(text[2:])
+                lines.append(text)
+        except queue.Empty:
+            raise Dead(f"{self.name}: no answer in {timeout} s") from None
+        finally:
+            del self.answers[number]
+
+    def run(self, command, timeout=600):
+        """Executes a command, which must succeed; its output."""
+        output, status = self.finish(self.begin(command), timeout)
+        if status:
+            raise AssertionError(f"{self.name}: {command!r}: status {status}\n{output}")
+        return output
+
+    def kill(self):
+        """The power fails: the guest's PM keeps what its processors stored."""
+        # The runner ends its QEMU by SIGKILL.
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+
+    def has_halted(self):
+        """Whether it stopped at the point that it was told."""
+        return "as was asked for in debugfs" in self.console
