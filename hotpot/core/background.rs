@@ -4,7 +4,7 @@
 //! left in doubt.
 
 use super::{
-    commit_node, data_node, dispatcher, eviction,
+    appoint, commit_node, data_node, dispatcher, eviction,
     format::Cid,
     grants, handler,
     host::{Host, PageKey},
@@ -43,6 +43,7 @@ pub async fn run<H: Host>(host: &H) -> u64 {
     left |= resolve::resolve(host, soon(host)).await.is_err();
     left |= outcome::ask_unsure(host, soon(host)).await.is_err();
     left |= takeover::run(host, soon(host)).await.is_err();
+    left |= appoint::run(host, soon(host)).await.is_err();
     left |= grants::tell_releases(host, soon(host)).await.is_err();
     left |= grants::drop_closed(host, soon(host)).await.is_err();
     left |= ask_owners(host).await.is_err();
@@ -111,11 +112,15 @@ async fn greet<H: Host>(host: &H) -> Result {
         Ok::<_, Error>(ids)
     })?;
     let mut result = Ok(());
-    let life = host.with(|node| node.superblock.map_or(0, |(of, _)| of.incarnation));
+    let (life, first) = host.with(|node| {
+        let life = node.superblock.map_or(0, |(of, _)| of.incarnation);
+        (life, node.first_counter)
+    });
     for (id, restarted) in &ids {
         let hello = Hello {
             restarted: *restarted,
             life,
+            first,
         };
         let mut answer = handler::ask(host, *id, &hello, soon(host)).await;
         if answer.is_ok() {

@@ -81,6 +81,12 @@ async fn make_change<H: Host>(host: &H, change: &NameChange<'_>, until: u64) -> 
             result = Err(error);
         }
     }
+    host.with(|node| {
+        // A dataset has grown whose nodes are all out.
+        if node.has_ownerless() {
+            node.wake(WORKER);
+        }
+    });
     result
 }
 
@@ -197,6 +203,17 @@ impl Node {
                 let time = record.changed;
                 add(record, time)?
             }
+            NameChange::Appoint {
+                dataset,
+                chunk,
+                node,
+            } => match self.appointed_record(names.get(*dataset)?, *chunk, *node)? {
+                Some(record) => {
+                    let time = record.changed;
+                    add(record, time)?
+                }
+                None => *dataset,
+            },
             NameChange::Arrived {
                 dataset,
                 chunk,
@@ -220,9 +237,7 @@ impl Node {
         from: u16,
         to: u16,
     ) -> Result<DatasetRecord> {
-        let mut record = old.try_clone()?;
         let (first, _) = pages_of(old, u64::from(chunk));
-        let known = record.moved.binary_search_by_key(&chunk, |of| of.chunk);
         if self.names.owner(first)? != u32::from(from)
             || self.names.is_inherited(first)
             || self.names.arriving(first).is_some()
@@ -235,28 +250,32 @@ impl Node {
         if !self.is_up(u32::from(to)) || !self.is_up(u32::from(from)) {
             return Err(EHOSTDOWN);
         }
-        let moved = Moved {
-            chunk,
-            node: to,
-            from,
-        };
-        match known {
-            Ok(at) => {
-                if let Some(of) = record.moved.get_mut(at) {
-                    *of = moved;
-                }
-            }
-            Err(at) => {
-                if !record.has_room_to_move() {
-                    return Err(ENOSPC);
-                }
-                record.moved.push(moved, GFP_KERNEL)?;
-                if let Some(behind) = record.moved.get_mut(at..) {
-                    behind.rotate_right(1);
-                }
-            }
+        with_moved(
+            old,
+            Moved {
+                chunk,
+                node: to,
+                from,
+            },
+        )
+    }
+
+    /// A chunk without an owner gets one; `None` when it has one.
+    fn appointed_record(
+        &self,
+        old: &DatasetRecord,
+        chunk: u32,
+        node: u16,
+    ) -> Result<Option<DatasetRecord>> {
+        let (first, _) = pages_of(old, u64::from(chunk));
+        if self.names.owner(first).is_ok() || first.page >= old.nr_pages() {
+            return Ok(None);
         }
-        Ok(record)
+        if node == NOBODY || !self.is_up(u32::from(node)) {
+            return Err(EHOSTDOWN);
+        }
+        let from = self.names.appointed(first).ok_or(EUCLEAN)?;
+        with_moved(old, Moved { chunk, node, from }).map(Some)
     }
 
     fn new_record(&self, name: &[u8], new: &NewDataset) -> Result<DatasetRecord> {
@@ -313,11 +332,10 @@ impl Node {
                 return Ok(None);
             }
             if size < old.size {
-                // An owner that is away would bring back what was cut off.
+                // An owner that is away would bring back what was cut off; one that is out never will.
                 let moved = old.moved.iter().map(|of| &of.node);
-                let mut owners = Iterator::chain(old.nodes.iter(), moved);
-                let all_up = owners.all(|id| self.is_up(u32::from(*id)));
-                if !all_up {
+                let mut owners = Iterator::chain(old.nodes.iter(), moved).map(|id| u32::from(*id));
+                if !owners.all(|id| self.is_up(id) || self.is_out(id)) {
                     return Err(EHOSTDOWN);
                 }
             }
@@ -347,6 +365,31 @@ impl Node {
         }
         Ok(Some(record))
     }
+}
+
+/// A record that says that a chunk moves. ENOSPC: there is no room for one more.
+fn with_moved(old: &DatasetRecord, moved: Moved) -> Result<DatasetRecord> {
+    let mut record = old.try_clone()?;
+    match record
+        .moved
+        .binary_search_by_key(&moved.chunk, |of| of.chunk)
+    {
+        Ok(at) => {
+            if let Some(of) = record.moved.get_mut(at) {
+                *of = moved;
+            }
+        }
+        Err(at) => {
+            if record.room_to_move() == 0 {
+                return Err(ENOSPC);
+            }
+            record.moved.push(moved, GFP_KERNEL)?;
+            if let Some(behind) = record.moved.get_mut(at..) {
+                behind.rotate_right(1);
+            }
+        }
+    }
+    Ok(record)
 }
 
 /// A chunk is with its new owner; `None` when that was known.

@@ -364,8 +364,14 @@ pub struct Hello {
     pub restarted: bool,
     /// Mounts of the sender's device so far: one that comes late tells nothing new.
     pub life: u64,
+    /// Counter of the sender's first commit in this life: it may have made some before this arrives.
+    pub first: u64,
 }
-wire_struct!(Hello { restarted, life });
+wire_struct!(Hello {
+    restarted,
+    life,
+    first
+});
 request!(Hello = 1 => ());
 
 /// Data node to owner: a page, to read it.

@@ -236,6 +236,8 @@ pub struct Node {
     pub(super) superblock_busy: bool,
     /// The last map.
     pub map: Map,
+    /// Maps whose changes are not yet in our page tables: processes may load what successors replace.
+    pub(super) unmapping: u32,
     /// Changes when copies stop being valid as a whole.
     pub(super) generation: u64,
     /// Nodes to say hello to.
@@ -311,6 +313,7 @@ impl Node {
             next_counter: 0,
             superblock_busy: false,
             map: Map::default(),
+            unmapping: 0,
             generation: 0,
             greetings: KVec::new(),
             names: Names::default(),

@@ -561,7 +561,7 @@ pub(super) async fn on_hello<H: Host>(host: &H, from: Sender, hello: &Hello) -> 
         Ok::<_, Error>(new_life)
     })?;
     if new_life {
-        participant::drop_commits_of(host, from.node).await?;
+        participant::drop_commits_of(host, from.node, hello.first).await?;
     }
     // Faults that are just mapping what was right a moment ago.
     let until = host.with(|node| node.config.timeout) + host.now();

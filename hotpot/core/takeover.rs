@@ -16,7 +16,7 @@ use super::{
         self, AskCopies, Copied, Fate, FetchReply, MovedChunk, Outcome, Reader, Request, TakeCopy,
         Wire,
     },
-    node::{Holder, Node, GENERAL, WORKER},
+    node::{Holder, Node, Owned, GENERAL, WORKER},
     pages::Clean,
     persist::{self, NewPage},
     remains, writers,
@@ -75,7 +75,8 @@ pub(super) async fn run<H: Host>(host: &H, until: u64) -> Result {
     if host.with(|node| node.takeover == Takeover::Done) {
         return Ok(());
     }
-    if host.with(|node| node.waits_for_old_owner()) {
+    // Who has moved where, and so what is ours, the records say.
+    if host.with(|node| node.is_unsettled() || node.waits_for_old_owner()) {
         return Err(EAGAIN);
     }
     let (epoch, alone) = host.with(|node| (node.map.epoch, node.names.inherits_alone(node.id())));
@@ -239,6 +240,28 @@ pub(super) async fn ask_copies<H: Host>(
 }
 
 impl Node {
+    /// Whether our processes may still use what the records or the map have taken from us, or we may not know
+    /// all of these records.
+    fn is_unsettled(&self) -> bool {
+        self.names.stale || self.unmapping != 0 || self.has_unmaps()
+    }
+
+    /// EAGAIN while a chunk may still be ours that moved from us to a node that is out, and that `owner`
+    /// has taken over: without the record we serve it, and with it our last commits have to end.
+    fn check_left(&self, owner: u32) -> Result {
+        let busy = |key: &PageKey, owned: &Owned| {
+            owned.txn.is_some()
+                && self.names.is_inherited(*key)
+                && self.owner(*key) == Ok(owner)
+                && owner != self.id()
+        };
+        let mut owned = self.owned.iter();
+        match self.is_unsettled() || owned.any(|(key, of)| busy(key, of)) {
+            true => Err(EAGAIN),
+            false => Ok(()),
+        }
+    }
+
     /// Copies of pages that `owner` has taken over, in order of their pages; about `most`.
     fn copies_for(&self, owner: u32, from: PageKey, most: usize) -> Result<KVec<Copied>> {
         let mut copies = KVec::new();
@@ -273,7 +296,8 @@ impl Node {
     }
 }
 
-/// Tells a new owner what we have of its pages. EAGAIN while we do not know yet that they are.
+/// Tells a new owner what we have of its pages. EAGAIN while we may not know that they are, or have commits
+/// on them as their owner before.
 pub(super) fn on_ask_copies<H: Host>(
     host: &H,
     from: Sender,
@@ -285,7 +309,10 @@ pub(super) fn on_ask_copies<H: Host>(
         }
         match &ask.moved {
             Some(moved) => node.copies_of_moved(moved, ask.from, BATCH),
-            None => node.copies_for(from.node, ask.from, BATCH),
+            None => {
+                node.check_left(from.node)?;
+                node.copies_for(from.node, ask.from, BATCH)
+            }
         }
     })
 }

@@ -236,9 +236,10 @@ impl DatasetRecord {
         self.moved.get(at).copied()
     }
 
-    /// Whether one more chunk could move.
-    pub fn has_room_to_move(&self) -> bool {
-        at::NODES + 2 * self.nodes.len() + MOVED_SIZE * (self.moved.len() + 1) <= BLOCK_CRC
+    /// How many chunks more could move.
+    pub fn room_to_move(&self) -> usize {
+        let used = at::NODES + 2 * self.nodes.len() + MOVED_SIZE * self.moved.len();
+        BLOCK_CRC.saturating_sub(used) / MOVED_SIZE
     }
 
     /// Pages that the dataset reaches over.

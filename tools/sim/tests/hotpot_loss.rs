@@ -5,7 +5,9 @@
 use hotpot_core::core::{
     cluster::State,
     commit,
+    fault::{self, Access},
     format::{Cid, Timestamp},
+    host::Mapping,
     msg::Outcome,
     names::{self, NewDataset},
     outcome,
@@ -269,4 +271,35 @@ fn a_commit_to_its_own_node_and_another_is_all_or_nothing_whenever_it_is_lost() 
     lose_it_at_any_time([8, 16 * PAGE + 8]);
     lose_it_at_any_time([8, 32 * PAGE + 8]);
     lose_it_at_any_time([16 * PAGE + 8, 32 * PAGE + 8]);
+}
+
+#[test]
+fn nobody_has_mapped_what_a_lost_owner_had_once_its_successor_publishes() {
+    for slow in [0, 1] {
+        let mut world = world(false);
+        let page = page_of(&world, 0, 3);
+        let until = world.now() + SEC;
+        // A hole: nobody but the owner that is lost knows who reads it.
+        for node in 0..2 {
+            let mapped = world.execute(node, move |host| async move {
+                fault::fault(&host, key(1, page), Access::Read, until).await
+            });
+            assert_eq!(mapped, Ok(()));
+        }
+        let life = world.nodes[slow].life.clone().expect("alive");
+        life.slow_unmap.set(true);
+        world.lose(2);
+        let writer = 1 - slow;
+        let at = page * PAGE + 8;
+        while store(&mut world, writer, 1, at, b"replaced").is_err() {}
+        let committed = commit(&mut world, writer, file(1), 1, &[at], 1);
+        assert_eq!(committed.result, Ok(()));
+        let mapped = life.mapped.borrow().get(&key(1, page)).copied();
+        assert!(
+            !matches!(mapped, Some(Mapping::Zeros)),
+            "n{} loads zeros",
+            slow + 1
+        );
+        assert_eq!(load(&mut world, slow, 1, at), Ok(*b"replaced"));
+    }
 }

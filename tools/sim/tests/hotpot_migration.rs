@@ -72,7 +72,7 @@ fn a_chunk_goes_to_the_node_that_commits_most_to_it() {
     }
     let counts = |world: &World, node: usize| {
         let life = world.nodes[node].life.clone().expect("alive");
-        let counts = life.node.borrow().migration.counts;
+        let counts = life.node.borrow().migration.counts(1);
         (counts.left, counts.came)
     };
     assert_eq!(counts(&world, 0), (1, 0));
@@ -186,5 +186,37 @@ fn a_move_survives_a_power_failure_of_either_side_at_any_time() {
 fn a_move_survives_the_loss_of_either_side_at_any_time() {
     for node in 0..3 {
         at_any_time(true, |world| world.lose(node));
+    }
+}
+
+/// The chunk of node 2 has gone to node 3 before. While it goes on to node 1, the dispatcher, that is lost:
+/// whoever knows of it and whoever does not, there is one owner, with all that was committed.
+#[test]
+fn a_chunk_has_one_owner_when_the_dispatcher_to_which_it_goes_is_lost_at_any_time() {
+    for time in 0..200 {
+        let mut world = world(true);
+        let (chunk, at) = chunk_of(&world, 1);
+        put(&mut world, 0, at, b"before..");
+        assert!(world.move_chunk(chunk, 2));
+        world.pass(500 * MS);
+        assert_eq!(owner(&world, 1, chunk), 3);
+        assert!(world.move_chunk(chunk, 0));
+        world.pass(time * 5 * US);
+        world.lose(0);
+        for (round, node) in [1, 2, 1, 2].into_iter().enumerate() {
+            let number = format!("{time:06}.{round}");
+            let bytes: [u8; 8] = number.as_bytes().try_into().expect("8 bytes");
+            if write(&mut world, node, file(1), 1, at, bytes) == Ok(()) {
+                for reader in [1, 2] {
+                    assert_eq!(load(&mut world, reader, 1, at), Ok(bytes), "at {time}");
+                }
+            }
+        }
+        world.pass(2 * SEC);
+        let owners = [owner(&world, 1, chunk), owner(&world, 2, chunk)];
+        assert_eq!(owners[0], owners[1], "at {time}");
+        put(&mut world, 1, at, b"after...");
+        assert_eq!(load(&mut world, 2, 1, at), Ok(*b"after..."), "at {time}");
+        nothing_left(&mut world);
     }
 }
