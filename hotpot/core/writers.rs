@@ -150,7 +150,10 @@ impl Node {
         let holder = self.us();
         let claims = self.claims(holder.node, first(), usize::MAX)?;
         for claim in &claims {
-            if self.writers.of(claim.key).is_none() && !is_void(hints, claim) {
+            // A commit may just have released it, which it has not told our processes' side yet.
+            let freed = self.writers.freed.contains(&(claim.key, claim.grant));
+            let old = freed || is_void(hints, claim) || self.is_refused(claim.grant);
+            if self.writers.of(claim.key).is_none() && !old {
                 let writer = Writer {
                     holder,
                     grant: claim.grant,

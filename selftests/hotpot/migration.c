@@ -3,8 +3,8 @@
 #include "hotpot.h"
 
 #define SIZE (6 * CHUNK)
-/* A window in which a page or two decide: moves are there in a second or so. */
-#define EAGER "migrate=on,migrate_window_ms=300,migrate_benefit=4K,migrate_cost=4M"
+/* A window in which a few pages decide: moves are there in a second or two. */
+#define EAGER "migrate=on,migrate_window_ms=1000,migrate_benefit=32K,migrate_cost=4M"
 /* Until a move is there, on a busy machine. */
 #define LIMIT_MS 40000
 

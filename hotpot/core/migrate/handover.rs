@@ -8,7 +8,7 @@ use super::super::{
     handler,
     host::{Action, Host, PageKey},
     names::pages_of,
-    node::{Node, GENERAL, WORKER},
+    node::{Node, Owned, GENERAL, WORKER},
     persist,
 };
 use kernel::prelude::*;
@@ -67,7 +67,13 @@ impl Node {
                     clean.valid = false;
                 }
             }
-            for (_, owned) in self.owned.iter_mut().filter(|(key, _)| within(key)) {
+            // Our last commits on it still have to reach all who may read the pages: not everybody knows yet.
+            let idle = |owned: &Owned| owned.txn.is_none();
+            for (_, owned) in self
+                .owned
+                .iter_mut()
+                .filter(|(key, of)| within(key) && idle(of))
+            {
                 owned.holders.clear();
                 owned.kept.clear();
             }

@@ -2,7 +2,11 @@
 
 //! Chunks that go to another owner [2.5.5], one sentence each.
 
-use hotpot_core::core::{host::PageKey, migrate::Policy};
+use hotpot_core::core::{
+    fault::{self, Access},
+    host::{Mapping, PageKey},
+    migrate::Policy,
+};
 use sim::{
     hotpot::{
         script::*,
@@ -217,6 +221,41 @@ fn a_chunk_has_one_owner_when_the_dispatcher_to_which_it_goes_is_lost_at_any_tim
         assert_eq!(owners[0], owners[1], "at {time}");
         put(&mut world, 1, at, b"after...");
         assert_eq!(load(&mut world, 2, 1, at), Ok(*b"after..."), "at {time}");
+        nothing_left(&mut world);
+    }
+}
+
+/// The owner commits to a chunk of its own while it learns that the chunk is not its own any more: who
+/// does not know that yet, and has the page mapped, is told of the new bytes all the same.
+#[test]
+fn the_last_commits_of_the_owner_before_reach_all_who_have_the_page_mapped() {
+    for time in 0..150 {
+        let mut world = world(false);
+        let (chunk, at) = chunk_of(&world, 2);
+        put(&mut world, 2, at, b"before..");
+        let page = key(1, at / PAGE);
+        let until = world.now() + SEC;
+        let mapped = world.execute(1, move |host| async move {
+            fault::fault(&host, page, Access::Read, until).await
+        });
+        assert_eq!(mapped, Ok(()));
+        store(&mut world, 2, 1, at, b"after...").expect("a store");
+        // Node 2 hears nothing of the dispatcher.
+        world.set_deaf_to(1, 0, true);
+        assert!(world.move_chunk(chunk, 1));
+        world.pass(time * 2 * US);
+        let committed = commit(&mut world, 2, file(1), 1, &[at], 1);
+        if committed.result == Ok(()) {
+            let life = world.nodes[1].life.clone().expect("alive");
+            let mapped = life.mapped.borrow().get(&page).copied();
+            if let Some(Mapping::ReadOnly { offset }) = mapped {
+                let pm = world.nodes[1].pm.borrow();
+                let found = pm.read((offset + at % PAGE) as usize, 8);
+                assert_eq!(found, b"after...", "at {time}");
+            }
+        }
+        world.set_deaf_to(1, 0, false);
+        world.pass(2 * SEC);
         nothing_left(&mut world);
     }
 }

@@ -244,6 +244,8 @@ pub struct World {
     pub events: u64,
     /// Pages of which a copy was damaged.
     pub damaged: BTreeSet<PageKey>,
+    /// Nodes, and whose requests do not come to them.
+    deaf_to: Vec<(usize, usize)>,
 }
 
 /// As mkfs makes it, but smaller than it would.
@@ -325,6 +327,7 @@ impl World {
             model: Model::default(),
             working: false,
             events: 0,
+            deaf_to: Vec::new(),
             damaged: BTreeSet::new(),
         };
         for index in 0..plan.nodes {
@@ -825,7 +828,8 @@ impl World {
             };
             let dst = request.dst as usize - 1;
             let lost = self.working && self.rng.one_in(self.plan.loss_in);
-            if lost || self.nodes[src].cut || self.nodes[dst].cut {
+            let deaf = self.deaf_to.contains(&(dst, src));
+            if lost || deaf || self.nodes[src].cut || self.nodes[dst].cut {
                 continue;
             }
             let delay = self.delay();
@@ -1155,6 +1159,14 @@ impl World {
     /// Cuts a node off, or joins it again.
     pub fn set_cut(&mut self, node: usize, cut: bool) {
         self.nodes[node].cut = cut;
+    }
+
+    /// Requests of `other` do not come to a node any more, or do so again.
+    pub fn set_deaf_to(&mut self, node: usize, other: usize, deaf: bool) {
+        self.deaf_to.retain(|pair| *pair != (node, other));
+        if deaf {
+            self.deaf_to.push((node, other));
+        }
     }
 
     /// Has the control plane say that a node is in a state.
