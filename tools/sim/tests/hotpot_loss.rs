@@ -289,9 +289,11 @@ fn nobody_has_mapped_what_a_lost_owner_had_once_its_successor_publishes() {
         let life = world.nodes[slow].life.clone().expect("alive");
         life.slow_unmap.set(true);
         world.lose(2);
+        // The map says so by then.
+        world.pass(12 * MS);
         let writer = 1 - slow;
         let at = page * PAGE + 8;
-        while store(&mut world, writer, 1, at, b"replaced").is_err() {}
+        store(&mut world, writer, 1, at, b"replaced").expect("a store");
         let committed = commit(&mut world, writer, file(1), 1, &[at], 1);
         assert_eq!(committed.result, Ok(()));
         let mapped = life.mapped.borrow().get(&key(1, page)).copied();
