@@ -518,7 +518,11 @@ pub(super) async fn finish<H: Host>(host: &H, cid: Cid) -> Result {
                 owned.degree = replicas;
                 owned.kept.clear();
                 owned.holders.clear();
-                for (_, holder) in staged.iter().filter(|(of, _)| *of as usize == nr) {
+                // A node that has gone meanwhile has no copy that counts.
+                let map = &node.map;
+                let here = |id: u32| map.up().any(|peer| peer.id == id);
+                let holders = staged.iter().filter(|(of, _)| *of as usize == nr);
+                for (_, holder) in holders.filter(|(_, holder)| here(holder.node)) {
                     owned.holders.push(*holder, GFP_KERNEL)?;
                     owned.kept.push((holder.node, version), GFP_KERNEL)?;
                 }

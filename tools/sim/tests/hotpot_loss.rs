@@ -305,3 +305,29 @@ fn nobody_has_mapped_what_a_lost_owner_had_once_its_successor_publishes() {
         assert_eq!(load(&mut world, slow, 1, at), Ok(*b"replaced"));
     }
 }
+
+#[test]
+fn copies_that_a_node_took_with_it_out_of_a_commit_in_flight_are_made_anew() {
+    for time in 0..60 {
+        let mut world = world(false);
+        for at in [8, 16 * PAGE + 8] {
+            store(&mut world, 0, 1, at, b"degree 2").expect("a store");
+        }
+        let until = world.now() + SEC;
+        let ranges = cells(&[8, 16 * PAGE + 8]);
+        world.begin_result(0, Rc::new(RefCell::new(None)), move |host| async move {
+            commit::commit(&host, file(1), 1, &ranges, 2, until).await
+        });
+        world.pass(time * 10 * US);
+        world.lose(2);
+        world.pass(12 * SEC);
+        for page in [0, 16] {
+            let copies = world.committed_copies(key(1, page));
+            assert!(
+                copies == 0 || copies >= 2,
+                "{copies} of {page}, lost at {time}"
+            );
+        }
+        nothing_left(&mut world);
+    }
+}
