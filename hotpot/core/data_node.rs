@@ -91,7 +91,7 @@ impl Node {
     }
 
     /// Makes room for one more page of a commit among the guests.
-    fn guest_room(&mut self, from: Sender, stage: &Stage) -> Result {
+    fn guest_room(&mut self, from: Sender, stage: &Stage, key: PageKey) -> Result {
         let cid = stage.cid;
         if self.guests.get(&cid).is_none() {
             let mut guest = Guest::default();
@@ -106,6 +106,7 @@ impl Node {
             };
             guest.parts.push(part, GFP_KERNEL)?;
         }
+        guest.stagers.push((key, from.node), GFP_KERNEL)?;
         Ok(guest.keys.reserve(1, GFP_KERNEL)?)
     }
 
@@ -139,7 +140,7 @@ pub(super) async fn on_stage<H: Host>(
         node.rooms.count(want);
         for page in &stage.pages {
             let plan = node
-                .guest_room(from, stage)
+                .guest_room(from, stage, page.key)
                 .and_then(|()| node.plan_stage(from, stage.cid, page, now));
             node.add_guest(
                 stage.cid,

@@ -43,7 +43,8 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            enabled: true,
+            // Not before the random tests find nothing any more.
+            enabled: false,
             window: 2_000_000_000,
             min_benefit: 256 << 10,
             max_cost: 64 << 20,

@@ -165,6 +165,8 @@ pub enum Commit {
 pub struct Guest {
     /// The pages.
     pub keys: KVec<PageKey>,
+    /// Who staged them: the owner then. Not on PM either.
+    pub stagers: KVec<(PageKey, u32)>,
     /// The owners that staged them, and how many pages each has in the commit. Not on PM: after a
     /// restart there are none.
     pub parts: KVec<Share>,

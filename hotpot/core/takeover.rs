@@ -282,7 +282,9 @@ impl Node {
                 };
                 copies.push(copy, GFP_KERNEL)?;
             }
-            for of in page.staged.iter().filter(|of| of.ready && !of.cancelled) {
+            let staged = page.staged.iter().filter(|of| of.ready && !of.cancelled);
+            // What became of others who staged them will tell.
+            for of in staged.filter(|of| self.is_remains(*key, of.cid)) {
                 let copy = Copied {
                     key: *key,
                     version: of.version,

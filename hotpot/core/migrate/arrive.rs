@@ -97,9 +97,8 @@ impl Node {
                 break;
             }
             // What became of what it had staged its owner before tells, unless it is lost.
-            let orphan = self.is_orphan(key);
             let staged = page.staged.iter().filter(|of| of.ready && !of.cancelled);
-            for of in staged.filter(|_| orphan) {
+            for of in staged.filter(|of| self.is_remains(key, of.cid)) {
                 let copy = Copied {
                     key,
                     version: of.version,

@@ -3,6 +3,7 @@
 //! Chunks that go to another owner [2.5.5], one sentence each.
 
 use hotpot_core::core::{
+    commit::commit as commit_areas,
     fault::{self, Access},
     host::{Mapping, PageKey},
     migrate::Policy,
@@ -15,6 +16,7 @@ use sim::{
     },
     schedule::{MS, SEC, US},
 };
+use std::rc::Rc;
 
 /// Three nodes, two copies of each page; `page_of` says where chunks are.
 fn world(loss: bool) -> World {
@@ -258,4 +260,40 @@ fn the_last_commits_of_the_owner_before_reach_all_who_have_the_page_mapped() {
         world.pass(2 * SEC);
         nothing_left(&mut world);
     }
+}
+
+/// Node 2 commits to a chunk of node 1 and to one that is on its way to itself, and is lost before it could
+/// promise its part. Meanwhile the chunk of node 1 was on its way to it, too.
+#[test]
+fn what_an_owner_staged_that_is_there_is_no_promise_of_the_lost_one_to_which_its_chunk_went() {
+    let mut world = world(true);
+    let (chunk, at) = chunk_of(&world, 0);
+    let (other, beside) = chunk_of(&world, 2);
+    put(&mut world, 1, at, b"before..");
+    put(&mut world, 1, beside, b"before..");
+    world.pass(500 * MS);
+    // It never comes: node 3 does not hear node 2.
+    assert!(world.move_chunk(other, 1));
+    world.pass(100 * US);
+    world.set_deaf_to(2, 1, true);
+    world.pass(20 * MS);
+    for place in [at, beside] {
+        store(&mut world, 1, 1, place, b"after...").expect("a store");
+    }
+    let until = world.now() + SEC;
+    let ranges = cells(&[at, beside]);
+    world.begin_result(1, Rc::default(), move |host| async move {
+        commit_areas(&host, file(1), 1, &ranges, 2, until).await
+    });
+    world.pass(100 * MS);
+    assert!(world.move_chunk(chunk, 1));
+    world.pass(100 * MS);
+    assert_eq!(owner(&world, 2, chunk), 2, "on its way");
+    world.lose(1);
+    world.pass(5 * SEC);
+    for node in [0, 2] {
+        let found = [at, beside].map(|place| load(&mut world, node, 1, place));
+        assert_eq!(found, [Ok(*b"before.."); 2]);
+    }
+    nothing_left(&mut world);
 }
