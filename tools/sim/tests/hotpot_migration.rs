@@ -272,14 +272,14 @@ fn what_an_owner_staged_that_is_there_is_no_promise_of_the_lost_one_to_which_its
     put(&mut world, 1, at, b"before..");
     put(&mut world, 1, beside, b"before..");
     world.pass(500 * MS);
+    for place in [at, beside] {
+        store(&mut world, 1, 1, place, b"after...").expect("a store");
+    }
     // It never comes: node 3 does not hear node 2.
     assert!(world.move_chunk(other, 1));
     world.pass(100 * US);
     world.set_deaf_to(2, 1, true);
     world.pass(20 * MS);
-    for place in [at, beside] {
-        store(&mut world, 1, 1, place, b"after...").expect("a store");
-    }
     let until = world.now() + SEC;
     let ranges = cells(&[at, beside]);
     world.begin_result(1, Rc::default(), move |host| async move {
