@@ -4,12 +4,14 @@
 
 use crate::{
     core::{Config, Hello, Local, MapNode, Membership, Published, Reject, RejectReason, View},
+    device::operations::workers::AccessTurns,
     events,
     node::{Node, Settings},
     peer::Peer,
     region::Regions,
     releases::Releases,
     sync::Sync,
+    trace,
     transport::{
         listener::{Acceptor, Listener},
         verbs::RingSize,
@@ -47,6 +49,8 @@ pub(crate) struct Queues {
     /// Accesses to regions that nobody waits for. They wait for handlers, so they have a queue of
     /// their own, where they cannot take all places that handlers have.
     pub(crate) accesses: OwnedQueue,
+    /// Which of them.
+    pub(crate) turns: Arc<AccessTurns>,
 }
 
 impl Queues {
@@ -60,6 +64,7 @@ impl Queues {
                 0,
             )?,
             accesses: OwnedQueue::new(c"rdma_lite_accesses", unbound, ACCESSES)?,
+            turns: AccessTurns::new(ACCESSES)?,
         };
         Ok(Arc::new(queues, GFP_KERNEL)?)
     }
@@ -282,6 +287,7 @@ impl Host {
         }
         self.epoch.store(epoch, Relaxed);
         drop(map);
+        trace::map(self.node.name(), epoch, nodes.len() as u32);
         for (peer, view) in &views {
             peer.set_view(*view);
         }

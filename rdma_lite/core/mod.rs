@@ -75,6 +75,7 @@ pub mod ring;
 pub mod session;
 pub mod stats;
 pub mod sync;
+pub mod turns;
 pub mod wire;
 
 pub use self::{
