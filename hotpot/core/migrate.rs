@@ -43,7 +43,7 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            // Not before the random tests find nothing any more.
+            // Not before all tests in guests have run with it.
             enabled: false,
             window: 2_000_000_000,
             min_benefit: 256 << 10,
