@@ -54,8 +54,11 @@ counters() {
 	done 2>/dev/null
 	sleep 1
 	awk 'NR > 2 && !seen[$1]++ { print "cache:" $1, $2 }' /proc/slabinfo
-	echo "memory:kernel $(kernel_memory)"
-	awk '/^MemAvailable:/ { print "memory:unavailable", total - $2 } /^MemTotal:/ { total = $2 }' /proc/meminfo
+	awk '{ sub(":", "", $1) }
+		$1 ~ /^(SUnreclaim|KernelStack|PageTables|VmallocUsed|Percpu)$/ { print "memory:" $1, $2; kernel += $2 }
+		$1 == "MemTotal" { total = $2 }
+		$1 == "MemAvailable" { print "memory:unavailable", total - $2 }
+		END { print "memory:kernel", kernel }' /proc/meminfo
 }
 
 # grown BEFORE AFTER OBJECTS KIB: what grew by more, one a line. A cache that was not there begins with nothing.
