@@ -26,6 +26,7 @@
 #define WARM		16
 #define PORT		9000
 #define MOST_NODES	8
+#define FILE_PORTS	64	/* ports of an open file, at most */
 
 static void report(const uint64_t *ns, long count)
 {
@@ -128,23 +129,28 @@ static uint32_t served(const char *ns, uint64_t nr)
 	if (pid < 0)
 		die("fork");
 	if (pid == 0) {
+		int *fd = calloc(nr / FILE_PORTS + 1, sizeof(*fd));
 		char *buf = memory(1 << 16);
 		uint64_t seed = 1;
-		int fd;
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		fd = node_of(ns);
-		for (uint64_t i = 0; i < nr; i++)
-			if (lite_rpc_register(fd, PORT + i))
+		if (!fd)
+			die("calloc");
+		for (uint64_t i = 0; i < nr; i++) {
+			if (i % FILE_PORTS == 0)
+				fd[i / FILE_PORTS] = node_of(ns);
+			if (lite_rpc_register(fd[i / FILE_PORTS], PORT + i))
 				die("lite_rpc_register");
-		id = id_of(fd);
+		}
+		id = id_of(fd[0]);
 		if (write(ready[1], &id, sizeof(id)) != sizeof(id))
 			_exit(1);
 		for (;;) {
+			uint64_t at = next(&seed) % nr;
 			struct rdma_lite_receive request;
-			ssize_t len = lite_rpc_receive(fd, PORT + next(&seed) % nr, buf, 1 << 16, &request);
+			ssize_t len = lite_rpc_receive(fd[at / FILE_PORTS], PORT + at, buf, 1 << 16, &request);
 
-			if (len < 0 || lite_rpc_reply(fd, &request, 0, buf, len))
+			if (len < 0 || lite_rpc_reply(fd[at / FILE_PORTS], &request, 0, buf, len))
 				die("the server");
 		}
 	}
