@@ -11,6 +11,7 @@ use crate::{
         job::{Caller, Job, LocalCall},
         Message, //
     },
+    trace,
     transport::{window::Window, Link, Piece},
 };
 use kernel::{
@@ -262,6 +263,13 @@ impl Call {
         let peer = host.peer(dst).ok_or(EHOSTDOWN)?;
         let cap = self.reply_cap.min(host.config.max_payload() as usize);
         let made = now();
+        trace::call_begin(
+            host.node.name(),
+            self.dst,
+            self.port.into(),
+            len,
+            self.timeout(host),
+        );
         let deadline = made.saturating_add(u64::from(self.timeout(host)) * MS);
         let window = if cap >= host.config.direct_min as usize {
             peer.link().and_then(|link| {
@@ -301,9 +309,25 @@ impl Call {
                 if let Some((link, window)) = window {
                     link.hide(window);
                 }
+                self.trace_end(host, Err(e), now().saturating_sub(made));
                 Err(e)
             }
         }
+    }
+
+    fn trace_end(&self, host: &Host, outcome: Outcome, took: u64) {
+        let (status, bytes) = outcome.unwrap_or((0, 0));
+        let error = trace::errno(&outcome);
+        let name = host.node.name();
+        trace::call_end(
+            name,
+            self.dst,
+            self.port.into(),
+            bytes,
+            status,
+            error,
+            took,
+        );
     }
 
     fn submit(
@@ -382,6 +406,7 @@ impl Call {
         let outcome = outcome.or(interrupted).unwrap_or(Err(ETIMEDOUT));
         let counted = outcome.map(|(status, len)| (status, len as usize));
         peer.note_call(self.port, took, pending.len(), counted);
+        self.trace_end(peer.host(), outcome, took);
         if let Err(e) = outcome {
             if e != EINTR && e != ESHUTDOWN {
                 let timeout = self.timeout(peer.host());

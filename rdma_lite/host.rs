@@ -10,6 +10,7 @@ use crate::{
     region::Regions,
     releases::Releases,
     sync::Sync,
+    trace,
     transport::{
         listener::{Acceptor, Listener},
         verbs::RingSize,
@@ -282,6 +283,7 @@ impl Host {
         }
         self.epoch.store(epoch, Relaxed);
         drop(map);
+        trace::map(self.node.name(), epoch, nodes.len() as u32);
         for (peer, view) in &views {
             peer.set_view(*view);
         }

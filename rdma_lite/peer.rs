@@ -18,6 +18,7 @@ use crate::{
     call::Pending,
     core::{
         stats::{PortStats, Stats},
+        wire::{Header, HEADER_LEN},
         Action,
         CallId,
         CallRef,
@@ -29,6 +30,7 @@ use crate::{
     },
     events::{self, now},
     host::Host,
+    trace,
     transport::{Link, NodeLink},
     uapi,
 };
@@ -120,6 +122,7 @@ mod complaint {
     pub(super) const HELLO: u32 = 4 << 16;
     pub(super) const CALL: u32 = 5 << 16;
     pub(super) const LOST: u32 = 6 << 16;
+    pub(super) const ACCESS: u32 = 7 << 16;
 }
 
 impl Peer {
@@ -215,6 +218,7 @@ impl Peer {
                 Action::Connect(generation) => chores.connect = Some(generation),
                 Action::Disconnect(generation) => {
                     *torn_down = Some(generation);
+                    trace::link_down(self.host.node.name(), self.id.into(), generation, 0);
                     if chores.connect == Some(generation) {
                         chores.connect = None;
                     }
@@ -235,6 +239,7 @@ impl Peer {
                         continue;
                     };
                     let sent = send::transmit(link, slot.offset, imm, header, payload, len, direct);
+                    self.trace_message(trace::message_sent, &header);
                     if let Err(e) = sent {
                         link.fail(e);
                     }
@@ -270,6 +275,23 @@ impl Peer {
             let wait = msecs_to_jiffies(next.saturating_sub(now).div_ceil(MS).min(60_000) as u32);
             let links = &self.host.queues().links;
             links.enqueue_or_move::<_, 0>(self.clone(), wait);
+        }
+    }
+
+    /// Tells of a message with this header.
+    fn trace_message(&self, tell: fn(&CStr, u32, u32, u32, u32, u64), header: &[u8; HEADER_LEN]) {
+        if !cfg!(CONFIG_TRACEPOINTS) {
+            return;
+        }
+        if let Ok(header) = Header::decode(header, u32::MAX) {
+            tell(
+                self.host.node.name(),
+                self.id.into(),
+                header.kind as u32,
+                header.port.into(),
+                header.len,
+                u64::from(header.call.slot()) << 48 | header.call.seq(),
+            );
         }
     }
 
@@ -324,6 +346,17 @@ impl Peer {
     ) {
         let mut stats = self.stats.lock();
         stats.port(port).executed.ended(ns, request, result);
+        drop(stats);
+        let (status, reply) = result.unwrap_or((0, 0));
+        trace::executed(
+            self.host.node.name(),
+            self.id.into(),
+            port.into(),
+            reply as u32,
+            status,
+            trace::errno(&result),
+            ns,
+        );
     }
 
     /// A call of this port ended, after so many ns.
@@ -353,6 +386,16 @@ impl Peer {
             &mut self.state.lock(),
             code,
             fmt!("call of port {port} failed: {e:?} (deadline {timeout_ms} ms)"),
+        );
+    }
+
+    /// RDMA into or out of a region of the peer failed in a way that an operator should hear of.
+    pub(crate) fn access_failed(&self, what: &str, bytes: u32, timeout_ms: u64, e: Error) {
+        let code = complaint::ACCESS | e.to_errno().unsigned_abs();
+        self.complain(
+            &mut self.state.lock(),
+            code,
+            fmt!("{what} of {bytes} bytes of its region failed: {e:?} (deadline {timeout_ms} ms)"),
         );
     }
 

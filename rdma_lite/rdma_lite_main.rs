@@ -8,7 +8,8 @@
 //! - [`node`] is a directory in configfs; while it is switched on it has a [`host`], which has the
 //!   map and a [`peer`] for each other node, which has at most one connection ([`transport`]).
 //! - [`call`] makes calls, [`port`] executes them. [`device`] is /dev/rdma_lite, [`abi`] is
-//!   include/linux/rdma_lite.h, [`stats`] what debugfs shows of calls, [`users`] who has opened the
+//!   include/linux/rdma_lite.h, [`stats`] what debugfs shows of calls, [`trace`]
+//!   what tracefs shows, [`users`] who has opened the
 //!   device, and how much of everything it may have.
 //! - On calls of its own ([`ask`]) stand memory regions ([`region`]), locks and barriers ([`sync`]);
 //!   [`releases`] gives back what was given up while its owner was not there.
@@ -37,6 +38,7 @@ mod region;
 mod releases;
 mod stats;
 mod sync;
+mod trace;
 mod transport;
 mod uapi;
 mod users;

@@ -22,6 +22,7 @@ use crate::{
     node::Node,
     port::Message,
     releases::{Promise, Release},
+    trace,
 };
 use kernel::{
     new_condvar, new_mutex,
@@ -115,7 +116,11 @@ impl Held {
             },
             signals: Signals::All,
         };
-        let answer = ask(&self.noted.host, to, &self.message, &[], &mut reply)?;
+        let host = &self.noted.host;
+        let answer = ask(host, to, &self.message, &[], &mut reply);
+        let error = trace::errno(&answer.and_then(|answer| answer));
+        trace::unlock(host.node.name(), self.owner.node.into(), self.grant, error);
+        let answer = answer?;
         self.promise.cancel();
         answer.map(|_| ())
     }
@@ -307,7 +312,16 @@ impl Host {
             host: self.clone(),
             tag,
         };
+        let begun = now();
         let outcome = self.wait(&waiting, wish.owner, request);
+        trace::lock(
+            self.node.name(),
+            wish.owner.into(),
+            !matches!(wish.what, What::Lock),
+            outcome.result.unwrap_or(0),
+            trace::errno(&outcome.result),
+            now().saturating_sub(begun),
+        );
         let (life, leave) = {
             let waiter = waiting.waiter.lock();
             (waiter.life(), waiter.leave())

@@ -19,6 +19,7 @@ use crate::{
         job::{Caller, Job, Remote},
         PortUse, //
     },
+    trace,
     transport::{Down, Link, LinkUser}, //
 };
 use kernel::{prelude::*, sync::Arc};
@@ -204,6 +205,7 @@ impl LinkUser for Peer {
             if state.torn_down != Some(link.tag()) && !state.stopped {
                 state.link = Some(link.clone());
                 state.protocol.established(now(), link.tag());
+                trace::link_up(self.host.node.name(), self.id.into(), link.tag(), 0);
             }
         });
     }
@@ -222,6 +224,9 @@ impl LinkUser for Peer {
                     Some(at) => state.protocol.message(now, generation, at, &header),
                     None => Ok(Received::Nothing),
                 });
+            if received.is_ok() && matches!(Imm::decode(imm), Ok(Imm::Message { .. })) {
+                self.trace_message(trace::message_received, &header);
+            }
             match received {
                 Ok(Received::Nothing) => Then::Nothing,
                 Ok(Received::Execute(request)) => self.execute(state, link, request, memory),
@@ -256,6 +261,12 @@ impl LinkUser for Peer {
 
     fn down(self: &Arc<Self>, link: &Arc<PeerLink>, why: Down) {
         let generation = link.tag();
+        let error = match &why {
+            Down::Failed(e) => *e,
+            Down::Rejected(_) => ECONNREFUSED,
+        };
+        let name = self.host.node.name();
+        trace::link_down(name, self.id.into(), generation, error.to_errno());
         let old = self.with(|state| {
             let reject = match &why {
                 Down::Rejected(data) => Reject::decode(data).ok(),

@@ -22,6 +22,7 @@ use crate::{
     host::Host,
     node::Node,
     port::Message,
+    trace,
 };
 use kernel::{
     prelude::*,
@@ -127,6 +128,8 @@ impl Host {
             }
             Request::Grant { node, rights } => {
                 let down = self.regions.registry.lock().grant(who, node, rights)?;
+                let name = self.node.name();
+                trace::region_grant(name, node.into(), who.tag, rights.bits());
                 self.tear_down(down);
             }
             Request::Open { chunk, rights } => reply = self.open_chunk(who, chunk, rights)?,
@@ -435,6 +438,12 @@ impl Host {
     fn tell_holders(self: &Arc<Self>, recalls: &[Recall<Opened>]) -> Result {
         let mut all = KVec::with_capacity(recalls.len(), GFP_KERNEL)?;
         for recall in recalls {
+            trace::region_revoke(
+                self.node.name(),
+                recall.holder.life.node.into(),
+                recall.holder.tag,
+                recall.rights.bits(),
+            );
             let request = Request::Recall {
                 rights: recall.rights,
                 freed: recall.freed,

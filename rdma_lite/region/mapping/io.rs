@@ -3,7 +3,7 @@
 //! Reading and writing: our own regions by the processor, those of others by RDMA, or by calls where a
 //! chunk cannot be opened.
 
-use super::{left_ms, Mapping};
+use super::{left_ms, Mapping, MS};
 use crate::{
     core::region::{
         keys::{Begun, Key},
@@ -12,6 +12,7 @@ use crate::{
     },
     events::now,
     region::bounce::{Bounce, LARGEST},
+    trace,
     transport::access::Way,
 };
 use kernel::{
@@ -134,6 +135,7 @@ impl Mapping {
             Way::Read => Rights::READ,
             Way::Write => Rights::WRITE,
         };
+        let begun = now();
         loop {
             let attempt = self.during(need, |begun| {
                 self.attempt(begun, way, piece, bounce, deadline)
@@ -143,7 +145,17 @@ impl Mapping {
                 Attempt::Unopened => {
                     return self.during(need, |_| self.by_calls(way, piece, at, bounce, deadline));
                 }
-                Attempt::Again if now() >= deadline => return Err(ETIMEDOUT),
+                Attempt::Again if now() >= deadline => {
+                    if let Some(peer) = self.host.peer(self.owner) {
+                        let what = match way {
+                            Way::Read => "a read",
+                            Way::Write => "a write",
+                        };
+                        let waited = deadline.saturating_sub(begun) / MS;
+                        peer.access_failed(what, piece.len, waited, ETIMEDOUT);
+                    }
+                    return Err(ETIMEDOUT);
+                }
                 Attempt::Again => fsleep(Delta::from_millis(1)),
             }
         }
@@ -181,10 +193,20 @@ impl Mapping {
             addr: key.addr + u64::from(piece.start),
             rkey: key.rkey,
         };
+        let begun = now();
         let ended = bounce.lend(|buffer| {
             link.access(way, buffer, piece.len as usize, remote, left_ms(deadline))
-        })?;
-        match ended {
+        });
+        let result = ended.unwrap_or_else(Err);
+        trace::access(
+            self.host.node.name(),
+            self.owner.into(),
+            way == Way::Write,
+            piece.len.into(),
+            trace::errno(&result),
+            now().saturating_sub(begun),
+        );
+        match ended? {
             Ok(()) => Ok(Attempt::Done),
             Err(_) => {
                 // The connection is broken, for whatever reason; the next one has other keys.
