@@ -50,7 +50,7 @@ forget_leaks() { [ ! -w /sys/kernel/debug/kmemleak ] || echo clear >/sys/kernel/
 counters() {
 	local cache
 	echo 3 >/proc/sys/vm/drop_caches
-	for cache in /sys/kernel/slab/kmalloc*; do
+	for cache in /sys/kernel/slab/*; do
 		[ -L "$cache" ] || echo 1 >"$cache/shrink"
 	done 2>/dev/null
 	[ ! -w /proc/sys/vm/compact_memory ] || echo 1 >/proc/sys/vm/compact_memory
