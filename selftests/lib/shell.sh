@@ -45,17 +45,23 @@ leaks() {
 forget_leaks() { [ ! -w /sys/kernel/debug/kmemleak ] || echo clear >/sys/kernel/debug/kmemleak; }
 
 # What must not grow however often something is done: `name value` lines, of objects in the kernel's caches, and of
-# memory in KiB. What is only cached is dropped first.
+# memory in KiB (unaccounted: pages that are neither free nor any of what the kernel tells). What is only kept for later
+# goes first: caches, and pages that processors hold.
 counters() {
 	local cache
 	echo 3 >/proc/sys/vm/drop_caches
-	for cache in /sys/kernel/slab/kmalloc*; do
+	for cache in /sys/kernel/slab/*; do
 		[ -L "$cache" ] || echo 1 >"$cache/shrink"
 	done 2>/dev/null
+	[ ! -w /proc/sys/vm/compact_memory ] || echo 1 >/proc/sys/vm/compact_memory
 	sleep 1
 	awk 'NR > 2 && !seen[$1]++ { print "cache:" $1, $2 }' /proc/slabinfo
-	echo "memory:kernel $(kernel_memory)"
-	awk '/^MemAvailable:/ { print "memory:unavailable", total - $2 } /^MemTotal:/ { total = $2 }' /proc/meminfo
+	awk '{ sub(":", "", $1) }
+		# Stacks of the kernel are of vmalloc.
+		$1 ~ /^(SUnreclaim|PageTables|VmallocUsed|Percpu)$/ { print "memory:" $1, $2 }
+		$1 == "MemTotal" { rest += $2 }
+		$1 ~ /^(MemFree|Buffers|Cached|SwapCached|AnonPages|Slab|PageTables|VmallocUsed|Percpu)$/ { rest -= $2 }
+		END { print "memory:unaccounted", rest }' /proc/meminfo
 }
 
 # grown BEFORE AFTER OBJECTS KIB: what grew by more, one a line. A cache that was not there begins with nothing.

@@ -18,8 +18,8 @@ checked() { # ARG...
 	[ "$(grep -c '"checked":true' <<<"$out")" = 1 ]
 }
 
-table() { checked kv --transport "$1" --clients 2 --operations 150 --keys 30 --shared 4 --gets 60; }
-pagerank() { checked pagerank --transport "$1" --rmat 10 --iterations 20; }
+table() { checked kv --transport "$1" --clients 2 --operations "${2:-100}" --keys 20 --shared 4 --gets 60; }
+pagerank() { checked pagerank --transport "$1" --rmat 10 --iterations 12; }
 
 a_node_that_is_not_of_its_rank_is_told() {
 	local out
@@ -35,8 +35,8 @@ leaves_no_region_and_no_port() {
 		echo "$node: $used bytes of regions"
 		[ "$used" = 0 ] || return 1
 	done
-	# Its port is free: it starts again.
-	table lite
+	# Their port is free: another one starts.
+	table lite 10
 }
 
 ktap_print_header

@@ -99,9 +99,9 @@ static void *answer(void *arg)
 /* One-sided: written at the next node, copied there, read back by way of another region; all at once, too. */
 static const char *use_regions(struct user *u, int next)
 {
-	struct rdma_lite_completion ends[4];
 	static __thread char out[REGION_LEN], in[REGION_LEN];
 	uint64_t a = lite_malloc(u->fd, next, REGION_LEN, NULL, 0, 0), b, mine;
+	struct rdma_lite_completion ends[4];
 	uint64_t word = 0, *lent;
 
 	memset(out, 0x40 + u->node, sizeof(out));

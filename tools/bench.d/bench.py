@@ -21,10 +21,11 @@ import entries
 import figures
 import hotpot
 import lab as labs
+import lite
 import plot
 import remote
 import report
-from harness import Skip, measure
+from harness import Absent, Skip, measure
 
 
 def wanted(name, only):
@@ -56,7 +57,7 @@ def main():
     begin = time.monotonic()
     result = {"kernel": os.uname().release, "date": time.strftime("%Y-%m-%d %H:%M:%S"), "rounds": rounds,
               "units": "microseconds; ratio: ours / peer, median of the rounds' ratios of what `metric` says",
-              "rows": [], "failed": {}}
+              "rows": [], "absent": {}, "failed": {}}
 
     def save():
         result["seconds"] = round(time.monotonic() - begin)
@@ -71,13 +72,17 @@ def main():
         sys.exit(f"bench: the lab does not come up: {e}")
     lab = labs.Lab(args.out, args.quick)
     there = labs.peers(lab)
+    figure(result, "share", "share of the high class", args.only, lambda: figures.share(lab))
     figure(result, "clients", "memory node state per client", args.only, lambda: figures.clients(lab))
-    for case in (case for module in (hotpot, remote, disk, entries) for case in module.cases(lab)):
+    for case in (case for module in (hotpot, lite, remote, disk, entries) for case in module.cases(lab)):
         if not wanted(case.name, args.only):
             continue
         print(f"bench: {round(time.monotonic() - begin)} s: {case.name}", flush=True)
         try:
             result["rows"] += measure(case, there, rounds)
+        except Absent as e:
+            result["absent"][case.name] = str(e)
+            print(f"bench: {case.name}: {e}", flush=True)
         except Skip as e:
             result["failed"][case.name] = str(e)
             print(f"bench: {case.name}: {e}", flush=True)

@@ -83,6 +83,17 @@ def clients(lab):
     }
 
 
+def share(lab):
+    """What the high class of service has of the bytes of writes, under load by both."""
+    try:
+        without, high = run(lab.bin / "share", 4, 2, lab.n(10, 3), "n1", "n2").split()
+    except Skip as e:
+        raise Skip("rdma_lite has no classes of service") if "no classes" in str(e) else e
+    goal = float(Path("/sys/kernel/config/rdma_lite/n1/high_share").read_text(encoding="ascii"))
+    return {"high_percent": float(high), "without_classes": float(without), "goal": goal, "met": float(high) >= goal,
+            "note": "two processes of the high class beside four of the normal one, all writing 64 KiB, 16 at once"}
+
+
 def retries(out):
     """Made on the host by tools/bench, out of the core's own slow path."""
     path = out / "allocation-retries.json"

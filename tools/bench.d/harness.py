@@ -15,6 +15,10 @@ class Skip(Exception):
     """A peer that is not there, or something it needs; says why."""
 
 
+class Absent(Skip):
+    """What a case measures is not there: no failure of the run."""
+
+
 def run(*args, timeout=300, check=True, text=None):
     try:
         done = subprocess.run([str(a) for a in args], capture_output=True, text=True, timeout=timeout, input=text)

@@ -28,6 +28,11 @@ def clients(m):
             f"processes attached: {m['per_client']} bytes a client (goal 0: {YES[m['met']]}); {m['note']}")
 
 
+def share(m):
+    return (f"share of the high class under load: {m['high_percent']} % of the bytes, {m['without_classes']} % without classes "
+            f"(goal: high_share, {m['goal']:.0f}: {YES[m['met']]}); {m['note']}")
+
+
 def retries(m):
     below = ", ".join(f"{s['pages']} pages: {s['retries_below_half']}" for s in m["sizes"])
     above = ", ".join(f"{s['pages']} pages: {s['retries_above_half']} in {s['allocations_above_half']}, "
@@ -37,7 +42,7 @@ def retries(m):
 
 
 FIGURES = [("memory", "memory of an idle node", idle), ("clients", "memory node state per client", clients),
-           ("allocation_retries", "allocation retries", retries)]
+           ("share", "share of the high class", share), ("allocation_retries", "allocation retries", retries)]
 
 
 def table(result):
@@ -49,6 +54,7 @@ def table(result):
     out = [line(HEAD), "|" + "|".join("-" * (w + 2) for w in widths) + "|", *map(line, rows), ""]
     skipped = {r["peer"]: r["skipped"] for r in result["rows"] if "skipped" in r}
     out += [f"{peer}: skipped: {why}" for peer, why in skipped.items()]
+    out += [f"{name}: not measured: {why}" for name, why in result["absent"].items()]
     for key, name, show in FIGURES:
         if key in result:
             figure = result[key]

@@ -94,6 +94,9 @@ pub struct LabUp {
     /// Default deadline of a call
     #[arg(long, value_name = "MS")]
     pub timeout_ms: Option<u32>,
+    /// Any attribute of all nodes, before they are switched on
+    #[arg(long, value_name = "ATTRIBUTE=VALUE", value_parser = crate::launch::key_value)]
+    pub set: Vec<(String, String)>,
     /// MTU of the links; RDMA needs 4200 or more to use 4096-byte packets
     #[arg(long, value_name = "BYTES", default_value_t = 9000)]
     pub mtu: u32,

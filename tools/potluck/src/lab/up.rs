@@ -328,6 +328,8 @@ fn configure(args: &LabUp, state: &State, node: &LabNode, deadline: Duration) ->
         ("heartbeat_ms", number(args.heartbeat_ms.map(u64::from))),
         ("timeout_ms", number(args.timeout_ms.map(u64::from))),
     ];
+    let more = args.set.iter().map(|(k, v)| (k.as_str(), Some(v.clone())));
+    let attributes = attributes.into_iter().chain(more);
     configfs::switch_on(&dir, Some(&node.namespace), attributes, deadline)
         .with_context(|| format!("node {}", node.name))
 }
