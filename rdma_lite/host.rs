@@ -7,6 +7,7 @@ use crate::{
         Config, Hello, Local, MapNode, Membership, NodeAddress, Policy, Published, Reject,
         RejectReason, View,
     },
+    device::operations::workers::AccessTurns,
     events,
     node::{Node, Settings},
     peer::Peer,
@@ -51,6 +52,8 @@ pub(crate) struct Queues {
     /// Accesses to regions that nobody waits for. They wait for handlers, so they have a queue of
     /// their own, where they cannot take all places that handlers have.
     pub(crate) accesses: OwnedQueue,
+    /// Which of them.
+    pub(crate) turns: Arc<AccessTurns>,
 }
 
 impl Queues {
@@ -64,6 +67,7 @@ impl Queues {
                 0,
             )?,
             accesses: OwnedQueue::new(c"rdma_lite_accesses", unbound, ACCESSES)?,
+            turns: AccessTurns::new(ACCESSES)?,
         };
         Ok(Arc::new(queues, GFP_KERNEL)?)
     }

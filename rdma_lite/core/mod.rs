@@ -78,6 +78,7 @@ pub mod session;
 pub mod stats;
 pub mod sync;
 pub mod transport;
+pub mod turns;
 pub mod wire;
 
 pub use self::{
