@@ -61,9 +61,12 @@
 pub mod account;
 pub mod backlog;
 pub mod calls;
+pub mod class;
 pub mod connection;
+pub mod gate;
 pub mod heartbeat;
 pub mod holder;
+pub mod lanes;
 pub mod membership;
 pub mod outstanding;
 pub mod peer;
@@ -80,7 +83,9 @@ pub mod wire;
 pub use self::{
     backlog::Backlog,
     calls::{Group, NewCall},
+    class::{Class, Places, Share, Turns},
     connection::Generation,
+    gate::Gate,
     heartbeat::{Health, Suspicion},
     membership::{Local, MapNode, Membership, NodeAddress, NodeState, Published, View},
     peer::{Action, Config, Payload, Peer, Received, Request, Violation},

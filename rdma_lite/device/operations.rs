@@ -335,7 +335,8 @@ impl Opened {
             self.operations.queue.lock().begin(request.len as usize)?;
         }
         // A new one is in no queue.
-        let _ = self.node.queues().accesses.enqueue(operation.clone());
+        let accesses = self.node.queues().accesses_of(self.class());
+        let _ = accesses.enqueue(operation.clone());
         Ok(operation)
     }
 

@@ -4,7 +4,7 @@
 
 use super::{Message, PortUse};
 use crate::{
-    core::{CallRef, Refusal},
+    core::{CallRef, Class, Refusal},
     events::now,
     peer::{Peer, PeerLink, Reply},
     transport::Link, //
@@ -35,6 +35,8 @@ pub(crate) struct Job {
     pub(crate) since: u64,
     /// No reply is wanted.
     pub(crate) notify: bool,
+    /// Its class of service.
+    pub(crate) class: Class,
     /// The request.
     pub(crate) data: KVVec<u8>,
     /// Bytes of reply that the caller takes.
@@ -242,7 +244,7 @@ impl Execution {
         let Caller::Remote(remote) = &job.caller else {
             return job.execute(&port, GFP_KERNEL);
         };
-        let (peer, call) = (remote.peer.clone(), remote.call);
+        let (peer, call, class) = (remote.peer.clone(), remote.call, job.class);
         let made = KBox::pin_init(
             pin_init!(Self {
                 port,
@@ -252,7 +254,7 @@ impl Execution {
             flags,
         );
         match made {
-            Ok(execution) => peer.host().queues().handlers.enqueue(execution),
+            Ok(execution) => peer.host().queues().handlers_of(class).enqueue(execution),
             Err(_) => peer.refuse(call, Refusal::Busy),
         }
     }

@@ -15,7 +15,9 @@
 #define LITE_DEVICE	"/dev/rdma_lite"
 #define LITE_PORT	18600
 #define LITE_CLUSTER	"5e1f7e57-0000-4000-8000-000000000001"
+#ifndef LITE_MAX_NODES
 #define LITE_MAX_NODES	8
+#endif
 
 /* Deadlines of the private cluster: short, so that a cut link costs seconds. */
 #define LITE_TIMEOUT_MS		"3000"
@@ -24,6 +26,16 @@
 #define LITE_MARGIN_MS		4000
 
 /* --- network: namespaces lt1…, joined by a bridge, an rxe device in each --- */
+
+/* Node i's interface, on the bridge, with an rxe device. */
+static __maybe_unused int net_link(int i)
+{
+	return sh("set -e; ip link add ltv%1$d mtu 9000 type veth peer name ltp%1$d mtu 9000; "
+		  "ip link set ltp%1$d master ltbr up; ip link set ltv%1$d netns lt%1$d; "
+		  "ip -n lt%1$d addr add 10.78.0.%1$d/24 dev ltv%1$d; "
+		  "ip -n lt%1$d link set ltv%1$d up; modprobe -q rdma_rxe || true; "
+		  "ip netns exec lt%1$d rdma link add ltr%1$d type rxe netdev ltv%1$d", i);
+}
 
 static __maybe_unused int net_need(int nr)
 {
@@ -38,13 +50,7 @@ static __maybe_unused int net_need(int nr)
 		snprintf(ns, sizeof(ns), "lt%d", i);
 		if (netns_exists(ns))
 			continue;
-		if (sh("set -e; ip netns add lt%1$d; "
-		       "ip link add ltv%1$d mtu 9000 type veth peer name ltp%1$d mtu 9000; "
-		       "ip link set ltp%1$d master ltbr up; ip link set ltv%1$d netns lt%1$d; "
-		       "ip -n lt%1$d link set lo up; "
-		       "ip -n lt%1$d addr add 10.78.0.%1$d/24 dev ltv%1$d; "
-		       "ip -n lt%1$d link set ltv%1$d up; modprobe -q rdma_rxe || true; "
-		       "ip netns exec lt%1$d rdma link add ltr%1$d type rxe netdev ltv%1$d", i))
+		if (sh("ip netns add lt%1$d && ip -n lt%1$d link set lo up", i) || net_link(i))
 			return -1;
 	}
 	return 0;
