@@ -273,7 +273,7 @@ pub struct Node {
     pub(super) commits: RBTree<Cid, Commit>,
     /// Pages staged here by other owners, by commit.
     pub(super) guests: RBTree<Cid, Guest>,
-    /// Commits that were published here for other owners: the last ones.
+    /// Commits that were published here for other owners, or with them: the last ones.
     pub(super) settled: KVec<Cid>,
     /// What to tell whom.
     pub(super) notices: KVec<Notice>,
@@ -418,7 +418,7 @@ impl Node {
         Ok(())
     }
 
-    /// A commit is published here for other owners.
+    /// A commit is published here for other owners, or with them.
     pub(super) fn note_settled(&mut self, cid: Cid) {
         if !self.settled.contains(&cid) {
             if self.settled.len() >= MAX_SETTLED {

@@ -9,7 +9,7 @@ use super::{
     host::{CallError, Host, Level, Piece, Sleep},
     msg::{AskRecords, Reader, Request},
     names::Entry,
-    node::GENERAL,
+    node::{Node, GENERAL, WORKER},
     persist::Batch,
     tombstones::Retired,
     truncate::drop_pages,
@@ -201,6 +201,23 @@ pub(super) async fn synchronize<H: Host>(host: &H, until: u64) -> Result {
     Ok(())
 }
 
+impl Node {
+    /// The CD finds a record that the one before it made, at another node: not all may have it.
+    fn note_found(&mut self, record: &DatasetRecord) -> Result {
+        let known = self.names.entries.get(&record.id);
+        let newer = known.is_none_or(|known| known.record.generation < record.generation)
+            && record.generation > self.names.forgotten;
+        if newer
+            && self.map.dispatcher() == Ok(self.id())
+            && !self.names.unsent.contains(&record.id)
+        {
+            self.names.unsent.push(record.id, GFP_KERNEL)?;
+            self.wake(WORKER);
+        }
+        Ok(())
+    }
+}
+
 async fn pull<H: Host>(host: &H, source: u32, until: u64) -> Result<(), CallError> {
     let local = CallError::Handler;
     let (epoch, room) = host.with(|node| (node.map.epoch, node.config.max_msg));
@@ -223,6 +240,7 @@ async fn pull<H: Host>(host: &H, source: u32, until: u64) -> Result<(), CallErro
             let bytes = body.bytes(PAGE_SIZE).map_err(|_| CallError::Lost)?;
             let record = decode(bytes).map_err(|_| CallError::Lost)?;
             from = record.id + 1;
+            host.with(|node| node.note_found(&record)).map_err(local)?;
             if let Err(error) = apply(host, record, until).await {
                 host.log(
                     Level::Warning,

@@ -164,6 +164,7 @@ pub(super) fn on_ask_part<H: Host>(host: &H, from: Sender, cid: Cid) -> Result<P
             Some(TxnState::Published) => Ok(Part::Published),
             Some(TxnState::Prepared) => Ok(Part::Prepared),
             Some(TxnState::Preparing | TxnState::Finishing) => Ok(Part::Preparing),
+            None if node.has_published(cid) => Ok(Part::Published),
             None => {
                 node.refuse(cid)?;
                 node.incoming.remove(&cid);

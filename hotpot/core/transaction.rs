@@ -499,8 +499,11 @@ pub(super) async fn finish<H: Host>(host: &H, cid: Cid) -> Result {
             }
             replicas = txn.replicas;
         }
-        // What other owners in doubt must be able to ask for.
+        // What other owners in doubt must be able to ask for, and successors of lost ones after that.
         keep |= several;
+        if several {
+            node.note_settled(cid);
+        }
         for (nr, key) in keys.iter().enumerate() {
             let version = node.pages.get(*key).and_then(|page| page.clean);
             let version = version.map_or(0, |clean| clean.version);
