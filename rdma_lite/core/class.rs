@@ -133,21 +133,22 @@ impl Turns {
 
 /// So many places of which each is held for a while, by a call or an access.
 ///
-/// A class may take all but those that are kept for the other one: its share of all. None are kept for
-/// a class that took none lately, so who is alone has all. Who has none takes what it needs even of
-/// what is kept, so that nobody waits for ever who wants more than its share at once.
+/// A class may take all but those that are kept for the other one: its share of all, less what it has.
+/// None are kept for a class that has none and was refused none lately, so who is alone has all. Who has
+/// none takes what it needs even of what is kept, so that nobody waits for ever who wants more than its
+/// share at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Places {
     share: Share,
     most: usize,
     taken: [usize; Class::COUNT],
-    /// How often the other class took some since this one took, or wanted, one.
-    rest: [usize; Class::COUNT],
+    /// A class was refused some: how often the other one will be refused for its sake.
+    wanted: [u32; Class::COUNT],
 }
 
 impl Places {
-    /// A class is forgotten when the other one took some so often meanwhile.
-    pub const LATELY: usize = 4096;
+    /// Who was refused, and does not ask again before the other class was refused so often, is forgotten.
+    pub const PATIENCE: u32 = 8;
 
     /// All free.
     pub const fn new(most: usize, share: Share) -> Self {
@@ -155,7 +156,7 @@ impl Places {
             share,
             most,
             taken: [0; Class::COUNT],
-            rest: [Self::LATELY; Class::COUNT],
+            wanted: [0; Class::COUNT],
         }
     }
 
@@ -164,30 +165,33 @@ impl Places {
         self.most = most;
     }
 
-    /// Places that are kept for a class.
+    /// Places that are kept for a class, besides those that it has.
     fn kept_for(&self, class: Class) -> usize {
-        if self.rest[class.index()] >= Self::LATELY {
+        let at = class.index();
+        if self.taken[at] == 0 && self.wanted[at] == 0 {
             return 0;
         }
-        (self.most as u64 * self.share.of(class) / 100) as usize
+        let share = self.most as u64 * self.share.of(class) / 100;
+        (share as usize).saturating_sub(self.taken[at])
     }
 
     /// Takes `places` places, if there are so many for the class.
     pub fn take(&mut self, class: Class, places: usize) -> bool {
-        self.rest[class.index()] = 0;
         let other = class.other();
         let [mine, others] = [class, other].map(|class| self.taken[class.index()]);
         let free = self.most.saturating_sub(mine + others);
         let kept = match mine {
             0 => 0,
-            _ => self.kept_for(other).saturating_sub(others),
+            _ => self.kept_for(other),
         };
         if places > free.saturating_sub(kept) {
+            self.wanted[class.index()] = Self::PATIENCE;
+            let wanted = &mut self.wanted[other.index()];
+            *wanted = wanted.saturating_sub(1);
             return false;
         }
         self.taken[class.index()] += places;
-        let rest = &mut self.rest[other.index()];
-        *rest = rest.saturating_add(1);
+        self.wanted[class.index()] = 0;
         true
     }
 

@@ -847,9 +847,10 @@ impl<C, R> Peer<C, R> {
     /// The next message for which there is room. The class whose turn it is; of a class, answers
     /// before calls, since they end something.
     fn next_message(&mut self, now: u64) -> Option<(RingSlot, Header)> {
-        while let Some(class) = self.turns.next(|class| {
-            self.session.has_to_send(class) || self.calls.has_to_send(class)
-        }) {
+        while let Some(class) = self
+            .turns
+            .next(|class| self.session.has_to_send(class) || self.calls.has_to_send(class))
+        {
             if let Some(header) = self.next_answer(now, class) {
                 let slot = self.room(&header)?;
                 self.session.sent(class);

@@ -81,7 +81,7 @@ TEST_F(classes, are_for_those_who_may_have_them)
 	ASSERT_EQ(0, seteuid(0));
 	EXPECT_EQ(EINVAL, node_attr("lt1", "high_users", "ann"));
 	EXPECT_EQ(EINVAL, node_attr("lt1", "high_users", "-1"));
-	EXPECT_EQ(0, node_attr("lt1", "high_users", ""));
+	EXPECT_EQ(0, node_attr("lt1", "high_users", "\n"));
 	/* Who has it keeps it; others cannot get it any more. */
 	EXPECT_EQ(0, lite_ping(ann, 2, 64, 5000));
 	ASSERT_EQ(0, seteuid(ANN));
@@ -137,8 +137,9 @@ TEST_F(classes, share_as_many_queue_pairs_as_are_set_whatever_the_number_of_user
 		for (size_t j = 0; j < COUNT(users); j++) {
 			users[j] = lite_open("lt1", 0);
 			ASSERT_LE(0, users[j]);
-			if (j % 2)
+			if (j % 2) {
 				ASSERT_EQ(0, lite_class(users[j], RDMA_LITE_CLASS_HIGH));
+			}
 			ASSERT_EQ(0, lite_ping(users[j], 2, 64, 10000));
 			r = lite_malloc(users[j], 2, PIECE, NULL, 0, 0);
 			ASSERT_NE(0, r) TH_LOG("%s", strerror(errno));
@@ -219,12 +220,15 @@ TEST_F_TIMEOUT(classes, high_keeps_its_share_of_calls_under_a_flood_of_calls_and
 	ASSERT_LE(0, server);
 	ASSERT_EQ(0, ioctl(server, RDMA_LITE_IOC_PORT_OPEN, &port));
 	ASSERT_TRUE(flood_open()) TH_LOG("%s", strerror(errno));
-	for (int i = 0; i < NORMAL; i++)
+	for (int i = 0; i < NORMAL; i++) {
 		ASSERT_EQ(0, pthread_create(&threads[nr++], NULL, caller, (void *)RDMA_LITE_CLASS_NORMAL));
-	for (int i = 0; i < WRITERS; i++)
+	}
+	for (int i = 0; i < WRITERS; i++) {
 		ASSERT_EQ(0, pthread_create(&threads[nr++], NULL, writer, (void *)RDMA_LITE_CLASS_NORMAL));
-	for (int i = 0; i < HIGH; i++)
+	}
+	for (int i = 0; i < HIGH; i++) {
 		ASSERT_EQ(0, pthread_create(&threads[nr++], NULL, caller, (void *)RDMA_LITE_CLASS_HIGH));
+	}
 	/* A receiver that cannot keep up: who is served is the queue's choice. */
 	for (int i = 0; i < WARM + COUNTED; i++) {
 		struct rdma_lite_receive request = { .timeout_ms = 30000 };
@@ -254,10 +258,12 @@ TEST_F_TIMEOUT(classes, high_keeps_its_share_of_bytes_under_a_flood_of_writes, 4
 
 	ASSERT_TRUE(flood_open()) TH_LOG("%s", strerror(errno));
 	flood.calls[0] = -1;	/* writes of one size */
-	for (int i = 0; i < NORMAL; i++)
+	for (int i = 0; i < NORMAL; i++) {
 		ASSERT_EQ(0, pthread_create(&threads[nr++], NULL, writer, (void *)RDMA_LITE_CLASS_NORMAL));
-	for (int i = 0; i < HIGH; i++)
+	}
+	for (int i = 0; i < HIGH; i++) {
 		ASSERT_EQ(0, pthread_create(&threads[nr++], NULL, writer, (void *)RDMA_LITE_CLASS_HIGH));
+	}
 	/* All are under way. */
 	EXPECT_TRUE(EVENTUALLY(60000, flood.writes[0] >= 2 * NORMAL && flood.writes[1] >= 2 * HIGH));
 	before[0] = flood.writes[0];

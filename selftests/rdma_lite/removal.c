@@ -122,10 +122,12 @@ TEST_F_TIMEOUT(device, under_load_ends_what_is_under_way_in_time_and_comes_back,
 			ASSERT_NE(0, load[i].region) TH_LOG("%s", strerror(errno));
 		}
 	}
-	for (size_t i = 0; i < COUNT(loads); i++)
+	for (size_t i = 0; i < COUNT(loads); i++) {
 		ASSERT_EQ(0, pthread_create(&load[i].thread, NULL, work, &load[i]));
-	for (size_t i = 0; i < COUNT(loads); i++)
+	}
+	for (size_t i = 0; i < COUNT(loads); i++) {
 		EXPECT_TRUE(EVENTUALLY(30000, load[i].well >= 3)) TH_LOG("load %zu", i);
+	}
 	ASSERT_EQ(0, sh("%s", variant->remove));
 	/* The node lost what it stands on: it is off, and says so. */
 	EXPECT_TRUE(EVENTUALLY(20000, ERRNO_OF(lite_ping(self->c.fd[2], 1, 8, 500)) == ESHUTDOWN));
@@ -148,15 +150,18 @@ TEST_F_TIMEOUT(device, under_load_ends_what_is_under_way_in_time_and_comes_back,
 		EXPECT_GE(DEADLINE_MS + LITE_MARGIN_MS, load[i].longest) TH_LOG("load %zu", i);
 	}
 	/* It comes back: a new life of the node, under a new map. */
-	if (variant->interface)
+	if (variant->interface) {
 		ASSERT_EQ(0, net_link(2));
-	else
+	} else {
 		ASSERT_EQ(0, sh("ip netns exec lt2 rdma link add ltr2 type rxe netdev ltv2"));
+	}
 	ASSERT_EQ(0, node_power(2, true));
 	ASSERT_EQ(0, cluster_publish(&self->c));
-	for (int i = 1; i <= 3; i++)
-		for (int j = 1; j <= 3; j++)
+	for (int i = 1; i <= 3; i++) {
+		for (int j = 1; j <= 3; j++) {
 			EXPECT_TRUE(lite_reachable(self->c.fd[i], j, 60000)) TH_LOG("%d to %d: %s", i, j, strerror(errno));
+		}
+	}
 	/* What lay there is gone, and nothing else is in its place. */
 	EXPECT_EQ(ESTALE, ERRNO_OF(lite_read(load[1].fd, load[1].region, 0, &byte, 1)));
 	r = lite_malloc(load[1].fd, 2, PIECE, NULL, 0, 0);

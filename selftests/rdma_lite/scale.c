@@ -109,8 +109,9 @@ TEST_F_TIMEOUT(many, nodes_call_each_other_lose_one_that_comes_back_and_reach_al
 		ASSERT_EQ(0, pthread_create(&servers[i].thread, NULL, serve, &servers[i]));
 		all[i] = true;
 	}
-	for (int i = 1; i <= self->nr; i++)
+	for (int i = 1; i <= self->nr; i++) {
 		EXPECT_EQ(self->nr, multicast(c->fd[i], self->nr, all, i)) TH_LOG("from node %d", i);
+	}
 	TH_LOG("each called all in %lld ms", (long long)(now_ms() - began));
 
 	/* One dies: a map without it, and the others go on. */

@@ -6,8 +6,8 @@ use kernel::prelude::*;
 use rdma_lite_core::core::{
     connection::State,
     wire::{digest, Header, Kind, RingAddress},
-    Action, Class, Config, Health, Hello, Local, NewCall, NodeState, Payload, Peer, Received, Refusal,
-    Reject, RejectReason, ReplyBuffer, Suspicion, View, Violation,
+    Action, Class, Config, Health, Hello, Local, NewCall, NodeState, Payload, Peer, Received,
+    Refusal, Reject, RejectReason, ReplyBuffer, Suspicion, View, Violation,
 };
 
 const MS: u64 = 1_000_000;
@@ -679,7 +679,10 @@ fn a_flood_of_normal_calls_leaves_the_high_class_its_share_of_messages() {
 #[test]
 fn calls_of_one_class_never_take_all_places_once_the_other_one_called() {
     let (mut peer, _) = connected();
-    let high = NewCall { class: Class::High, ..call() };
+    let high = NewCall {
+        class: Class::High,
+        ..call()
+    };
     let first = peer.submit(high, "high").unwrap();
     let mut normal = 0;
     while peer.submit(call(), "normal").is_ok() {
@@ -698,7 +701,7 @@ fn calls_of_one_class_never_take_all_places_once_the_other_one_called() {
 fn answers_to_high_calls_go_before_those_that_wait_longer() {
     let (mut peer, generation) = connected();
     let mut offset = 0;
-    let mut calls = Vec::new();
+    let mut calls = std::vec::Vec::new();
     for n in 0..8 {
         let class = if n < 4 { Class::Normal } else { Class::High };
         let call = Header {
@@ -713,10 +716,16 @@ fn answers_to_high_calls_go_before_those_that_wait_longer() {
         }
         offset += 128;
     }
-    assert!(calls[..4].iter().all(|request| request.class == Class::Normal));
+    assert!(calls[..4]
+        .iter()
+        .all(|request| request.class == Class::Normal));
     for request in &calls {
         peer.executed(request.call, 0, 0, None);
     }
-    let order: Vec<_> = (0..4).map(|_| sent(&mut peer, 0).call.slot()).collect();
-    assert_eq!(order.iter().filter(|slot| **slot >= 4).count(), 3, "{order:?}");
+    let order: std::vec::Vec<_> = (0..4).map(|_| sent(&mut peer, 0).call.slot()).collect();
+    assert_eq!(
+        order.iter().filter(|slot| **slot >= 4).count(),
+        3,
+        "{order:?}"
+    );
 }

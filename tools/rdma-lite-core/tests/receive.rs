@@ -29,7 +29,10 @@ fn a_queue_that_is_full_refuses_until_a_reply_makes_room() {
     let mut q = queue(2, 100);
     q.offer(0, Class::Normal, 1, 1, NEVER).unwrap();
     q.offer(0, Class::Normal, 2, 1, NEVER).unwrap();
-    assert_eq!(q.offer(0, Class::Normal, 3, 1, NEVER), Err((Refused::Full, 3)));
+    assert_eq!(
+        q.offer(0, Class::Normal, 3, 1, NEVER),
+        Err((Refused::Full, 3))
+    );
     let (token, _) = q.receive(0).unwrap();
     assert_eq!(
         q.offer(0, Class::Normal, 3, 1, NEVER),
@@ -44,9 +47,15 @@ fn a_queue_that_is_full_refuses_until_a_reply_makes_room() {
 fn bytes_are_bounded_as_well() {
     let mut q = queue(8, 100);
     q.offer(0, Class::Normal, 1, 60, NEVER).unwrap();
-    assert_eq!(q.offer(0, Class::Normal, 2, 41, NEVER), Err((Refused::Full, 2)));
+    assert_eq!(
+        q.offer(0, Class::Normal, 2, 41, NEVER),
+        Err((Refused::Full, 2))
+    );
     q.offer(0, Class::Normal, 2, 40, NEVER).unwrap();
-    assert_eq!(q.offer(0, Class::Normal, 3, 101, NEVER), Err((Refused::TooLarge, 3)));
+    assert_eq!(
+        q.offer(0, Class::Normal, 3, 101, NEVER),
+        Err((Refused::TooLarge, 3))
+    );
 }
 
 #[test]
@@ -98,7 +107,10 @@ fn a_closed_queue_takes_nothing_and_tells_what_may_have_been_executed() {
     q.offer(0, Class::Normal, 2, 1, NEVER).unwrap();
     let (token, _) = q.receive(0).unwrap();
     q.close();
-    assert_eq!(q.offer(0, Class::Normal, 3, 1, NEVER), Err((Refused::Closed, 3)));
+    assert_eq!(
+        q.offer(0, Class::Normal, 3, 1, NEVER),
+        Err((Refused::Closed, 3))
+    );
     let mut left: Vec<_> = std::iter::from_fn(|| q.drain()).collect();
     left.sort_unstable();
     assert_eq!(left, [(1, true), (2, false)]);

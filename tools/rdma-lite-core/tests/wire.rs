@@ -4,11 +4,11 @@
 
 use kernel::prelude::*;
 use proptest::prelude::*;
-use rdma_lite_core::core::Class;
 use rdma_lite_core::core::wire::{
     CallId, Header, Hello, Imm, Kind, Refusal, Reject, RejectReason, ReplyBuffer, RingAddress,
     WireError, HEADER_LEN, HELLO_LEN,
 };
+use rdma_lite_core::core::Class;
 
 const MAX: u32 = 4096;
 

@@ -38,7 +38,10 @@ impl World {
     /// A request that the ledger takes for executed, unless there is no room for it.
     pub(super) fn enqueue(&mut self, id: u16, arrived: Arrived, len: usize, expires: Time) {
         let now = self.schedule.now();
-        match self.queue(id).offer(now, arrived.class, arrived, len, expires) {
+        match self
+            .queue(id)
+            .offer(now, arrived.class, arrived, len, expires)
+        {
             Ok(()) => {
                 let life = self.nodes[&id].life();
                 let delay = self.rng.range(0..2 * MS);

@@ -19,8 +19,8 @@ use kernel::{
 use rdma_lite_core::core::{
     session::CallRef,
     wire::{Header, Hello, Reject, HEADER_LEN},
-    Action, CallId, Class, Config, Generation, Local, MapNode, NewCall, NodeAddress, NodeState, Payload,
-    Published, Received, Refusal, ReplyBuffer, Share,
+    Action, CallId, Class, Config, Generation, Local, MapNode, NewCall, NodeAddress, NodeState,
+    Payload, Published, Received, Refusal, ReplyBuffer, Share,
 };
 use std::collections::HashMap;
 
