@@ -251,7 +251,9 @@ impl Call {
     ///
     /// As for [`all`].
     unsafe fn check(&self, host: &Host) -> Result<u32> {
-        if self.flags & !(NOWAIT | NOTIFY | HIGH) != 0 || self.reply_cap != 0 && self.reply.is_null() {
+        if self.flags & !(NOWAIT | NOTIFY | HIGH) != 0
+            || self.reply_cap != 0 && self.reply.is_null()
+        {
             return Err(EINVAL);
         }
         if self.has(NOTIFY) && self.reply_cap != 0 {
@@ -337,15 +339,7 @@ impl Call {
         let (status, bytes) = outcome.unwrap_or((0, 0));
         let error = trace::errno(&outcome);
         let name = host.node.name();
-        trace::call_end(
-            name,
-            self.dst,
-            self.port.into(),
-            bytes,
-            status,
-            error,
-            took,
-        );
+        trace::call_end(name, self.dst, self.port.into(), bytes, status, error, took);
     }
 
     fn submit(

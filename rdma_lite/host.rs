@@ -3,7 +3,9 @@
 //! A node that is switched on: its map, its peers, and where it listens.
 
 use crate::{
-    core::{Class, Config, Hello, Local, MapNode, Membership, Published, Reject, RejectReason, View},
+    core::{
+        Class, Config, Hello, Local, MapNode, Membership, Published, Reject, RejectReason, View,
+    },
     events,
     node::{Node, Settings},
     peer::Peer,

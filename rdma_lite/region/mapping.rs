@@ -8,12 +8,12 @@ use crate::{
     call::Signals,
     core::{
         holder::{Holder, Life, Name},
-        Class,
         region::{
             keys::{Begun, Keys},
             wire::{Head, Reply, Request, REPLY_LEN, REQUEST_LEN},
             Geometry, Rights,
         },
+        Class,
     },
     events::now,
     host::Host,

@@ -7,7 +7,9 @@
 //! cannot be made, and ends when one of them breaks, since who breaks one uses keys that are void.
 //! Callbacks only note what happened; the link's work item acts on it.
 
-use super::{setup::ACK_TIMEOUT, setup::RESOLVE_MS, token, VerbsLink, RESOLVE_ADDR_MS, TOKEN_ACCESS};
+use super::{
+    setup::ACK_TIMEOUT, setup::RESOLVE_MS, token, VerbsLink, RESOLVE_ADDR_MS, TOKEN_ACCESS,
+};
 use crate::{
     core::{lanes, Class, Hello},
     transport::{Link, LinkUser},
@@ -170,7 +172,8 @@ impl<U: LinkUser> VerbsLink<U> {
         )?;
         let old = self.add_lane(number, entry);
         drop(old);
-        let resolving = id.resolve_addr(Some(&route.from.into()), &route.to.into(), RESOLVE_ADDR_MS);
+        let resolving =
+            id.resolve_addr(Some(&route.from.into()), &route.to.into(), RESOLVE_ADDR_MS);
         if resolving.is_err() {
             let entry = self.take_lane(number - 1);
             drop(entry);
@@ -250,11 +253,7 @@ impl<U: LinkUser> VerbsLink<U> {
         Ok(())
     }
 
-    fn build_lane(
-        &self,
-        lane: &Arc<Lane<U>>,
-        id: &Arc<CmId>,
-    ) -> Result<KBox<QueuePair<Lane<U>>>> {
+    fn build_lane(&self, lane: &Arc<Lane<U>>, id: &Arc<CmId>) -> Result<KBox<QueuePair<Lane<U>>>> {
         id.set_ack_timeout(ACK_TIMEOUT)?;
         let pd = match &self.state.lock().endpoint {
             Some(endpoint) => endpoint.pd.clone(),
