@@ -123,6 +123,9 @@ static __maybe_unused int node_remove(const char *node)
 	return rmdir(path) < 0 ? errno : 0;
 }
 
+/* Bytes of the rings, if others than the default are wanted: many nodes have many. */
+static const char *lite_ring_size __maybe_unused;
+
 /* All attributes of node lti as the private cluster has them, not powered. */
 static __maybe_unused int node_configure(int i)
 {
@@ -139,6 +142,8 @@ static __maybe_unused int node_configure(int i)
 	snprintf(text, sizeof(text), "ltr%d", i);
 	err = err ?: node_attr(node, "device", text);
 	err = err ?: node_attr(node, "cluster", LITE_CLUSTER);
+	if (lite_ring_size)
+		err = err ?: node_attr(node, "ring_size", lite_ring_size);
 	err = err ?: node_attr(node, "timeout_ms", LITE_TIMEOUT_MS);
 	return err ?: node_attr(node, "heartbeat_ms", LITE_HEARTBEAT_MS);
 }

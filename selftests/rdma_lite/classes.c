@@ -112,7 +112,7 @@ static int queue_pairs(int node)
 	FILE *p;
 
 	snprintf(cmd, sizeof(cmd),
-		 "ip netns exec lt%d rdma resource show qp dev ltr%d 2>/dev/null | grep -c 'type RC state RTS'", node, node);
+		 "rdma resource show qp | grep '^link ltr%d/' | grep -c 'type RC state RTS'", node);
 	p = popen(cmd, "r");
 	if (!p || fscanf(p, "%d", &n) != 1)
 		n = -1;

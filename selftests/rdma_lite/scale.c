@@ -24,6 +24,8 @@ FIXTURE_SETUP(many)
 	self->nr = env_number("POTLUCK_NODES", 8);
 	if (self->nr < 3 || self->nr > LITE_MAX_NODES)
 		SKIP(return, "POTLUCK_NODES is from 3 to 64");
+	/* Each node has a ring, and a mirror of another, for each other node. */
+	lite_ring_size = "65536";
 	ASSERT_EQ(0, cluster_up(&self->c, self->nr));
 }
 
