@@ -151,7 +151,7 @@ impl<U: LinkUser> VerbsLink<U> {
         let Some(route) = &self.route else { return };
         for number in 1..usize::from(self.size.lanes).min(lanes::MOST) {
             if let Err(e) = self.connect_lane(route, number) {
-                pr_warn!("queue pair {number} of a connection cannot be made: {e:?}\n");
+                pr_info!("queue pair {number} of a connection cannot be made: {e:?}\n");
                 return;
             }
         }
@@ -216,7 +216,7 @@ impl<U: LinkUser> VerbsLink<U> {
                     // A peer may want fewer than we do.
                     if e != ECONNREFUSED {
                         let number = lane.number;
-                        pr_warn!("queue pair {number} of a connection cannot be made: {e:?}\n");
+                        pr_info!("queue pair {number} of a connection cannot be made: {e:?}\n");
                     }
                 }
             }
@@ -280,7 +280,8 @@ impl<U: LinkUser> VerbsLink<U> {
         let is_free = number
             .checked_sub(1)
             .and_then(|at| self.state.lock().lanes.entries.get(at).map(Option::is_none));
-        if !wanted || !is_ours || is_free != Some(true) {
+        // Who connected makes the lanes too.
+        if self.route.is_some() || !wanted || !is_ours || is_free != Some(true) {
             return;
         }
         // First what can fail: the id must not be dropped by this handler of its event.
