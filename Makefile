@@ -33,7 +33,11 @@ selftests: ## the selftests' own programs
 shell: ## a shell in the root
 	@$(BUILD) shell
 
-.PHONY: test test-all test-crash demo bench lint guest
+SOAK_ROUNDS = $(or $(ROUNDS),500)
+# Half a minute for each round, whatever else the machine does.
+SOAK_SECONDS = $(shell echo $$((600 + 30 * $(SOAK_ROUNDS))))
+
+.PHONY: test test-all test-crash soak demo bench lint guest
 test: ## everything that can fail: host tests, KUnit, selftests; last line N passed, N failed
 	@tools/test
 test-all: ## every selftest program, 20 times as many seeds, power failures
@@ -43,6 +47,12 @@ test-crash: ## nodes of a cluster of guests are killed, ROUNDS=N (default 20) ti
 	@$(BUILD) tools
 	@$(BUILD) selftests
 	@selftests/campaign --flavour $(FLAVOUR) --rounds $(or $(ROUNDS),20) $(if $(SEED),--seed $(SEED))
+soak: ## rdma_lite: ROUNDS=N (default 500) of load, join, traffic, leave, unload leak nothing
+	@$(BUILD) modules
+	@$(BUILD) tools
+	@$(BUILD) selftests
+	@tools/guest run --flavour $(FLAVOUR) --mem 4G --timeout $(SOAK_SECONDS) --name soak -- \
+		env POTLUCK_ROUNDS=$(SOAK_ROUNDS) POTLUCK_LIMIT=$(SOAK_SECONDS) selftests/run rdma_lite:modules.sh
 demo: ## three nodes share persistent memory, narrated
 	@FLAVOUR=base $(BUILD) modules
 	@$(BUILD) tools

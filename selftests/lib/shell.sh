@@ -43,3 +43,31 @@ leaks() {
 	cat /sys/kernel/debug/kmemleak
 }
 forget_leaks() { [ ! -w /sys/kernel/debug/kmemleak ] || echo clear >/sys/kernel/debug/kmemleak; }
+
+# What must not grow however often something is done: `name value` lines, of objects in the kernel's caches, and of
+# memory in KiB. What is only cached is dropped first.
+counters() {
+	local cache
+	echo 3 >/proc/sys/vm/drop_caches
+	for cache in /sys/kernel/slab/kmalloc*; do
+		[ -L "$cache" ] || echo 1 >"$cache/shrink"
+	done 2>/dev/null
+	sleep 1
+	awk 'NR > 2 && !seen[$1]++ { print "cache:" $1, $2 }' /proc/slabinfo
+	echo "memory:kernel $(kernel_memory)"
+	awk '/^MemAvailable:/ { print "memory:unavailable", total - $2 } /^MemTotal:/ { total = $2 }' /proc/meminfo
+}
+
+# grown BEFORE AFTER OBJECTS KIB: what grew by more, one a line. A cache that was not there begins with nothing.
+grown() {
+	awk -v objects="$3" -v kib="$4" '
+		NR == FNR { before[$1] = $2; next }
+		$2 - before[$1] > ($1 ~ /^memory:/ ? kib : objects) { print $1 ": " before[$1] + 0 " before, " $2 " after" }
+	' "$1" "$2"
+}
+
+# Namespaces, network and verbs devices, and nodes, by name.
+devices() {
+	ls /run/netns /sys/class/net /sys/class/infiniband /sys/kernel/config/rdma_lite 2>/dev/null
+	ls -d /sys/kernel/debug/rdma_lite /dev/rdma_lite 2>/dev/null
+}

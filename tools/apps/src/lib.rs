@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Two applications on several nodes, each written once for any [`Transport`] and run over two: regions, calls and
+//! barriers of rdma_lite, and TCP sockets. Both check their own results:
+//!
+//! - [`kv`]: a hash table spread over all nodes, read by one-sided reads and changed by calls, against a model;
+//! - [`pagerank`]: PageRank of a graph that is spread over all nodes, against a single process.
+//!
+//! LITE's evaluation (SOSP'17, section 8) has programs of both kinds.
+
+pub mod kv;
+pub mod pagerank;
+pub mod report;
+pub mod transport;
+
+pub use self::transport::{Lite, Tcp, Transport};
