@@ -60,6 +60,7 @@
 
 pub mod account;
 pub mod backlog;
+pub mod bells;
 pub mod calls;
 pub mod class;
 pub mod connection;
@@ -68,6 +69,7 @@ pub mod heartbeat;
 pub mod holder;
 pub mod lanes;
 pub mod membership;
+pub mod openings;
 pub mod outstanding;
 pub mod peer;
 pub mod polling;
@@ -78,19 +80,23 @@ pub mod ring;
 pub mod session;
 pub mod stats;
 pub mod sync;
+pub mod transport;
 pub mod wire;
 
 pub use self::{
     backlog::Backlog,
+    bells::{Bells, Turn},
     calls::{Group, NewCall},
     class::{Class, Places, Share, Turns},
     connection::Generation,
     gate::Gate,
     heartbeat::{Health, Suspicion},
     membership::{Local, MapNode, Membership, NodeAddress, NodeState, Published, View},
+    openings::{Allowed, Openings},
     peer::{Action, Config, Payload, Peer, Received, Request, Violation},
     polling::Recent,
     receive::{Bounds, ReceiveQueue, Refused, Token},
     session::CallRef,
+    transport::{Choice, Policy, Transport},
     wire::{CallId, Hello, Refusal, Reject, RejectReason, ReplyBuffer},
 };

@@ -18,11 +18,8 @@ mod lane;
 mod setup;
 
 use self::lane::{Lanes, Route};
-use super::{access::Accesses, window::Regions, Down, LinkUser};
-use crate::{
-    core::{Backlog, Share},
-    host::Queues,
-};
+use super::{access::Accesses, window::Regions, Down, LinkUser, RingSize};
+use crate::{core::Backlog, host::Queues};
 use kernel::{
     impl_has_work,
     net::{Net, SockAddr},
@@ -120,18 +117,6 @@ pub(crate) struct VerbsLink<U: LinkUser> {
     work: Work<VerbsLink<U>>,
     #[pin]
     backlog_work: Work<VerbsLink<U>, 1>,
-}
-
-/// The shape of our own ring.
-#[derive(Copy, Clone)]
-pub(crate) struct RingSize {
-    pub(crate) size_log2: u8,
-    pub(crate) depth_log2: u8,
-    pub(crate) slots_log2: u8,
-    /// What the high class gets of what the link can do.
-    pub(crate) share: Share,
-    /// Queue pairs of a connection.
-    pub(crate) lanes: u8,
 }
 
 impl_has_work! {

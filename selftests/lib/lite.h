@@ -126,6 +126,25 @@ static __maybe_unused int node_remove(const char *node)
 /* Bytes of the rings, if others than the default are wanted: many nodes have many. */
 static const char *lite_ring_size __maybe_unused;
 
+/*
+ * What carries the private cluster: POTLUCK_TRANSPORT=shm is shared memory, anything
+ * else verbs, which those tests need that cut links.
+ */
+static __maybe_unused bool lite_is_shm(void)
+{
+	const char *transport = getenv("POTLUCK_TRANSPORT");
+
+	return transport && !strcmp(transport, "shm");
+}
+
+/* Why a test that cuts links is skipped then. */
+#define LITE_NO_LINK "nodes that share memory have no link to cut"
+
+static __maybe_unused const char *lite_transport(void)
+{
+	return lite_is_shm() ? "auto" : "verbs";
+}
+
 /* All attributes of node lti as the private cluster has them, not powered. */
 static __maybe_unused int node_configure(int i)
 {
@@ -144,6 +163,7 @@ static __maybe_unused int node_configure(int i)
 	err = err ?: node_attr(node, "cluster", LITE_CLUSTER);
 	if (lite_ring_size)
 		err = err ?: node_attr(node, "ring_size", lite_ring_size);
+	err = err ?: node_attr(node, "transport", lite_transport());
 	err = err ?: node_attr(node, "timeout_ms", LITE_TIMEOUT_MS);
 	return err ?: node_attr(node, "heartbeat_ms", LITE_HEARTBEAT_MS);
 }
