@@ -78,12 +78,13 @@ pub mod ring;
 pub mod session;
 pub mod stats;
 pub mod sync;
+pub mod turns;
 pub mod wire;
 
 pub use self::{
     backlog::Backlog,
     calls::{Group, NewCall},
-    class::{Class, Places, Share, Turns},
+    class::{Class, FairTurns, Places, Share},
     connection::Generation,
     gate::Gate,
     heartbeat::{Health, Suspicion},
