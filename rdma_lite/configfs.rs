@@ -100,11 +100,14 @@ impl configfs::GroupOperations for Root {
         if name.to_bytes().len() > 63 {
             return Err(ENAMETOOLONG);
         }
-        let node = Node::make(name, &self.queues)?;
+        let queues = &self.queues;
         Ok(Group::new(
             name.try_into()?,
             item_type,
-            try_pin_init!(NodeDirectory { node }),
+            // Last, when there is memory for the directory: what drops the directory drops the node, too.
+            try_pin_init!(NodeDirectory {
+                node: Node::make(name, queues)?,
+            }),
         ))
     }
 

@@ -7,6 +7,7 @@ use crate::{
         Class, Config, Hello, Local, MapNode, Membership, NodeAddress, Policy, Published, Reject,
         RejectReason, View,
     },
+    device::operations::workers::AccessTurns,
     events,
     node::{Node, Settings},
     peer::Peer,
@@ -53,8 +54,11 @@ pub(crate) struct Queues {
     /// Accesses to regions that nobody waits for. They wait for handlers, so they have a queue of
     /// their own, where they cannot take all places that handlers have.
     accesses: OwnedQueue,
+    /// Which of them.
+    turns: Arc<AccessTurns>,
     /// Those of the high class.
     express_accesses: OwnedQueue,
+    express_turns: Arc<AccessTurns>,
 }
 
 impl Queues {
@@ -74,6 +78,8 @@ impl Queues {
                 unbound | QueueFlags::HIGHPRI,
                 ACCESSES,
             )?,
+            turns: AccessTurns::new(ACCESSES)?,
+            express_turns: AccessTurns::new(ACCESSES)?,
         };
         Ok(Arc::new(queues, GFP_KERNEL)?)
     }
@@ -91,6 +97,14 @@ impl Queues {
         match class {
             Class::Normal => &self.accesses,
             Class::High => &self.express_accesses,
+        }
+    }
+
+    /// Which of them run next.
+    pub(crate) fn turns_of(&self, class: Class) -> &Arc<AccessTurns> {
+        match class {
+            Class::Normal => &self.turns,
+            Class::High => &self.express_turns,
         }
     }
 }

@@ -235,9 +235,11 @@ impl Opener {
     /// priorities (CAP_SYS_NICE).
     pub(crate) fn may_have_high_class(&self) -> bool {
         let named = |users: &[u32]| users.contains(&self.user.uid);
+        if self.node.users.with_high(named) {
+            return true;
+        }
         // SAFETY: A capability that there is; callable by any task.
-        self.node.users.with_high(named)
-            || unsafe { bindings::capable(bindings::CAP_SYS_NICE as c_int) }
+        unsafe { bindings::capable(bindings::CAP_SYS_NICE as c_int) }
     }
 
     /// See [`User::take`].

@@ -5,7 +5,7 @@
 //! What is shared between the users of a node pair is the ring to the peer, the calls that may be
 //! under way, and the accesses that the device works on. Of each the high class is guaranteed a share
 //! ([`Share`]) while it wants it, and the normal class the rest; what one class does not want the other
-//! may have. Where messages wait, [`Turns`] says whose is next: start-time fair queueing (Goyal, Vin
+//! may have. Where messages wait, [`FairTurns`] says whose is next: start-time fair queueing (Goyal, Vin
 //! and Cheng, SIGCOMM 1996), which needs no clock. Where places are held for a while, [`Places`] keeps
 //! some free for each class. LITE has two priorities without a guarantee for the lower one.
 
@@ -88,7 +88,7 @@ impl Share {
 /// send is next. Over any time in which both have something to send, what they sent divided by their
 /// shares differs by not more than the two longest messages divided by theirs.
 #[derive(Clone, Copy, Debug)]
-pub struct Turns {
+pub struct FairTurns {
     share: Share,
     tags: [u64; Class::COUNT],
     /// The tag at which the last message began: who comes back after a rest begins here, so that a
@@ -96,7 +96,7 @@ pub struct Turns {
     clock: u64,
 }
 
-impl Turns {
+impl FairTurns {
     /// Nothing was sent yet.
     pub const fn new(share: Share) -> Self {
         Self {

@@ -4,15 +4,15 @@
 //!
 //! What the device has been given it works on in an order of its own, so shares can only be kept by what
 //! it is given: while both classes have accesses, no more bytes at a time than a window that keeps it
-//! busy ([`Gate::WINDOW`]), and in [turns](super::class::Turns). A class that is alone may give it all it
+//! busy ([`Gate::WINDOW`]), and in [turns](super::class::FairTurns). A class that is alone may give it all it
 //! has.
 
-use super::class::{Class, Places, Share, Turns};
+use super::class::{Class, FairTurns, Places, Share};
 
 /// See the module.
 #[derive(Debug)]
 pub struct Gate {
-    turns: Turns,
+    turns: FairTurns,
     /// Accesses at a time.
     places: Places,
     bytes: [usize; Class::COUNT],
@@ -32,7 +32,7 @@ impl Gate {
     /// For up to `most` accesses at a time.
     pub const fn new(most: usize, share: Share) -> Self {
         Self {
-            turns: Turns::new(share),
+            turns: FairTurns::new(share),
             places: Places::new(most, share),
             bytes: [0; Class::COUNT],
             waiting: [0; Class::COUNT],

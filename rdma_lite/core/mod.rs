@@ -81,13 +81,14 @@ pub mod session;
 pub mod stats;
 pub mod sync;
 pub mod transport;
+pub mod turns;
 pub mod wire;
 
 pub use self::{
     backlog::Backlog,
     bells::{Bells, Turn},
     calls::{Group, NewCall},
-    class::{Class, Places, Share, Turns},
+    class::{Class, FairTurns, Places, Share},
     connection::Generation,
     gate::Gate,
     heartbeat::{Health, Suspicion},

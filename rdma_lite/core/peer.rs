@@ -6,7 +6,7 @@
 
 use super::{
     calls::{Calls, NewCall, Retry},
-    class::{Class, Share, Turns},
+    class::{Class, FairTurns, Share},
     connection::{Connection, Generation, Role, State, Step, Timing},
     heartbeat::{Health, Heartbeat},
     membership::{judge, Local, NodeState, Verdict, View},
@@ -289,7 +289,7 @@ pub struct Peer<C, R> {
     rx: RxRing,
     calls: Calls<C>,
     session: Session<R>,
-    turns: Turns,
+    turns: FairTurns,
     heartbeat: Heartbeat,
     met: Option<u64>,
     fenced: Option<u64>,
@@ -323,7 +323,7 @@ impl<C, R> Peer<C, R> {
             rx: RxRing::default(),
             calls: Calls::new(slots, retry, config.share),
             session: Session::new(slots, config.reply_cache),
-            turns: Turns::new(config.share),
+            turns: FairTurns::new(config.share),
             heartbeat: Heartbeat::new(config.heartbeat, config.misses),
             met: None,
             fenced: None,

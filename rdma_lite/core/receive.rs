@@ -8,7 +8,7 @@
 //! kernel until the caller's deadline. A request whose caller has given up makes room.
 
 use super::{
-    class::{Class, Places, Share, Turns},
+    class::{Class, FairTurns, Places, Share},
     queue::{Link, Linked, Queue},
 };
 use kernel::prelude::*;
@@ -85,7 +85,7 @@ pub struct ReceiveQueue<M> {
     free: Queue,
     /// By class.
     waiting: [Queue; Class::COUNT],
-    turns: Turns,
+    turns: FairTurns,
     expired: Queue,
     used: Places,
     bytes: Places,
@@ -100,7 +100,7 @@ impl<M: Clone> ReceiveQueue<M> {
             entries: KVec::new(),
             free: Queue::new(),
             waiting: [const { Queue::new() }; Class::COUNT],
-            turns: Turns::new(share),
+            turns: FairTurns::new(share),
             expired: Queue::new(),
             used: Places::new(bounds.requests, share),
             bytes: Places::new(bounds.bytes, share),

@@ -416,6 +416,9 @@ impl Host {
 
     /// Tells holders what they lost, shuts their windows, and lets go of the memory.
     fn tear_down(self: &Arc<Self>, down: Teardown<Arc<Memory>, Opened>) {
+        for recall in &down.recalls {
+            self.take_areas_away(recall.holder, recall.freed);
+        }
         if let Err(e) = self.tell_holders(&down.recalls) {
             // They find out by an access that breaks their connection.
             pr_warn!(

@@ -58,8 +58,14 @@ static __maybe_unused int net_need(int nr)
 
 static __maybe_unused void net_drop(void)
 {
-	for (int i = 1; i <= LITE_MAX_NODES; i++)
+	for (int i = 1; i <= LITE_MAX_NODES; i++) {
+		char ns[16];
+
+		snprintf(ns, sizeof(ns), "lt%d", i);
+		if (!netns_exists(ns))
+			continue;
 		sh("ip netns exec lt%1$d rdma link del ltr%1$d; ip -n lt%1$d link del ltv%1$d; ip netns del lt%1$d", i);
+	}
 	sh("ip link del ltbr");
 }
 

@@ -235,7 +235,7 @@ TEST_F_TIMEOUT(classes, high_keeps_its_share_of_calls_under_a_flood_of_calls_and
 		char class;
 
 		ASSERT_EQ(1, lite_rpc_receive(server, PORT, &class, 1, &request)) TH_LOG("%d: %s", i, strerror(errno));
-		sleep_ms(10);
+		sleep_ms(20);
 		ASSERT_EQ(0, lite_rpc_reply(server, &request, 0, &class, 1)) TH_LOG("%d: %s", i, strerror(errno));
 		high += i >= WARM && class == RDMA_LITE_CLASS_HIGH;
 	}

@@ -64,7 +64,11 @@ static void *work(void *arg)
 {
 	struct load *load = arg;
 	char *bytes = calloc(1, PIECE);
+	sigset_t all;
 
+	/* The commands that the others run end by SIGCHLD, which would end our waits. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
 	while (!over) {
 		int64_t before = now_ms();
 		int err;

@@ -3,7 +3,7 @@
 //! Classes of service: shares are kept whatever comes, and nobody starves.
 
 use proptest::prelude::*;
-use rdma_lite_core::core::{lanes, Class, Gate, Places, Share, Turns};
+use rdma_lite_core::core::{lanes, Class, FairTurns, Gate, Places, Share};
 
 const LONGEST: u32 = 65536;
 
@@ -22,7 +22,7 @@ fn no_class_is_without_a_share() {
 
 #[test]
 fn who_is_alone_sends_all_it_has() {
-    let mut turns = Turns::new(Share::DEFAULT);
+    let mut turns = FairTurns::new(Share::DEFAULT);
     for class in Class::ALL {
         for _ in 0..100 {
             assert_eq!(turns.next(|c| c == class), Some(class));
@@ -34,7 +34,7 @@ fn who_is_alone_sends_all_it_has() {
 
 #[test]
 fn a_rest_is_not_saved_up() {
-    let mut turns = Turns::new(Share::DEFAULT);
+    let mut turns = FairTurns::new(Share::DEFAULT);
     for _ in 0..1000 {
         turns.sent(Class::Normal, 1000);
     }
@@ -59,7 +59,7 @@ proptest! {
         before in prop::collection::vec((any::<bool>(), 1..LONGEST), 0..100),
         lengths in prop::collection::vec((1..LONGEST, 1..LONGEST), 1..400),
     ) {
-        let mut turns = Turns::new(share);
+        let mut turns = FairTurns::new(share);
         for (high, len) in before {
             turns.sent(if high { Class::High } else { Class::Normal }, len);
         }
@@ -86,7 +86,7 @@ proptest! {
         share in share(),
         arrivals in prop::collection::vec((0usize..4, 0usize..4), 1..300),
     ) {
-        let mut turns = Turns::new(share);
+        let mut turns = FairTurns::new(share);
         let mut waiting = [0usize; Class::COUNT];
         let mut passed = [0u64; Class::COUNT];
         for (normal, high) in arrivals {
