@@ -39,6 +39,14 @@ static inline int lite_open(void)
 	return open("/dev/rdma_lite", O_RDWR | O_CLOEXEC);
 }
 
+/* What is asked for through fd from now on is of this class (EPERM: high_users, CAP_SYS_NICE). */
+static inline int lite_class(int fd, enum rdma_lite_class_of_service class)
+{
+	struct rdma_lite_class wanted = { .class = class };
+
+	return ioctl(fd, RDMA_LITE_IOC_CLASS, &wanted);
+}
+
 static inline int lite_name(char field[64], const char *name)
 {
 	size_t len = name ? strlen(name) : 0;

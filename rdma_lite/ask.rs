@@ -4,7 +4,7 @@
 
 use crate::{
     call::{self, Buf, Call, Signals},
-    core::holder::Life,
+    core::{holder::Life, Class},
     events::now,
     host::Host,
 };
@@ -26,13 +26,14 @@ pub(crate) struct To {
     pub(crate) port: u16,
     pub(crate) timeout_ms: u32,
     pub(crate) signals: Signals,
+    pub(crate) class: Class,
 }
 
 fn raw(to: To, pieces: &[Buf], reply: &mut KVec<u8>) -> Call {
     Call {
         dst: to.node.into(),
         port: to.port,
-        flags: 0,
+        flags: call::class_flag(to.class),
         timeout_ms: to.timeout_ms.max(1),
         nr_req: pieces.len() as u32,
         req: pieces.as_ptr(),
@@ -118,6 +119,7 @@ pub(crate) fn tell_all(
             port,
             timeout_ms,
             signals: Signals::Fatal,
+            class: Class::Normal,
         };
         calls.push(
             raw(to, ::core::slice::from_ref(piece), &mut none),

@@ -3,7 +3,7 @@
 //! Making calls.
 
 use crate::{
-    core::{NewCall, Refusal, ReplyBuffer},
+    core::{Class, NewCall, Refusal, ReplyBuffer},
     events::now,
     host::Host,
     peer::{Peer, PeerLink},
@@ -48,6 +48,16 @@ kernel::static_assert!(size_of::<Call>() == 56);
 pub(crate) const NOWAIT: u16 = 1;
 /// `LITE_CALL_NOTIFY`
 pub(crate) const NOTIFY: u16 = 2;
+/// `LITE_CALL_HIGH`
+pub(crate) const HIGH: u16 = 4;
+
+/// The flag that says so.
+pub(crate) const fn class_flag(class: Class) -> u16 {
+    match class {
+        Class::Normal => 0,
+        Class::High => HIGH,
+    }
+}
 
 extern "C" {
     /// shim.c
@@ -206,6 +216,13 @@ impl Call {
         self.flags & flag != 0
     }
 
+    fn class(&self) -> Class {
+        match self.has(HIGH) {
+            true => Class::High,
+            false => Class::Normal,
+        }
+    }
+
     fn timeout(&self, host: &Host) -> u32 {
         match self.timeout_ms {
             0 => host.timeout_ms,
@@ -234,7 +251,9 @@ impl Call {
     ///
     /// As for [`all`].
     unsafe fn check(&self, host: &Host) -> Result<u32> {
-        if self.flags & !(NOWAIT | NOTIFY) != 0 || self.reply_cap != 0 && self.reply.is_null() {
+        if self.flags & !(NOWAIT | NOTIFY | HIGH) != 0
+            || self.reply_cap != 0 && self.reply.is_null()
+        {
             return Err(EINVAL);
         }
         if self.has(NOTIFY) && self.reply_cap != 0 {
@@ -293,6 +312,7 @@ impl Call {
             deadline,
             nowait: self.has(NOWAIT),
             notify: self.has(NOTIFY),
+            class: self.class(),
         };
         let on = window.as_ref().map(|(link, _)| link);
         let submitted = self.submit(&peer, new, cap, on, signals);
@@ -319,15 +339,7 @@ impl Call {
         let (status, bytes) = outcome.unwrap_or((0, 0));
         let error = trace::errno(&outcome);
         let name = host.node.name();
-        trace::call_end(
-            name,
-            self.dst,
-            self.port.into(),
-            bytes,
-            status,
-            error,
-            took,
-        );
+        trace::call_end(name, self.dst, self.port.into(), bytes, status, error, took);
     }
 
     fn submit(
@@ -490,6 +502,7 @@ impl Call {
                 port: self.port,
                 since: now(),
                 notify: self.has(NOTIFY),
+                class: self.class(),
                 data,
                 cap,
                 caller: Caller::Local(call.clone()),

@@ -5,6 +5,7 @@
 //! Attributes can be written while the node is off; `power` switches it on and off. The directory of
 //! a node that is on cannot be removed.
 
+mod class;
 mod limits;
 mod text;
 
@@ -91,6 +92,9 @@ impl configfs::GroupOperations for Root {
                 user_calls: 31,
                 user_bytes: 32,
                 user_memory: 33,
+                high_share: 34,
+                high_users: 35,
+                queue_pairs: 36,
             ],
         };
         if name.to_bytes().len() > 63 {

@@ -13,7 +13,7 @@ mod ports;
 use self::{handles::Handles, operations::Operations, ports::UserPorts};
 use crate::{
     call::{self, Buf, Call, Signals},
-    core::{account::Charge, MapNode, NodeAddress, NodeState},
+    core::{account::Charge, Class, MapNode, NodeAddress, NodeState},
     events::{now, Reader},
     node::Node,
     port,
@@ -29,6 +29,7 @@ use kernel::{
     mm::virt::VmaNew,
     prelude::*,
     sync::{
+        atomic::{Atomic, Relaxed},
         poll::PollTable,
         Arc,
         ArcBorrow, //
@@ -46,6 +47,8 @@ const MAX_NODES: u32 = 65535;
 pub(crate) struct Opened {
     node: Arc<Node>,
     user: Opener,
+    /// [`Class`] of what is asked for through this file, as its number.
+    class: Atomic<u32>,
     reader: Arc<Reader>,
     ports: Arc<UserPorts>,
     operations: Arc<Operations>,
@@ -69,6 +72,7 @@ impl MiscDevice for Opened {
             pin_init!(Self {
                 node,
                 user,
+                class: Atomic::new(Class::Normal as u32),
                 reader,
                 ports,
                 operations,
@@ -136,6 +140,7 @@ impl MiscDevice for Opened {
             uapi::IOC_SET_MAP => this.set_map(arg)?,
             uapi::IOC_GET_MAP => this.get_map(arg)?,
             uapi::IOC_PING => this.ping(arg)?,
+            uapi::IOC_CLASS => this.set_class(arg)?,
             uapi::rpc::IOC_PORT_OPEN => this.ports.open(&this.node, arg)?,
             uapi::rpc::IOC_PORT_CLOSE => this.ports.close(&this.node, arg)?,
             uapi::rpc::IOC_RECEIVE => {
@@ -143,8 +148,8 @@ impl MiscDevice for Opened {
                 this.ports.receive(arg, nonblocking)?;
             }
             uapi::rpc::IOC_REPLY => this.ports.reply(arg)?,
-            uapi::rpc::IOC_CALL => calls::one(&this.node.host()?, &this.user, arg)?,
-            uapi::rpc::IOC_MULTICAST => calls::all(&this.node.host()?, &this.user, arg)?,
+            uapi::rpc::IOC_CALL => calls::one(&this, arg)?,
+            uapi::rpc::IOC_MULTICAST => calls::all(&this, arg)?,
             uapi::async_ops::IOC_SUBMIT => this.submit(arg)?,
             uapi::async_ops::IOC_POLL => this.poll_operations(arg)?,
             _ => this.held_ioctl(cmd, arg)?,
@@ -171,6 +176,25 @@ impl Opened {
         info.id = settings.id.into();
         info.cluster = settings.cluster;
         uapi::write(arg, &info)
+    }
+
+    /// The class of what is asked for through this file.
+    fn class(&self) -> Class {
+        Class::from_number(self.class.load(Relaxed)).unwrap_or_default()
+    }
+
+    /// `RDMA_LITE_IOC_CLASS`
+    fn set_class(&self, arg: usize) -> Result {
+        let wanted: uapi::Class = uapi::read(arg)?;
+        let class = Class::from_number(wanted.class)?;
+        if wanted.reserved != 0 {
+            return Err(EINVAL);
+        }
+        if class == Class::High && !self.user.may_have_high_class() {
+            return Err(EPERM);
+        }
+        self.class.store(wanted.class, Relaxed);
+        Ok(())
     }
 
     fn set_map(&self, arg: usize) -> Result {
@@ -241,7 +265,7 @@ impl Opened {
         let mut call = Call {
             dst: ping.node,
             port: port::ECHO,
-            flags: 0,
+            flags: call::class_flag(self.class()),
             timeout_ms: ping.timeout_ms,
             nr_req: 1,
             req: &buf,

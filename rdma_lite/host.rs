@@ -4,7 +4,7 @@
 
 use crate::{
     core::{
-        Config, Hello, Local, MapNode, Membership, NodeAddress, Policy, Published, Reject,
+        Class, Config, Hello, Local, MapNode, Membership, NodeAddress, Policy, Published, Reject,
         RejectReason, View,
     },
     device::operations::workers::AccessTurns,
@@ -49,11 +49,16 @@ pub(crate) struct Queues {
     pub(crate) links: OwnedQueue,
     /// Handlers: they may sleep and make calls themselves.
     pub(crate) handlers: OwnedQueue,
+    /// Those of the high class, which do not wait behind those of the normal one.
+    express: OwnedQueue,
     /// Accesses to regions that nobody waits for. They wait for handlers, so they have a queue of
     /// their own, where they cannot take all places that handlers have.
-    pub(crate) accesses: OwnedQueue,
+    accesses: OwnedQueue,
     /// Which of them.
-    pub(crate) turns: Arc<AccessTurns>,
+    turns: Arc<AccessTurns>,
+    /// Those of the high class.
+    express_accesses: OwnedQueue,
+    express_turns: Arc<AccessTurns>,
 }
 
 impl Queues {
@@ -66,10 +71,41 @@ impl Queues {
                 QueueFlags::BOUND | QueueFlags::HIGHPRI,
                 0,
             )?,
+            express: OwnedQueue::new(c"rdma_lite_express", unbound | QueueFlags::HIGHPRI, 0)?,
             accesses: OwnedQueue::new(c"rdma_lite_accesses", unbound, ACCESSES)?,
+            express_accesses: OwnedQueue::new(
+                c"rdma_lite_express_accesses",
+                unbound | QueueFlags::HIGHPRI,
+                ACCESSES,
+            )?,
             turns: AccessTurns::new(ACCESSES)?,
+            express_turns: AccessTurns::new(ACCESSES)?,
         };
         Ok(Arc::new(queues, GFP_KERNEL)?)
+    }
+
+    /// Where handlers run for calls of this class.
+    pub(crate) fn handlers_of(&self, class: Class) -> &OwnedQueue {
+        match class {
+            Class::Normal => &self.handlers,
+            Class::High => &self.express,
+        }
+    }
+
+    /// Where accesses of this class run that nobody waits for.
+    pub(crate) fn accesses_of(&self, class: Class) -> &OwnedQueue {
+        match class {
+            Class::Normal => &self.accesses,
+            Class::High => &self.express_accesses,
+        }
+    }
+
+    /// Which of them run next.
+    pub(crate) fn turns_of(&self, class: Class) -> &Arc<AccessTurns> {
+        match class {
+            Class::Normal => &self.turns,
+            Class::High => &self.express_turns,
+        }
     }
 }
 
@@ -80,7 +116,9 @@ impl Drop for Drained {
     fn drop(&mut self) {
         // What is given up after an access is told to its owner by handlers.
         self.0.accesses.flush();
+        self.0.express_accesses.flush();
         // Handlers may have left work for links, which leaves none for handlers.
+        self.0.express.flush();
         self.0.handlers.flush();
         self.0.links.flush();
         self.0.handlers.flush();
@@ -265,6 +303,8 @@ impl Host {
             size_log2: self.config.ring_log2,
             depth_log2: self.config.depth_log2,
             slots_log2: self.config.slots_log2,
+            share: self.config.share,
+            lanes: self.config.lanes,
         }
     }
 
@@ -384,6 +424,13 @@ impl Acceptor for Host {
             Ok(hello) if hello.cluster != this.local.cluster => RejectReason::Cluster,
             Ok(hello) => match this.peer(hello.src) {
                 None => RejectReason::NotMember,
+                Some(peer) if hello.lane != 0 => {
+                    // Dropped by whoever does not take it: refused.
+                    if let Some(link) = peer.link() {
+                        link.accept_lane(request, &hello);
+                    }
+                    return;
+                }
                 Some(peer) => {
                     let link = VerbsLink::accept(peer, this.ring_size(), this.queues(), request);
                     if let Err(e) = link {

@@ -6,7 +6,7 @@
 use crate::{
     ask::{ask, To},
     call::Signals,
-    core::holder::Life,
+    core::{holder::Life, Class},
     host::Host,
 };
 use kernel::{
@@ -162,6 +162,7 @@ impl Host {
             port: release.port,
             timeout_ms: ATTEMPT_MS,
             signals: Signals::Fatal,
+            class: Class::Normal,
         };
         let mut reply = match KVec::from_elem(0u8, 64, GFP_KERNEL) {
             Ok(reply) => reply,

@@ -45,6 +45,7 @@ EXPORT_SYMBOL_GPL(lite_map);
 EXPORT_SYMBOL_GPL(lite_unmap);
 EXPORT_SYMBOL_GPL(lite_free);
 EXPORT_SYMBOL_GPL(lite_grant);
+EXPORT_SYMBOL_GPL(lite_region_set_high);
 EXPORT_SYMBOL_GPL(lite_read);
 EXPORT_SYMBOL_GPL(lite_write);
 EXPORT_SYMBOL_GPL(lite_memset);

@@ -16,6 +16,7 @@ use crate::{
             wire::{Ask, Reply, Request, What, REPLY_LEN},
             Verdict, Wake,
         },
+        Class,
     },
     events::now,
     host::Host,
@@ -115,6 +116,7 @@ impl Held {
                 ms => ms,
             },
             signals: Signals::All,
+            class: Class::Normal,
         };
         let host = &self.noted.host;
         let answer = ask(host, to, &self.message, &[], &mut reply);
@@ -233,6 +235,7 @@ impl Host {
             port: PORT,
             timeout_ms: WAKE_MS,
             signals: Signals::Fatal,
+            class: Class::Normal,
         };
         let answer = KVec::from_elem(0u8, REPLY_LEN, GFP_KERNEL)
             .map_err(Error::from)
@@ -410,6 +413,7 @@ impl Host {
             port: PORT,
             timeout_ms,
             signals,
+            class: Class::Normal,
         };
         let answer = ask(self, to, &request.encode(), &[], &mut reply)?;
         Ok(answer.and_then(|len| Reply::decode(&reply[..len])))

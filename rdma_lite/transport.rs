@@ -16,7 +16,10 @@ pub(crate) mod window;
 
 pub(crate) use self::node_link::{NodeLink, NodeWindow};
 
-use crate::core::wire::{ReplyBuffer, RingAddress};
+use crate::core::{
+    wire::{ReplyBuffer, RingAddress},
+    Share,
+};
 use kernel::{prelude::*, sync::Arc};
 
 /// The shape of our own ring.
@@ -25,6 +28,10 @@ pub(crate) struct RingSize {
     pub(crate) size_log2: u8,
     pub(crate) depth_log2: u8,
     pub(crate) slots_log2: u8,
+    /// What the high class gets of what the link can do.
+    pub(crate) share: Share,
+    /// Queue pairs of a connection.
+    pub(crate) lanes: u8,
 }
 
 /// Why a link ended.

@@ -86,6 +86,15 @@ pub(crate) struct Ping {
     pub(crate) reserved: [u64; 2],
 }
 
+/// `struct rdma_lite_class`
+#[repr(C)]
+#[derive(Copy, Clone)]
+pub(crate) struct Class {
+    pub(crate) class: u32,
+    pub(crate) reserved: u32,
+}
+
+static_assert!(size_of::<Class>() == 8);
 static_assert!(size_of::<MapNode>() == 120);
 static_assert!(size_of::<Map>() == 40);
 static_assert!(size_of::<Event>() == 40);
@@ -103,13 +112,14 @@ macro_rules! plain {
 pub(crate) mod async_ops;
 pub(crate) mod held;
 
-plain!(MapNode, Map, Event, Info, Ping);
+plain!(MapNode, Map, Event, Info, Ping, Class);
 
 const MAGIC: u32 = 0xb6;
 pub(crate) const IOC_INFO: u32 = _IOR::<Info>(MAGIC, 0);
 pub(crate) const IOC_SET_MAP: u32 = _IOW::<Map>(MAGIC, 1);
 pub(crate) const IOC_GET_MAP: u32 = _IOWR::<Map>(MAGIC, 2);
 pub(crate) const IOC_PING: u32 = _IOWR::<Ping>(MAGIC, 3);
+pub(crate) const IOC_CLASS: u32 = _IOW::<Class>(MAGIC, 4);
 
 /// Reads one of the structs above.
 pub(crate) fn read<T: FromBytes>(arg: usize) -> Result<T> {

@@ -14,7 +14,7 @@ use crate::{
     node::Node,
 };
 use kernel::{
-    new_mutex, new_spinlock,
+    bindings, new_mutex, new_spinlock,
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
@@ -139,6 +139,9 @@ pub(crate) struct Users {
     pub(crate) limits: UserLimits,
     #[pin]
     list: Mutex<KVec<Arc<User>>>,
+    /// Who may have the high class without being privileged.
+    #[pin]
+    high: Mutex<KVec<u32>>,
     /// About users of all nodes that want memory here.
     #[pin]
     quiet: SpinLock<Quiet>,
@@ -149,6 +152,7 @@ impl Users {
         pin_init!(Self {
             limits: UserLimits::new(),
             list <- new_mutex!(KVec::new(), "lite_users"),
+            high <- new_mutex!(KVec::new(), "lite_high_users"),
             quiet <- new_spinlock!(Quiet::new(), "lite_quiet"),
         })
     }
@@ -183,6 +187,17 @@ impl Users {
         self.list.lock().iter().any(|user| user.uid == payer.0)
     }
 
+    /// Looks at the users that may have the high class.
+    pub(crate) fn with_high<T>(&self, f: impl FnOnce(&[u32]) -> T) -> T {
+        f(&self.high.lock())
+    }
+
+    /// These may have the high class from now on. Who has it keeps it.
+    pub(crate) fn set_high(&self, users: KVec<u32>) {
+        let old = ::core::mem::replace(&mut *self.high.lock(), users);
+        drop(old);
+    }
+
     /// Whether the operator is told of a user that is refused memory.
     pub(crate) fn may_tell(&self) -> bool {
         self.quiet.lock().may_tell(now())
@@ -214,6 +229,17 @@ impl Opener {
     /// Who pays for what it makes.
     pub(crate) fn payer(&self) -> Payer {
         Payer(self.user.uid)
+    }
+
+    /// Whether it may have the high class: it is named in `high_users`, or the current task may raise
+    /// priorities (CAP_SYS_NICE).
+    pub(crate) fn may_have_high_class(&self) -> bool {
+        let named = |users: &[u32]| users.contains(&self.user.uid);
+        if self.node.users.with_high(named) {
+            return true;
+        }
+        // SAFETY: A capability that there is; callable by any task.
+        unsafe { bindings::capable(bindings::CAP_SYS_NICE as c_int) }
     }
 
     /// See [`User::take`].

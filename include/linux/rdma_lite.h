@@ -38,6 +38,8 @@ struct lite_buf {
 #define LITE_CALL_NOWAIT	1
 /* One way: it ends when the callee has taken it in; @reply_cap is 0. */
 #define LITE_CALL_NOTIFY	2
+/* Of the high class, which has a guaranteed share under load (high_share). */
+#define LITE_CALL_HIGH		4
 
 /**
  * struct lite_call - one call, or one leg of a multicast
@@ -194,6 +196,8 @@ int lite_free(struct lite_region *region, u32 timeout_ms);
 /* What node @to (0: each) may do from now on; 0 revokes. Needs LITE_ADMIN. */
 int lite_grant(struct lite_region *region, u32 to, u32 rights, u32 timeout_ms);
 
+/* What is done with @region from now on is of the high class, or not. Never fails. */
+void lite_region_set_high(struct lite_region *region, bool high);
 int lite_read(struct lite_region *region, u64 offset, void *buf, size_t len, u32 timeout_ms);
 int lite_write(struct lite_region *region, u64 offset, const void *buf, size_t len,
 	       u32 timeout_ms);

@@ -11,6 +11,7 @@ use crate::{
         holder::Name,
         region::{shares::Payer, wire::Request, Rights},
         sync::wire::What,
+        Class,
     },
     node::Node,
     region::mapping::{deadline, Mapping},
@@ -151,6 +152,19 @@ pub(crate) unsafe extern "C" fn lite_grant(
     let until = deadline(&mapping.host, timeout_ms);
     let to = u16::try_from(to).map_err(|_| EINVAL);
     code(to.and_then(|to| mapping.grant(to, Rights::new(rights)?, until)))
+}
+
+/// # Safety
+///
+/// `region` must be one that the caller has.
+#[no_mangle]
+pub(crate) unsafe extern "C" fn lite_region_set_high(region: *const Mapping, high: bool) {
+    // SAFETY: As the caller promises.
+    let mapping = unsafe { &*region };
+    mapping.set_class(match high {
+        true => Class::High,
+        false => Class::Normal,
+    });
 }
 
 /// # Safety

@@ -10,6 +10,7 @@
 //! counted, and only when each was answered by "not executed" the result says so.
 
 use super::{
+    class::{Class, Places, Share},
     queue::{Link, Linked, Queue},
     wire::{CallId, Refusal, ReplyBuffer},
 };
@@ -30,6 +31,8 @@ pub struct NewCall {
     pub nowait: bool,
     /// No reply is wanted: it ends when the callee's port has taken it in.
     pub notify: bool,
+    /// What it has of what is scarce.
+    pub class: Class,
 }
 
 /// What is sent of a call.
@@ -100,7 +103,9 @@ pub struct Calls<C> {
     configured: usize,
     max: usize,
     free: Queue,
-    send: Queue,
+    /// By class.
+    send: [Queue; Class::COUNT],
+    places: Places,
     done: Queue,
     live: usize,
     retry: Retry,
@@ -123,14 +128,15 @@ impl Retry {
 }
 
 impl<C> Calls<C> {
-    /// Room for up to `max` calls at a time.
-    pub fn new(max: usize, retry: Retry) -> Self {
+    /// Room for up to `max` calls at a time, shared by the classes.
+    pub fn new(max: usize, retry: Retry, share: Share) -> Self {
         Self {
             entries: KVec::new(),
             configured: max,
             max,
             free: Queue::new(),
-            send: Queue::new(),
+            send: [const { Queue::new() }; Class::COUNT],
+            places: Places::new(max, share),
             done: Queue::new(),
             live: 0,
             retry,
@@ -148,10 +154,22 @@ impl<C> Calls<C> {
         self.live == 0
     }
 
-    /// Takes a call into the send queue. `EAGAIN` when there are too many.
+    /// Takes a call into the send queue. `EAGAIN` when there are too many, or as many as its class
+    /// may have while the other one wants its share.
     pub fn submit(&mut self, epoch: u64, call: NewCall, token: C) -> Result<CallId, (Error, C)> {
-        let Some(at) = self.free.first() else {
-            return self.grow(epoch, call, token);
+        if !self.places.take(call.class, 1) {
+            return Err((EAGAIN, token));
+        }
+        let free = match self.free.first() {
+            Some(at) => Ok(at),
+            None => self.grow(epoch, call),
+        };
+        let at = match free {
+            Ok(at) => at,
+            Err(e) => {
+                self.places.give_back(call.class, 1);
+                return Err((e, token));
+            }
         };
         self.free.remove(&mut self.entries, at);
         let entry = &mut self.entries[at];
@@ -166,16 +184,17 @@ impl<C> Calls<C> {
         entry.unanswered = 0;
         entry.behind = false;
         let id = CallId::new(at as u16, entry.seq);
-        self.send.push(&mut self.entries, at);
+        self.send[call.class.index()].push(&mut self.entries, at);
         self.live += 1;
         self.next = self.next.min(call.deadline);
         Ok(id)
     }
 
-    fn grow(&mut self, epoch: u64, call: NewCall, token: C) -> Result<CallId, (Error, C)> {
+    /// A new free entry; `call` is what has no meaning in it yet.
+    fn grow(&mut self, epoch: u64, call: NewCall) -> Result<usize> {
         let at = self.entries.len();
         if at >= self.max {
-            return Err((EAGAIN, token));
+            return Err(EAGAIN);
         }
         let entry = Entry {
             link: Link::new(),
@@ -192,17 +211,16 @@ impl<C> Calls<C> {
             behind: false,
             error: ETIMEDOUT,
         };
-        if let Err(e) = self.entries.push(entry, GFP_ATOMIC) {
-            return Err((e.into(), token));
-        }
+        self.entries.push(entry, GFP_ATOMIC)?;
         self.free.push(&mut self.entries, at);
-        self.submit(epoch, call, token)
+        Ok(at)
     }
 
     /// The peer remembers so many calls: use no more slots. (One that comes back
     /// with fewer has a new life, so [`Self::new_life`] ends the others.)
     pub fn limit(&mut self, slots: usize) {
         self.max = self.configured.min(slots);
+        self.places.resize(self.max);
         self.free = Queue::new();
         for at in 0..self.entries.len() {
             if self.entries[at].state == State::Free {
@@ -226,9 +244,14 @@ impl<C> Calls<C> {
         self.entries[self.find(id)?].token.as_ref()
     }
 
-    /// The call to send next.
-    pub fn to_send(&self) -> Option<Sending> {
-        let at = self.send.first()?;
+    /// Whether a call of this class waits to be sent.
+    pub fn has_to_send(&self, class: Class) -> bool {
+        self.send[class.index()].first().is_some()
+    }
+
+    /// The call of this class to send next.
+    pub fn to_send(&self, class: Class) -> Option<Sending> {
+        let at = self.send[class.index()].first()?;
         let entry = &self.entries[at];
         Some(Sending {
             id: CallId::new(at as u16, entry.seq),
@@ -240,7 +263,7 @@ impl<C> Calls<C> {
     /// The call was sent.
     pub fn sent(&mut self, now: u64, id: CallId) {
         let Some(at) = self.find(id) else { return };
-        self.send.remove(&mut self.entries, at);
+        self.unqueue(at);
         let entry = &mut self.entries[at];
         entry.state = State::Waiting;
         entry.unanswered += 1;
@@ -257,8 +280,13 @@ impl<C> Calls<C> {
         }
     }
 
+    fn unqueue(&mut self, at: usize) {
+        let class = self.entries[at].call.class;
+        self.send[class.index()].remove(&mut self.entries, at);
+    }
+
     fn finish(&mut self, at: usize, error: Error) {
-        self.send.remove(&mut self.entries, at);
+        self.unqueue(at);
         let entry = &mut self.entries[at];
         entry.state = State::Done;
         entry.error = error;
@@ -277,6 +305,7 @@ impl<C> Calls<C> {
         let entry = &mut self.entries[at];
         entry.state = State::Free;
         let token = entry.token.take();
+        self.places.give_back(entry.call.class, 1);
         self.live -= 1;
         if entry.seq < CallId::MAX_SEQ && at < self.max {
             self.free.push(&mut self.entries, at);
@@ -288,7 +317,7 @@ impl<C> Calls<C> {
     /// be heard of it.
     pub fn take(&mut self, id: CallId) -> Option<C> {
         let at = self.find(id)?;
-        self.send.remove(&mut self.entries, at);
+        self.unqueue(at);
         self.release(at)
     }
 
@@ -343,8 +372,9 @@ impl<C> Calls<C> {
     }
 
     fn queue(&mut self, at: usize) {
+        let class = self.entries[at].call.class;
         self.entries[at].state = State::Queued;
-        self.send.push(&mut self.entries, at);
+        self.send[class.index()].push(&mut self.entries, at);
     }
 
     /// Ends all calls, for example because the map dropped the peer.

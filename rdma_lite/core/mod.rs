@@ -62,9 +62,12 @@ pub mod account;
 pub mod backlog;
 pub mod bells;
 pub mod calls;
+pub mod class;
 pub mod connection;
+pub mod gate;
 pub mod heartbeat;
 pub mod holder;
+pub mod lanes;
 pub mod membership;
 pub mod openings;
 pub mod outstanding;
@@ -85,7 +88,9 @@ pub use self::{
     backlog::Backlog,
     bells::{Bells, Turn},
     calls::{Group, NewCall},
+    class::{Class, FairTurns, Places, Share},
     connection::Generation,
+    gate::Gate,
     heartbeat::{Health, Suspicion},
     membership::{Local, MapNode, Membership, NodeAddress, NodeState, Published, View},
     openings::{Allowed, Openings},

@@ -6,6 +6,7 @@
 
 use super::{
     calls::{Calls, NewCall, Retry},
+    class::{Class, FairTurns, Share},
     connection::{Connection, Generation, Role, State, Step, Timing},
     heartbeat::{Health, Heartbeat},
     membership::{judge, Local, NodeState, Verdict, View},
@@ -50,6 +51,10 @@ pub struct Config {
     pub connect_timeout: u64,
     /// A caller polls at most so long before it sleeps; 0: never.
     pub poll: u64,
+    /// What the high class gets under load.
+    pub share: Share,
+    /// Queue pairs of a connection; see [`super::lanes`].
+    pub lanes: u8,
 }
 
 impl Config {
@@ -73,6 +78,8 @@ impl Config {
         backoff_max: 1000 * Self::MS,
         connect_timeout: 3000 * Self::MS,
         poll: 50_000,
+        share: Share::DEFAULT,
+        lanes: 2,
     };
 
     /// `EINVAL` when a size is not one that the wire can say, or a time is 0.
@@ -167,6 +174,8 @@ pub struct Request {
     pub reply_cap: u32,
     /// The caller wants no reply, only to know that it was taken in.
     pub notify: bool,
+    /// Its class of service.
+    pub class: Class,
     /// The caller's incarnation.
     pub src_incarnation: u64,
     /// Epoch, the caller's and ours.
@@ -280,6 +289,7 @@ pub struct Peer<C, R> {
     rx: RxRing,
     calls: Calls<C>,
     session: Session<R>,
+    turns: FairTurns,
     heartbeat: Heartbeat,
     met: Option<u64>,
     fenced: Option<u64>,
@@ -311,8 +321,9 @@ impl<C, R> Peer<C, R> {
             max_payload: config.max_payload(),
             tx: TxRing::new(1 << config.depth_log2)?,
             rx: RxRing::default(),
-            calls: Calls::new(slots, retry),
+            calls: Calls::new(slots, retry, config.share),
             session: Session::new(slots, config.reply_cache),
+            turns: FairTurns::new(config.share),
             heartbeat: Heartbeat::new(config.heartbeat, config.misses),
             met: None,
             fenced: None,
@@ -355,6 +366,7 @@ impl<C, R> Peer<C, R> {
             incarnation: self.local.incarnation,
             epoch: self.view.epoch,
             ring: self.config.ring(ring_addr, ring_rkey),
+            lane: 0,
         }
     }
 
@@ -620,7 +632,11 @@ impl<C, R> Peer<C, R> {
         }
         let wait = u64::from(header.arg).saturating_mul(Config::MS);
         let expires = now.saturating_add(wait);
-        match self.session.arrive(header.call, header.reply, expires) {
+        let class = header.class;
+        match self
+            .session
+            .arrive(header.call, class, header.reply, expires)
+        {
             Arrival::Known => Received::Nothing,
             Arrival::Execute(call) => Received::Execute(Request {
                 call,
@@ -629,6 +645,7 @@ impl<C, R> Peer<C, R> {
                 len: header.len,
                 reply_cap: header.reply.cap,
                 notify: header.notify,
+                class,
                 src_incarnation: header.src_incarnation,
                 epoch: header.epoch,
                 expires,
@@ -832,15 +849,20 @@ impl<C, R> Peer<C, R> {
         None
     }
 
-    /// The next message for which there is room: answers before calls, since
-    /// they end something.
+    /// The next message for which there is room. The class whose turn it is; of a class, answers
+    /// before calls, since they end something.
     fn next_message(&mut self, now: u64) -> Option<(RingSlot, Header)> {
-        if let Some(header) = self.next_answer(now) {
-            let slot = self.room(&header)?;
-            self.session.sent();
-            return Some((slot, self.sign(header)));
-        }
-        while let Some(sending) = self.calls.to_send() {
+        while let Some(class) = self
+            .turns
+            .next(|class| self.session.has_to_send(class) || self.calls.has_to_send(class))
+        {
+            if let Some(header) = self.next_answer(now, class) {
+                let slot = self.room(&header)?;
+                self.session.sent(class);
+                self.turns.sent(class, slot.len);
+                return Some((slot, self.sign(header)));
+            }
+            let sending = self.calls.to_send(class)?;
             if sending.call.len > self.max_payload {
                 self.calls.fail(sending.id, EMSGSIZE);
                 continue;
@@ -853,10 +875,12 @@ impl<C, R> Peer<C, R> {
                 arg: u32::try_from(left.div_ceil(Config::MS)).unwrap_or(u32::MAX),
                 reply: sending.call.reply,
                 notify: sending.call.notify,
+                class,
                 ..self.blank(Kind::Call, sending.id)
             };
             let slot = self.room(&header)?;
             self.calls.sent(now, sending.id);
+            self.turns.sent(class, slot.len);
             return Some((slot, self.sign(header)));
         }
         if self.heartbeat.due(now) {
@@ -867,8 +891,8 @@ impl<C, R> Peer<C, R> {
         None
     }
 
-    fn next_answer(&mut self, now: u64) -> Option<Header> {
-        let (id, answer) = self.session.to_send()?;
+    fn next_answer(&mut self, now: u64, class: Class) -> Option<Header> {
+        let (id, answer) = self.session.to_send(class)?;
         let (status, len, reply_to, expires, ring_only) = match answer {
             Answer::Refuse(refusal) => return Some(self.refusal(id, refusal)),
             Answer::Reply {
@@ -912,6 +936,7 @@ impl<C, R> Peer<C, R> {
             kind,
             direct: false,
             notify: false,
+            class: Class::Normal,
             port: 0,
             len: 0,
             cluster: digest(&self.local.cluster),

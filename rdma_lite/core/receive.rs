@@ -7,7 +7,10 @@
 //! is not overrun: what does not fit is refused, was not executed, and is tried again by its caller's
 //! kernel until the caller's deadline. A request whose caller has given up makes room.
 
-use super::queue::{Link, Linked, Queue};
+use super::{
+    class::{Class, FairTurns, Places, Share},
+    queue::{Link, Linked, Queue},
+};
 use kernel::prelude::*;
 
 /// How much a receive queue holds.
@@ -63,6 +66,7 @@ struct Entry<M> {
     state: State<M>,
     /// How often the entry was used; part of its token.
     uses: u32,
+    class: Class,
     len: usize,
     expires: u64,
 }
@@ -79,24 +83,27 @@ pub struct ReceiveQueue<M> {
     bounds: Bounds,
     entries: KVec<Entry<M>>,
     free: Queue,
-    waiting: Queue,
+    /// By class.
+    waiting: [Queue; Class::COUNT],
+    turns: FairTurns,
     expired: Queue,
-    used: usize,
-    bytes: usize,
+    used: Places,
+    bytes: Places,
     closed: bool,
 }
 
 impl<M: Clone> ReceiveQueue<M> {
-    /// An empty queue.
-    pub fn new(bounds: Bounds) -> Self {
+    /// An empty queue, whose room and whose receivers the classes share.
+    pub fn new(bounds: Bounds, share: Share) -> Self {
         Self {
             bounds,
             entries: KVec::new(),
             free: Queue::new(),
-            waiting: Queue::new(),
+            waiting: [const { Queue::new() }; Class::COUNT],
+            turns: FairTurns::new(share),
             expired: Queue::new(),
-            used: 0,
-            bytes: 0,
+            used: Places::new(bounds.requests, share),
+            bytes: Places::new(bounds.bytes, share),
             closed: false,
         }
     }
@@ -105,6 +112,7 @@ impl<M: Clone> ReceiveQueue<M> {
     pub fn offer(
         &mut self,
         now: u64,
+        class: Class,
         request: M,
         len: usize,
         expires: u64,
@@ -115,32 +123,56 @@ impl<M: Clone> ReceiveQueue<M> {
         if len > self.bounds.bytes {
             return Err((Refused::TooLarge, request));
         }
-        if !self.has_room(len) {
+        if !self.take(class, len) {
             for at in 0..self.entries.len() {
                 if self.entries[at].expires <= now {
                     self.expire(at);
                 }
             }
-        }
-        if !self.has_room(len) {
-            return Err((Refused::Full, request));
+            if !self.take(class, len) {
+                return Err((Refused::Full, request));
+            }
         }
         let Some(at) = self.free_entry() else {
+            self.give_back(class, len);
             return Err((Refused::Full, request));
         };
         let entry = &mut self.entries[at];
         entry.uses = entry.uses.wrapping_add(1);
+        entry.class = class;
         entry.len = len;
         entry.expires = expires;
         entry.state = State::Waiting(request);
-        self.used += 1;
-        self.bytes += len;
-        self.waiting.push(&mut self.entries, at);
+        self.waiting[class.index()].push(&mut self.entries, at);
         Ok(())
     }
 
-    fn has_room(&self, len: usize) -> bool {
-        self.used < self.bounds.requests && len <= self.bounds.bytes - self.bytes
+    fn take(&mut self, class: Class, len: usize) -> bool {
+        if !self.used.take(class, 1) {
+            return false;
+        }
+        let taken = self.bytes.take(class, len);
+        if !taken {
+            self.used.give_back(class, 1);
+        }
+        taken
+    }
+
+    fn give_back(&mut self, class: Class, len: usize) {
+        self.used.give_back(class, 1);
+        self.bytes.give_back(class, len);
+    }
+
+    fn unqueue(&mut self, at: usize) {
+        let class = self.entries[at].class;
+        self.waiting[class.index()].remove(&mut self.entries, at);
+    }
+
+    /// The request to receive next.
+    fn first(&self) -> Option<usize> {
+        let waits = |class: Class| self.waiting[class.index()].first();
+        let class = self.turns.next(|class| waits(class).is_some())?;
+        waits(class)
     }
 
     fn free_entry(&mut self) -> Option<usize> {
@@ -151,6 +183,7 @@ impl<M: Clone> ReceiveQueue<M> {
             link: Link::new(),
             state: State::Free,
             uses: 0,
+            class: Class::Normal,
             len: 0,
             expires: 0,
         };
@@ -160,11 +193,11 @@ impl<M: Clone> ReceiveQueue<M> {
 
     fn release(&mut self, at: usize) -> Option<M> {
         let entry = &mut self.entries[at];
-        let len = entry.len;
+        let (class, len) = (entry.class, entry.len);
         let (request, counts) = match ::core::mem::replace(&mut entry.state, State::Free) {
             State::Free => return None,
             State::Waiting(request) => {
-                self.waiting.remove(&mut self.entries, at);
+                self.unqueue(at);
                 (request, true)
             }
             State::Received(request) => (request, true),
@@ -174,8 +207,7 @@ impl<M: Clone> ReceiveQueue<M> {
             }
         };
         if counts {
-            self.used -= 1;
-            self.bytes -= len;
+            self.give_back(class, len);
         }
         self.free.push(&mut self.entries, at);
         Some(request)
@@ -186,7 +218,7 @@ impl<M: Clone> ReceiveQueue<M> {
         let entry = &mut self.entries[at];
         let request = match ::core::mem::replace(&mut entry.state, State::Free) {
             State::Waiting(request) => {
-                self.waiting.remove(&mut self.entries, at);
+                self.unqueue(at);
                 request
             }
             State::Received(request) => request,
@@ -197,8 +229,8 @@ impl<M: Clone> ReceiveQueue<M> {
         };
         let entry = &mut self.entries[at];
         entry.state = State::Expired(request);
-        self.used -= 1;
-        self.bytes -= entry.len;
+        let (class, len) = (entry.class, entry.len);
+        self.give_back(class, len);
         self.expired.push(&mut self.entries, at);
     }
 
@@ -209,11 +241,11 @@ impl<M: Clone> ReceiveQueue<M> {
         self.release(at)
     }
 
-    /// The request that waited longest and is still of use. It is received by this: its reply is
-    /// awaited under the token.
+    /// The request that waited longest, of the class whose turn it is, and is still of use. It is
+    /// received by this: its reply is awaited under the token.
     pub fn receive(&mut self, now: u64) -> Option<(Token, M)> {
         loop {
-            let at = self.waiting.first()?;
+            let at = self.first()?;
             let entry = &mut self.entries[at];
             if entry.expires <= now {
                 self.expire(at);
@@ -221,13 +253,15 @@ impl<M: Clone> ReceiveQueue<M> {
             }
             let State::Waiting(request) = &entry.state else {
                 // No such entry is in that queue.
-                self.waiting.remove(&mut self.entries, at);
+                self.unqueue(at);
                 continue;
             };
             let request = request.clone();
             entry.state = State::Received(request.clone());
             let token = Token::new(at, entry.uses);
-            self.waiting.remove(&mut self.entries, at);
+            let class = entry.class;
+            self.unqueue(at);
+            self.turns.sent(class, 1);
             return Some((token, request));
         }
     }
@@ -235,7 +269,7 @@ impl<M: Clone> ReceiveQueue<M> {
     /// Length of the request that [`Self::receive`] would give.
     pub fn next_len(&mut self, now: u64) -> Option<usize> {
         loop {
-            let at = self.waiting.first()?;
+            let at = self.first()?;
             if self.entries[at].expires > now {
                 return Some(self.entries[at].len);
             }
@@ -261,7 +295,8 @@ impl<M: Clone> ReceiveQueue<M> {
         if let State::Received(request) = &entry.state {
             entry.state = State::Waiting(request.clone());
         }
-        self.waiting.push_first(&mut self.entries, at);
+        let class = self.entries[at].class;
+        self.waiting[class.index()].push_first(&mut self.entries, at);
     }
 
     /// The request that was received under this token, if it has no reply yet.
@@ -281,17 +316,17 @@ impl<M: Clone> ReceiveQueue<M> {
 
     /// Whether a request waits.
     pub fn is_ready(&self) -> bool {
-        self.waiting.first().is_some()
+        self.first().is_some()
     }
 
     /// Requests, waiting or received and of use.
     pub fn len(&self) -> usize {
-        self.used
+        Class::ALL.iter().map(|class| self.used.taken(*class)).sum()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.used == 0
+        self.len() == 0
     }
 
     /// Nobody receives any more. Call [`Self::drain`] until it gives nothing.

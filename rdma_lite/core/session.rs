@@ -16,6 +16,7 @@
 //! All of this is for one incarnation of the peer; a new one voids it.
 
 use super::{
+    class::Class,
     queue::{Link, Linked, Queue},
     wire::{CallId, Refusal, ReplyBuffer},
 };
@@ -70,6 +71,8 @@ enum Pending {
 #[derive(Debug)]
 struct Slot<R> {
     link: Link,
+    /// Of the call; and of its answer.
+    class: Class,
     seq: u64,
     state: State<R>,
     pending: Pending,
@@ -114,7 +117,8 @@ pub struct Session<R> {
     life: u32,
     slots: KVec<Slot<R>>,
     max: usize,
-    queue: Queue,
+    /// By class.
+    queues: [Queue; Class::COUNT],
     /// A refusal for a slot that we have no memory for.
     overflow: Option<(CallId, Refusal)>,
     cached: usize,
@@ -130,7 +134,7 @@ impl<R> Session<R> {
             life: 0,
             slots: KVec::new(),
             max,
-            queue: Queue::new(),
+            queues: [const { Queue::new() }; Class::COUNT],
             overflow: None,
             cached: 0,
             budget,
@@ -142,7 +146,7 @@ impl<R> Session<R> {
     pub fn void(&mut self) {
         self.life = self.life.wrapping_add(1);
         self.slots.clear();
-        self.queue = Queue::new();
+        self.queues = [const { Queue::new() }; Class::COUNT];
         self.overflow = None;
         self.cached = 0;
     }
@@ -168,8 +172,10 @@ impl<R> Session<R> {
         for slot in self.slots.iter_mut() {
             slot.asked = false;
         }
-        while let Some(at) = self.queue.pop(&mut self.slots) {
-            self.slots[at].pending = Pending::None;
+        for queue in &mut self.queues {
+            while let Some(at) = queue.pop(&mut self.slots) {
+                self.slots[at].pending = Pending::None;
+            }
         }
         self.overflow = None;
     }
@@ -185,8 +191,14 @@ impl<R> Session<R> {
     }
 
     /// A call came. The caller waits until `expires` (by our clock, at the
-    /// latest) and takes the reply at `reply_to`.
-    pub fn arrive(&mut self, id: CallId, reply_to: ReplyBuffer, expires: u64) -> Arrival {
+    /// latest) and takes the reply at `reply_to`. The answer is of the call's class.
+    pub fn arrive(
+        &mut self,
+        id: CallId,
+        class: Class,
+        reply_to: ReplyBuffer,
+        expires: u64,
+    ) -> Arrival {
         if self.reserve(id).is_err() {
             self.overflow = Some((id, Refusal::Busy));
             return Arrival::Known;
@@ -199,8 +211,9 @@ impl<R> Session<R> {
         }
         if id.seq() > slot.seq || matches!(slot.state, State::Idle) {
             self.cached -= slot.drop_bytes();
-            self.queue.remove(&mut self.slots, at);
+            self.unqueue(at);
             let slot = &mut self.slots[at];
+            slot.class = class;
             slot.pending = Pending::None;
             slot.seq = id.seq();
             slot.state = State::Executing;
@@ -229,6 +242,7 @@ impl<R> Session<R> {
         while self.slots.len() <= at {
             let slot = Slot {
                 link: Link::new(),
+                class: Class::Normal,
                 seq: 0,
                 state: State::Idle,
                 pending: Pending::None,
@@ -247,7 +261,7 @@ impl<R> Session<R> {
         match self.slots.get_mut(at) {
             Some(slot) if slot.pending != Pending::Answer => {
                 slot.pending = Pending::Refuse(id, refusal);
-                self.queue.push(&mut self.slots, at);
+                self.queue(at);
             }
             // The slot has better things to say; the caller has moved on.
             Some(_) => {}
@@ -260,7 +274,17 @@ impl<R> Session<R> {
             return;
         }
         self.slots[at].pending = Pending::Answer;
-        self.queue.push(&mut self.slots, at);
+        self.queue(at);
+    }
+
+    fn queue(&mut self, at: usize) {
+        let class = self.slots[at].class;
+        self.queues[class.index()].push(&mut self.slots, at);
+    }
+
+    fn unqueue(&mut self, at: usize) {
+        let class = self.slots[at].class;
+        self.queues[class.index()].remove(&mut self.slots, at);
     }
 
     fn executing(&mut self, call: CallRef) -> Option<usize> {
@@ -328,10 +352,16 @@ impl<R> Session<R> {
         }
     }
 
-    /// The answer to send next.
-    pub fn to_send(&self) -> Option<(CallId, Answer<'_, R>)> {
-        let Some(at) = self.queue.first() else {
-            let (id, refusal) = self.overflow?;
+    /// Whether an answer of this class waits to be sent.
+    pub fn has_to_send(&self, class: Class) -> bool {
+        let overflow = self.overflow.is_some() && class == Class::Normal;
+        overflow || self.queues[class.index()].first().is_some()
+    }
+
+    /// The answer of this class to send next.
+    pub fn to_send(&self, class: Class) -> Option<(CallId, Answer<'_, R>)> {
+        let Some(at) = self.queues[class.index()].first() else {
+            let (id, refusal) = self.overflow.filter(|_| class == Class::Normal)?;
             return Some((id, Answer::Refuse(refusal)));
         };
         let slot = &self.slots[at];
@@ -355,8 +385,8 @@ impl<R> Session<R> {
     }
 
     /// The answer that [`Self::to_send`] gave was sent.
-    pub fn sent(&mut self) {
-        match self.queue.pop(&mut self.slots) {
+    pub fn sent(&mut self, class: Class) {
+        match self.queues[class.index()].pop(&mut self.slots) {
             Some(at) => self.slots[at].pending = Pending::None,
             None => self.overflow = None,
         }

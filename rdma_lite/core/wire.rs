@@ -8,11 +8,12 @@
 //! tables. Decoding is total: whatever the bytes, it returns a message or a
 //! [`WireError`].
 
+use super::class::Class;
 use kernel::crc32::crc32c;
 use kernel::prelude::*;
 
 /// Version of everything in this file.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Bytes of a [`Header`].
 pub const HEADER_LEN: usize = 80;
@@ -165,6 +166,8 @@ pub struct Header {
     pub direct: bool,
     /// Call: its caller wants to know that it was taken in, and no reply.
     pub notify: bool,
+    /// Call: its class of service.
+    pub class: Class,
     /// Call: the port called.
     pub port: u16,
     /// Bytes of payload.
@@ -190,6 +193,7 @@ pub struct Header {
 
 const FLAG_DIRECT: u16 = 1;
 const FLAG_NOTIFY: u16 = 2;
+const FLAG_HIGH: u16 = 4;
 const CREDIT_MASK: u32 = (1 << 24) - 1;
 
 struct Writer<'a> {
@@ -264,7 +268,11 @@ impl Header {
         w.put([VERSION, self.kind as u8]);
         let direct = if self.direct { FLAG_DIRECT } else { 0 };
         let notify = if self.notify { FLAG_NOTIFY } else { 0 };
-        let flags = direct | notify;
+        let high = match self.class {
+            Class::Normal => 0,
+            Class::High => FLAG_HIGH,
+        };
+        let flags = direct | notify | high;
         w.put(flags.to_le_bytes());
         w.put(self.port.to_le_bytes());
         w.put(self.len.to_le_bytes());
@@ -306,6 +314,10 @@ impl Header {
             kind,
             direct: flags & FLAG_DIRECT != 0,
             notify: flags & FLAG_NOTIFY != 0,
+            class: match flags & FLAG_HIGH {
+                0 => Class::Normal,
+                _ => Class::High,
+            },
             port,
             len,
             cluster: r.u64()?,
@@ -321,8 +333,9 @@ impl Header {
                 cap: r.u32()?,
             },
         };
-        let known = FLAG_DIRECT | FLAG_NOTIFY;
-        let misplaced = header.notify && kind != Kind::Call;
+        let known = FLAG_DIRECT | FLAG_NOTIFY | FLAG_HIGH;
+        let of_calls = flags & (FLAG_NOTIFY | FLAG_HIGH) != 0;
+        let misplaced = of_calls && kind != Kind::Call;
         if flags & !known != 0 || misplaced || header.credit & !CREDIT_MASK != 0 {
             return Err(WireError::Field);
         }
@@ -421,6 +434,9 @@ pub struct Hello {
     pub epoch: u64,
     /// The ring that the speaker receives in.
     pub ring: RingAddress,
+    /// Which queue pair of the connection that has this ring: 0 is the one that carries messages and
+    /// begins the connection, the others carry accesses to regions.
+    pub lane: u8,
 }
 
 /// A ring in its owner's memory, and how much its owner takes.
@@ -480,7 +496,7 @@ impl Hello {
             self.ring.size_log2,
             self.ring.depth_log2,
             self.ring.slots_log2,
-            0,
+            self.lane,
         ]);
         bytes
     }
@@ -505,9 +521,9 @@ impl Hello {
                 depth_log2: r.u8()?,
                 slots_log2: r.u8()?,
             },
+            lane: r.u8()?,
         };
-        let reserved = r.u8()?;
-        if reserved != 0 || hello.src == 0 || hello.incarnation == 0 || !hello.ring.is_sound() {
+        if hello.src == 0 || hello.incarnation == 0 || !hello.ring.is_sound() {
             return Err(WireError::Field);
         }
         Ok(hello)

@@ -2,16 +2,16 @@
 
 //! Calls that processes make.
 
+use super::Opened;
 use crate::{
     call::{self, Buf, Signals},
-    core::account::Charge,
+    core::{account::Charge, Class},
     host::Host,
     uapi::{self, rpc},
     users::{Opener, Taken},
 };
 use kernel::{
     prelude::*,
-    sync::Arc,
     uaccess::{UserPtr, UserSlice},
 };
 
@@ -66,11 +66,11 @@ impl Copied {
         }
     }
 
-    fn call(&mut self, given: &rpc::Call, buf: &Buf) -> call::Call {
+    fn call(&mut self, given: &rpc::Call, class: Class, buf: &Buf) -> call::Call {
         call::Call {
             dst: given.node,
             port: given.port as u16,
-            flags: given.flags as u16,
+            flags: given.flags as u16 | call::class_flag(class),
             timeout_ms: given.timeout_ms,
             nr_req: 1,
             req: buf,
@@ -95,11 +95,12 @@ impl Copied {
 }
 
 /// `RDMA_LITE_IOC_CALL`
-pub(super) fn one(host: &Arc<Host>, user: &Opener, arg: usize) -> Result {
+pub(super) fn one(opened: &Opened, arg: usize) -> Result {
+    let host = &opened.node.host()?;
     let mut given: rpc::Call = uapi::read(arg)?;
-    let mut copied = Copied::new(&given, host, user)?;
+    let mut copied = Copied::new(&given, host, &opened.user)?;
     let buf = copied.buf();
-    let mut call = copied.call(&given, &buf);
+    let mut call = copied.call(&given, opened.class(), &buf);
     // SAFETY: The memory is ours and outlives the call.
     unsafe { call::one(host, &mut call, Signals::All)? };
     copied.give_back(&mut given, &call)?;
@@ -107,7 +108,8 @@ pub(super) fn one(host: &Arc<Host>, user: &Opener, arg: usize) -> Result {
 }
 
 /// `RDMA_LITE_IOC_MULTICAST`
-pub(super) fn all(host: &Arc<Host>, user: &Opener, arg: usize) -> Result {
+pub(super) fn all(opened: &Opened, arg: usize) -> Result {
+    let host = &opened.node.host()?;
     let mut multicast: rpc::Multicast = uapi::read(arg)?;
     if multicast.reserved != [0; 2] || multicast.nr == 0 || multicast.nr > MOST_CALLS {
         return Err(EINVAL);
@@ -120,7 +122,7 @@ pub(super) fn all(host: &Arc<Host>, user: &Opener, arg: usize) -> Result {
     let mut bytes = 0usize;
     for _ in 0..nr {
         let call: rpc::Call = reader.read()?;
-        let one = Copied::new(&call, host, user)?;
+        let one = Copied::new(&call, host, &opened.user)?;
         bytes += one.request.len() + one.reply.len();
         if bytes > MOST_BYTES {
             return Err(EMSGSIZE);
@@ -134,7 +136,7 @@ pub(super) fn all(host: &Arc<Host>, user: &Opener, arg: usize) -> Result {
     }
     let mut calls = KVVec::with_capacity(nr, GFP_KERNEL)?;
     for ((given, copied), buf) in given.iter().zip(copied.iter_mut()).zip(&bufs) {
-        calls.push(copied.call(given, buf), GFP_KERNEL)?;
+        calls.push(copied.call(given, opened.class(), buf), GFP_KERNEL)?;
     }
     // SAFETY: The memory is ours and outlives the calls.
     let answered = unsafe { call::all(host, &mut calls, Signals::All)? };

@@ -76,6 +76,7 @@ impl Opened {
     pub(super) fn region(&self, handle: u64) -> Result<Arc<Mapping>> {
         let mapping = self.handles.region(handle)?;
         self.check_life(&mapping)?;
+        mapping.set_class(self.class());
         Ok(mapping)
     }
 

@@ -49,6 +49,7 @@ mod abi {
             rights: u32,
             timeout_ms: u32,
         ) -> c_int;
+        pub(super) fn lite_region_set_high(region: *mut lite_region, high: bool);
         pub(super) fn lite_read(
             region: *mut lite_region,
             offset: u64,
@@ -211,6 +212,12 @@ impl<'a> Region<'a> {
         let (to, len) = (into.as_mut_ptr(), into.len());
         // SAFETY: By the type invariant; the slice can be written.
         to_result(unsafe { abi::lite_read(self.ptr.as_ptr(), offset, to.cast(), len, timeout_ms) })
+    }
+
+    /// What is done with it from now on is of the high class, or not.
+    pub(crate) fn set_high(&self, high: bool) {
+        // SAFETY: By the type invariant.
+        unsafe { abi::lite_region_set_high(self.ptr.as_ptr(), high) }
     }
 
     /// Writes bytes.

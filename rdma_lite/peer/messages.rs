@@ -97,6 +97,7 @@ impl Peer {
                 port: request.port,
                 since: now(),
                 notify: request.notify,
+                class: request.class,
                 data,
                 cap: cap as usize,
                 caller: Caller::Remote(from),

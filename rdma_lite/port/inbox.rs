@@ -4,7 +4,7 @@
 
 use super::job::Job;
 use crate::{
-    core::{Bounds, ReceiveQueue, Refusal, Refused, Token},
+    core::{Bounds, ReceiveQueue, Refusal, Refused, Share, Token},
     events::now,
 };
 use kernel::{
@@ -44,10 +44,10 @@ impl Arrivals {
 }
 
 impl Inbox {
-    pub(crate) fn new(bounds: Bounds, any: &Arc<Arrivals>) -> Result<Arc<Self>> {
+    pub(crate) fn new(bounds: Bounds, share: Share, any: &Arc<Arrivals>) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                queue <- new_spinlock_bh!(ReceiveQueue::new(bounds), "lite_inbox"),
+                queue <- new_spinlock_bh!(ReceiveQueue::new(bounds, share), "lite_inbox"),
                 changed <- new_poll_condvar!("lite_inbox"),
                 any: any.clone(),
             }),
@@ -65,7 +65,11 @@ impl Inbox {
             Ok(slot) => slot.write(job).into(),
             Err(_) => return job.refuse(Refusal::Busy),
         };
-        let offered = self.queue.lock().offer(now(), job.clone(), len, expires);
+        let class = job.class;
+        let offered = self
+            .queue
+            .lock()
+            .offer(now(), class, job.clone(), len, expires);
         self.forget_expired();
         match offered {
             Ok(()) => {

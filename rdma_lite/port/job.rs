@@ -4,7 +4,7 @@
 
 use super::{Message, PortUse};
 use crate::{
-    core::{CallRef, Refusal},
+    core::{CallRef, Class, Refusal},
     events::now,
     peer::{Peer, PeerLink, Reply},
 };
@@ -34,6 +34,8 @@ pub(crate) struct Job {
     pub(crate) since: u64,
     /// No reply is wanted.
     pub(crate) notify: bool,
+    /// Its class of service.
+    pub(crate) class: Class,
     /// The request.
     pub(crate) data: KVVec<u8>,
     /// Bytes of reply that the caller takes.
@@ -241,7 +243,7 @@ impl Execution {
         let Caller::Remote(remote) = &job.caller else {
             return job.execute(&port, GFP_KERNEL);
         };
-        let (peer, call) = (remote.peer.clone(), remote.call);
+        let (peer, call, class) = (remote.peer.clone(), remote.call, job.class);
         let made = KBox::pin_init(
             pin_init!(Self {
                 port,
@@ -251,7 +253,7 @@ impl Execution {
             flags,
         );
         match made {
-            Ok(execution) => peer.host().queues().handlers.enqueue(execution),
+            Ok(execution) => peer.host().queues().handlers_of(class).enqueue(execution),
             Err(_) => peer.refuse(call, Refusal::Busy),
         }
     }

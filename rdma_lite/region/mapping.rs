@@ -13,6 +13,7 @@ use crate::{
             wire::{Head, Reply, Request, REPLY_LEN, REQUEST_LEN},
             Geometry, Rights,
         },
+        Class,
     },
     events::now,
     host::Host,
@@ -22,7 +23,10 @@ use kernel::{
     new_condvar, new_mutex,
     prelude::*,
     rdma::RemoteAddr,
-    sync::{Arc, CondVar, Mutex},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, CondVar, Mutex,
+    },
     time::msecs_to_jiffies,
 };
 
@@ -54,6 +58,8 @@ pub(crate) struct Mapping {
     pub(crate) host: Arc<Host>,
     pub(crate) owner: u16,
     pub(crate) tag: u64,
+    /// [`Class`] of what is done with it, as its number.
+    class: Atomic<u32>,
     /// What a process lent as this region: it has that back when the mapping ends, come what may.
     pub(super) lent: Option<Arc<Memory>>,
     /// Where processes here see the region.
@@ -147,6 +153,7 @@ impl Mapping {
                 host: host.clone(),
                 owner,
                 tag,
+                class: Atomic::new(Class::Normal as u32),
                 lent,
                 areas <- Areas::new(),
                 state <- new_mutex!(State {
@@ -228,7 +235,18 @@ impl Mapping {
             port: PORT,
             timeout_ms: 0,
             signals: Signals::All,
+            class: self.class(),
         }
+    }
+
+    /// The class of what is done with it.
+    fn class(&self) -> Class {
+        Class::from_number(self.class.load(Relaxed)).unwrap_or_default()
+    }
+
+    /// What is done with it from now on is of this class.
+    pub(crate) fn set_class(&self, class: Class) {
+        self.class.store(class as u32, Relaxed);
     }
 
     /// Whether the region is our own.

@@ -17,7 +17,7 @@ use crate::{
             wire::{Head, Reply, Request},
             Geometry, Rights,
         },
-        Allowed,
+        Allowed, Class,
     },
     events::now,
     host::Host,
@@ -405,6 +405,7 @@ impl Host {
                 port: PORT,
                 timeout_ms: self.timeout_ms,
                 signals: Signals::Fatal,
+                class: Class::Normal,
             };
             ask_until(self, to, deadline, &head, part, &mut reply)??;
             done += part.len() as u64;

@@ -2,6 +2,7 @@
 
 //! Accesses to memory that a peer has opened for us: RDMA reads and writes whose end is waited for.
 
+use crate::core::{Class, Gate, Share};
 use kernel::{
     new_spinlock_bh,
     prelude::*,
@@ -9,7 +10,7 @@ use kernel::{
 };
 
 /// Accesses under way on one link: more would leave messages no room in the send queue.
-const MOST: usize = 64;
+pub(super) const MOST: usize = 64;
 /// Entries that a link keeps for the next access.
 const KEPT: usize = 16;
 
@@ -57,14 +58,24 @@ impl Access {
 /// The accesses of a link.
 pub(super) struct Accesses {
     idle: KVec<Arc<Access>>,
-    open: KVec<Option<Arc<Access>>>,
+    open: KVec<Option<Open>>,
+    gate: Gate,
+}
+
+/// One that is under way.
+struct Open {
+    access: Arc<Access>,
+    class: Class,
+    bytes: usize,
 }
 
 impl Accesses {
-    pub(super) const fn new() -> Self {
+    /// None yet; the classes share what there may be.
+    pub(super) const fn new(share: Share) -> Self {
         Self {
             idle: KVec::new(),
             open: KVec::new(),
+            gate: Gate::new(MOST, share),
         }
     }
 
@@ -76,23 +87,48 @@ impl Accesses {
         Access::new()
     }
 
-    /// Notes one as under way; its slot, by which its completion finds it. [`EAGAIN`] when there are
-    /// too many.
-    pub(super) fn open(&mut self, access: Arc<Access>) -> Result<usize> {
-        if let Some(slot) = self.open.iter().position(Option::is_none) {
-            self.open[slot] = Some(access);
-            return Ok(slot);
-        }
-        if self.open.len() == MOST {
+    /// Who opens one next is waited for, until [`Self::gone`].
+    pub(super) fn wait(&mut self, class: Class) {
+        self.gate.wait(class);
+    }
+
+    /// Who waited has opened one, or given up.
+    pub(super) fn gone(&mut self, class: Class) {
+        self.gate.gone(class);
+    }
+
+    /// Notes one as under way; its slot, by which its completion finds it. [`EAGAIN`] while it may not
+    /// begin.
+    pub(super) fn open(
+        &mut self,
+        class: Class,
+        bytes: usize,
+        access: Arc<Access>,
+    ) -> Result<usize> {
+        if !self.gate.take(class, bytes) {
             return Err(EAGAIN);
         }
-        self.open.push(Some(access), GFP_ATOMIC)?;
+        let open = Open {
+            access,
+            class,
+            bytes,
+        };
+        if let Some(slot) = self.open.iter().position(Option::is_none) {
+            self.open[slot] = Some(open);
+            return Ok(slot);
+        }
+        if let Err(e) = self.open.push(Some(open), GFP_ATOMIC) {
+            self.gate.give_back(class, bytes);
+            return Err(e.into());
+        }
         Ok(self.open.len() - 1)
     }
 
     /// One has completed, or was not posted.
     pub(super) fn close(&mut self, slot: usize) -> Option<Arc<Access>> {
-        self.open.get_mut(slot)?.take()
+        let open = self.open.get_mut(slot)?.take()?;
+        self.gate.give_back(open.class, open.bytes);
+        Some(open.access)
     }
 
     /// One has ended and nobody waits for it any more; returns it unless it was kept.

@@ -5,10 +5,10 @@
 use super::{
     access::Way, shm, shm::ShmLink, verbs::VerbsLink, window::Window, Link, LinkUser, Piece,
 };
-use crate::core::{wire::ReplyBuffer, Allowed, Transport};
+use crate::core::{wire::ReplyBuffer, Allowed, Class, Hello, Transport};
 use kernel::{
     prelude::*,
-    rdma::{Access, DmaBuffer, RemoteAddr},
+    rdma::{cm::ConnectRequest, Access, DmaBuffer, RemoteAddr},
     sync::Arc,
 };
 
@@ -106,6 +106,14 @@ impl<U: LinkUser> NodeLink<U> {
     /// Whether it has ended.
     pub(crate) fn is_over(&self) -> bool {
         on_either!(self, link => link.is_over())
+    }
+
+    /// The peer asks for another queue pair of this link, and is refused if it cannot have it.
+    pub(crate) fn accept_lane(&self, request: ConnectRequest<'_>, hello: &Hello) {
+        // What shares memory has none: dropped, and so refused.
+        if let Self::Verbs(link) = self {
+            link.accept_lane(request, hello);
+        }
     }
 
     /// Ends the link: `down` follows.
@@ -211,6 +219,7 @@ impl<U: LinkUser> NodeLink<U> {
     /// still when the wait failed.
     pub(crate) fn access(
         &self,
+        class: Class,
         way: Way,
         buffer: &Arc<DmaBuffer>,
         len: usize,
@@ -218,7 +227,8 @@ impl<U: LinkUser> NodeLink<U> {
         timeout_ms: u32,
     ) -> Result<Result> {
         match self {
-            Self::Verbs(link) => link.access(way, buffer, len, remote, timeout_ms),
+            Self::Verbs(link) => link.access(class, way, buffer, len, remote, timeout_ms),
+            // A copy by whoever asks: nothing that classes would have to share.
             Self::Shm(link) => Ok(link.access(way, buffer, len, remote)),
         }
     }

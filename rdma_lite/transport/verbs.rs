@@ -14,8 +14,10 @@
 mod access;
 mod backlog;
 mod io;
+mod lane;
 mod setup;
 
+use self::lane::{Lanes, Route};
 use super::{access::Accesses, window::Regions, Down, LinkUser, RingSize};
 use crate::{core::Backlog, host::Queues};
 use kernel::{
@@ -89,6 +91,7 @@ struct State<U: LinkUser> {
     endpoint: Option<KBox<Endpoint<U>>>,
     regions: Regions,
     accesses: Accesses,
+    lanes: Lanes<U>,
     inbox: Inbox,
     backlog: Backlog,
     /// `down` was called or is about to be; or the user has no interest any more.
@@ -100,6 +103,8 @@ struct State<U: LinkUser> {
 pub(crate) struct VerbsLink<U: LinkUser> {
     user: Arc<U>,
     size: RingSize,
+    /// Where it was connected to, by us.
+    route: Option<Route>,
     queues: Arc<Queues>,
     /// What the user knows the link by.
     tag: Atomic<u32>,
@@ -129,11 +134,17 @@ const fn token_message() -> u64 {
 }
 
 impl<U: LinkUser> VerbsLink<U> {
-    fn new(user: Arc<U>, size: RingSize, queues: &Arc<Queues>) -> Result<Arc<Self>> {
+    fn new(
+        user: Arc<U>,
+        size: RingSize,
+        route: Option<Route>,
+        queues: &Arc<Queues>,
+    ) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 user,
                 size,
+                route,
                 queues: queues.clone(),
                 tag: Atomic::new(0),
                 gone <- kernel::sync::Completion::new(),
@@ -141,7 +152,8 @@ impl<U: LinkUser> VerbsLink<U> {
                     id: None,
                     endpoint: None,
                     regions: Regions::new(),
-                    accesses: Accesses::new(),
+                    accesses: Accesses::new(size.share),
+                    lanes: Lanes::new(),
                     inbox: Inbox::default(),
                     backlog: Backlog::default(),
                     over: false,
@@ -163,7 +175,12 @@ impl<U: LinkUser> VerbsLink<U> {
         from: &SockAddr,
         to: &SockAddr,
     ) -> Result<Arc<Self>> {
-        let this = Self::new(user, size, queues)?;
+        let route = Route {
+            net: net.into(),
+            from: (*from).into(),
+            to: (*to).into(),
+        };
+        let this = Self::new(user, size, Some(route), queues)?;
         this.set_tag(tag);
         let id = Arc::new(CmId::new(net, this.clone(), crate::OWNER)?, GFP_KERNEL)?;
         this.state.lock().id = Some(id.clone());
@@ -182,7 +199,7 @@ impl<U: LinkUser> VerbsLink<U> {
         queues: &Arc<Queues>,
         request: ConnectRequest<'_>,
     ) -> Result<Arc<Self>> {
-        let this = Self::new(user, size, queues)?;
+        let this = Self::new(user, size, None, queues)?;
         let mut hello = KVec::new();
         hello.extend_from_slice(request.data(), GFP_KERNEL)?;
         // First what can fail: the id must not be dropped by this handler of its event.
@@ -238,11 +255,12 @@ impl<U: LinkUser> VerbsLink<U> {
     }
 
     fn dismantle(self: &Arc<Self>) {
-        let (id, endpoint, regions) = {
+        let (id, endpoint, lanes, regions) = {
             let mut state = self.state.lock();
             (
                 state.id.take(),
                 state.endpoint.take(),
+                state.lanes.take_all(),
                 state.regions.take_all(),
             )
         };
@@ -252,6 +270,7 @@ impl<U: LinkUser> VerbsLink<U> {
         }
         // Drains the queue pair: completions of it come until then, and find nothing to do.
         drop(endpoint);
+        drop(lanes);
         // No completion adds to it any more, and nothing of it can be read.
         workqueue::cancel_work_sync::<Self, 1>(self);
         drop(regions);

@@ -15,7 +15,9 @@
 #define LITE_DEVICE	"/dev/rdma_lite"
 #define LITE_PORT	18600
 #define LITE_CLUSTER	"5e1f7e57-0000-4000-8000-000000000001"
+#ifndef LITE_MAX_NODES
 #define LITE_MAX_NODES	8
+#endif
 
 /* Deadlines of the private cluster: short, so that a cut link costs seconds. */
 #define LITE_TIMEOUT_MS		"3000"
@@ -24,6 +26,16 @@
 #define LITE_MARGIN_MS		4000
 
 /* --- network: namespaces lt1…, joined by a bridge, an rxe device in each --- */
+
+/* Node i's interface, on the bridge, with an rxe device. */
+static __maybe_unused int net_link(int i)
+{
+	return sh("set -e; ip link add ltv%1$d mtu 9000 type veth peer name ltp%1$d mtu 9000; "
+		  "ip link set ltp%1$d master ltbr up; ip link set ltv%1$d netns lt%1$d; "
+		  "ip -n lt%1$d addr add 10.78.0.%1$d/24 dev ltv%1$d; "
+		  "ip -n lt%1$d link set ltv%1$d up; modprobe -q rdma_rxe || true; "
+		  "ip netns exec lt%1$d rdma link add ltr%1$d type rxe netdev ltv%1$d", i);
+}
 
 static __maybe_unused int net_need(int nr)
 {
@@ -38,13 +50,7 @@ static __maybe_unused int net_need(int nr)
 		snprintf(ns, sizeof(ns), "lt%d", i);
 		if (netns_exists(ns))
 			continue;
-		if (sh("set -e; ip netns add lt%1$d; "
-		       "ip link add ltv%1$d mtu 9000 type veth peer name ltp%1$d mtu 9000; "
-		       "ip link set ltp%1$d master ltbr up; ip link set ltv%1$d netns lt%1$d; "
-		       "ip -n lt%1$d link set lo up; "
-		       "ip -n lt%1$d addr add 10.78.0.%1$d/24 dev ltv%1$d; "
-		       "ip -n lt%1$d link set ltv%1$d up; modprobe -q rdma_rxe || true; "
-		       "ip netns exec lt%1$d rdma link add ltr%1$d type rxe netdev ltv%1$d", i))
+		if (sh("ip netns add lt%1$d && ip -n lt%1$d link set lo up", i) || net_link(i))
 			return -1;
 	}
 	return 0;
@@ -52,8 +58,14 @@ static __maybe_unused int net_need(int nr)
 
 static __maybe_unused void net_drop(void)
 {
-	for (int i = 1; i <= LITE_MAX_NODES; i++)
+	for (int i = 1; i <= LITE_MAX_NODES; i++) {
+		char ns[16];
+
+		snprintf(ns, sizeof(ns), "lt%d", i);
+		if (!netns_exists(ns))
+			continue;
 		sh("ip netns exec lt%1$d rdma link del ltr%1$d; ip -n lt%1$d link del ltv%1$d; ip netns del lt%1$d", i);
+	}
 	sh("ip link del ltbr");
 }
 
@@ -117,6 +129,9 @@ static __maybe_unused int node_remove(const char *node)
 	return rmdir(path) < 0 ? errno : 0;
 }
 
+/* Bytes of the rings, if others than the default are wanted: many nodes have many. */
+static const char *lite_ring_size __maybe_unused;
+
 /*
  * What carries the private cluster: POTLUCK_TRANSPORT=shm is shared memory, anything
  * else verbs, which those tests need that cut links.
@@ -152,6 +167,8 @@ static __maybe_unused int node_configure(int i)
 	snprintf(text, sizeof(text), "ltr%d", i);
 	err = err ?: node_attr(node, "device", text);
 	err = err ?: node_attr(node, "cluster", LITE_CLUSTER);
+	if (lite_ring_size)
+		err = err ?: node_attr(node, "ring_size", lite_ring_size);
 	err = err ?: node_attr(node, "transport", lite_transport());
 	err = err ?: node_attr(node, "timeout_ms", LITE_TIMEOUT_MS);
 	return err ?: node_attr(node, "heartbeat_ms", LITE_HEARTBEAT_MS);

@@ -60,6 +60,9 @@ TEST_F(node, attributes_refuse_what_is_malformed)
 		{ "ring_size", "1000" }, { "ring_size", "0" }, { "ring_size", "3" }, { "ring_size", "1099511627776" },
 		{ "heartbeat_ms", "x" }, { "timeout_ms", "0" }, { "timeout_ms", "soon" },
 		{ "power", "2" }, { "power", "maybe" },
+		{ "poll_us", "100001" }, { "poll_us", "-1" },
+		{ "high_share", "49" }, { "high_share", "96" }, { "queue_pairs", "0" }, { "queue_pairs", "9" },
+		{ "high_users", "1000,1001" }, { "high_users", "4294967296" },
 		{ "device", "a-name-that-is-far-longer-than-any-verbs-device-could-ever-have-in-linux-12345" },
 	};
 

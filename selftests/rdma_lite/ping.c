@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Calls between nodes whose network is sound. */
 #include <pthread.h>
+#include <sys/resource.h>
 
 #include "lite.h"
 
@@ -160,6 +161,39 @@ TEST_F(ping, with_flags_or_reserved_fields_set_is_einval)
 		dirty.reserved[i] = 1;
 		EXPECT_EQ(EINVAL, ERRNO_OF(ioctl(self->c.fd[1], RDMA_LITE_IOC_PING, &dirty)));
 	}
+}
+
+/* How often we slept during some pings. */
+static long sleeps(int fd, int pings)
+{
+	struct rusage before, after;
+
+	getrusage(RUSAGE_SELF, &before);
+	for (int i = 0; i < pings; i++)
+		if (lite_ping(fd, 2, 64, 10000))
+			return -1;
+	getrusage(RUSAGE_SELF, &after);
+	return after.ru_nvcsw - before.ru_nvcsw;
+}
+
+TEST_F(ping, is_polled_for_as_long_as_is_set_and_slept_for_otherwise)
+{
+	enum { PINGS = 60 };
+
+	/* Never: each answer is slept for, or was there before we could. */
+	ASSERT_EQ(0, node_power(1, false));
+	ASSERT_EQ(0, node_attr("lt1", "poll_us", "0"));
+	ASSERT_EQ(0, node_power(1, true));
+	ASSERT_EQ(0, cluster_publish(&self->c));
+	ASSERT_TRUE(lite_reachable(self->c.fd[1], 2, 30000));
+	EXPECT_LE(PINGS / 2, sleeps(self->c.fd[1], PINGS));
+	/* Longer than any answer takes: hardly one is slept for. */
+	ASSERT_EQ(0, node_power(1, false));
+	ASSERT_EQ(0, node_attr("lt1", "poll_us", "100000"));
+	ASSERT_EQ(0, node_power(1, true));
+	ASSERT_EQ(0, cluster_publish(&self->c));
+	ASSERT_TRUE(lite_reachable(self->c.fd[1], 2, 30000));
+	EXPECT_GE(PINGS / 4, sleeps(self->c.fd[1], PINGS));
 }
 
 TEST_F(ping, between_nodes_goes_on_while_another_comes_and_goes)

@@ -33,7 +33,7 @@ struct hello {
 	uint8_t cluster[16];
 	uint64_t incarnation, epoch, ring_addr;
 	uint32_t ring_rkey;
-	uint8_t size_log2, depth_log2, slots_log2, zero;
+	uint8_t size_log2, depth_log2, slots_log2, lane;
 };
 
 struct header {
@@ -105,7 +105,7 @@ static uint64_t our_life(void)
 static struct hello right_hello(uint64_t epoch)
 {
 	struct hello h = {
-		.magic = "LT", .version = 1, .kind = 0x81, .src = 1, .dst = 2,
+		.magic = "LT", .version = 2, .kind = 0x81, .src = 1, .dst = 2,
 		.incarnation = our_life(), .epoch = epoch,
 		.size_log2 = RING_LOG2, .depth_log2 = 6, .slots_log2 = 6,
 	};
@@ -299,12 +299,12 @@ TEST_F_TIMEOUT(stranger, with_a_hello_that_is_not_right_is_turned_away, 300)
 		{ "a ring of absurd size", right, HELLO_LEN },
 		{ "a ring of absurd depth", right, HELLO_LEN },
 		{ "absurdly many calls", right, HELLO_LEN },
-		{ "a reserved byte", right, HELLO_LEN },
+		{ "another queue pair of no connection", right, HELLO_LEN },
 	};
 	int mark = kmsg_mark(), lines;
 
 	cases[3].h.magic[0] = 'X';
-	cases[4].h.version = 2;
+	cases[4].h.version = 1;
 	cases[5].h.kind = 0x82;
 	cases[6].h.cluster[3] ^= 1;
 	cases[7].h.src = 77;
@@ -315,7 +315,7 @@ TEST_F_TIMEOUT(stranger, with_a_hello_that_is_not_right_is_turned_away, 300)
 	cases[12].h.size_log2 = 63;
 	cases[13].h.depth_log2 = 200;
 	cases[14].h.slots_log2 = 255;
-	cases[15].h.zero = 1;
+	cases[15].h.lane = 1;
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		int event;
 
@@ -355,7 +355,7 @@ static struct header right_call(struct stranger *s, uint64_t epoch, uint64_t cal
 {
 	uint64_t a, b;
 	struct header h = {
-		.magic = "LT", .version = 1, .kind = CALL, .port = 1, .len = len, .epoch = epoch,
+		.magic = "LT", .version = 2, .kind = CALL, .port = 1, .len = len, .epoch = epoch,
 		.src_incarnation = s->mine.incarnation, .dst_incarnation = s->theirs.incarnation,
 		.call = call, .arg = 5000, .reply_cap = len,
 	};

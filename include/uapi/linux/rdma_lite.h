@@ -137,6 +137,30 @@ struct rdma_lite_ping {
 	__u64 reserved[2];
 };
 
+/* Classes of service. */
+enum rdma_lite_class_of_service {
+	RDMA_LITE_CLASS_NORMAL	= 0,	/* of a file that was just opened */
+	RDMA_LITE_CLASS_HIGH	= 1,	/* has a guaranteed share under load */
+};
+
+/**
+ * struct rdma_lite_class - what is asked for through this file from now on
+ *	(calls, and what is done with regions) is of a class
+ * @class: enum rdma_lite_class_of_service. EPERM for the high one, unless the
+ *	user is named in the node's high_users, or may raise priorities
+ *	(CAP_SYS_NICE).
+ * @reserved: zero
+ *
+ * Of what the users of a pair of nodes share (room in the ring, calls and
+ * accesses under way, queues of ports) the high class has high_share percent
+ * while it wants it, the normal class the rest. Locks, barriers and what has
+ * begun stay as they are.
+ */
+struct rdma_lite_class {
+	__u32 class;
+	__u32 reserved;
+};
+
 /* Ports below this belong to modules. */
 #define RDMA_LITE_PORT_FIRST	64
 
@@ -611,6 +635,7 @@ struct rdma_lite_barrier {
 #define RDMA_LITE_IOC_SET_MAP	_IOW(RDMA_LITE_IOC_MAGIC, 1, struct rdma_lite_map)
 #define RDMA_LITE_IOC_GET_MAP	_IOWR(RDMA_LITE_IOC_MAGIC, 2, struct rdma_lite_map)
 #define RDMA_LITE_IOC_PING	_IOWR(RDMA_LITE_IOC_MAGIC, 3, struct rdma_lite_ping)
+#define RDMA_LITE_IOC_CLASS	_IOW(RDMA_LITE_IOC_MAGIC, 4, struct rdma_lite_class)
 
 #define RDMA_LITE_IOC_PORT_OPEN	_IOW(RDMA_LITE_IOC_MAGIC, 16, struct rdma_lite_port)
 #define RDMA_LITE_IOC_PORT_CLOSE _IOW(RDMA_LITE_IOC_MAGIC, 17, struct rdma_lite_port)

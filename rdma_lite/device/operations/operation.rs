@@ -4,7 +4,7 @@
 
 use super::{super::Opened, Operations};
 use crate::{
-    core::account::Charge,
+    core::{account::Charge, Class},
     events::now,
     region::mapping::{deadline, Mapping},
     uapi::async_ops::{self, Op, Segment},
@@ -84,6 +84,8 @@ pub(crate) struct Operation {
     is_async: bool,
     /// Whose it is.
     pub(super) user: u32,
+    /// What it has of what is scarce.
+    pub(super) class: Class,
     /// Bytes of kernel memory that it takes.
     pub(super) held: usize,
     #[pin]
@@ -120,8 +122,9 @@ impl WorkItem for Operation {
         }
         let queues = this.mapping.host.node.queues().clone();
         let operations = this.operations.clone();
+        let class = this.class;
         operations.over(this);
-        queues.ended(&operations);
+        queues.ended(&operations, class);
     }
 }
 
@@ -186,6 +189,7 @@ impl Operation {
                 deadline,
                 is_async,
                 user: opened.user.payer().0,
+                class: opened.class(),
                 held,
                 state <- new_spinlock!(state, "lite_operation"),
                 work <- new_work!("Operation::work"),

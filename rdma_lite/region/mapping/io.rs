@@ -195,7 +195,8 @@ impl Mapping {
         };
         let begun = now();
         let ended = bounce.lend(|buffer| {
-            link.access(way, buffer, piece.len as usize, remote, left_ms(deadline))
+            let len = piece.len as usize;
+            link.access(self.class(), way, buffer, len, remote, left_ms(deadline))
         });
         let result = ended.unwrap_or_else(Err);
         trace::access(

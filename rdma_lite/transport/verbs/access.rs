@@ -2,7 +2,8 @@
 
 //! Chunks of regions that are opened for the peer of a link, and access to those of the peer.
 
-use super::{token, VerbsLink, TOKEN_ACCESS, TOKEN_OPEN};
+use super::{token, VerbsLink, TOKEN_OPEN};
+use crate::core::Class;
 use crate::transport::{
     access::{Accesses, Way},
     window::{Regions, Window},
@@ -63,11 +64,12 @@ impl<U: LinkUser> VerbsLink<U> {
         Some(state.endpoint.as_ref()?.remote)
     }
 
-    /// Reads `len` bytes at `remote` into the beginning of `buffer`, or writes them there, and waits
+    /// For a class, reads `len` bytes at `remote` into the beginning of `buffer`, or writes them there, and waits
     /// for the end of it, and says how it ended. Until then the device may use the buffer; it may do so
     /// still when the wait failed.
     pub(crate) fn access(
         self: &Arc<Self>,
+        class: Class,
         way: Way,
         buffer: &Arc<DmaBuffer>,
         len: usize,
@@ -81,22 +83,25 @@ impl<U: LinkUser> VerbsLink<U> {
             None => Accesses::make()?,
         };
         let mut patience = timeout_ms.saturating_mul(4);
-        let slot = loop {
-            let opened = self.state.lock().accesses.open(access.clone());
-            match opened {
-                Err(e) if e == EAGAIN && patience > 0 => {
-                    fsleep(Delta::from_micros(250));
-                    patience -= 1;
-                }
-                Err(e) => return Ok(Err(e)),
-                Ok(slot) => break slot,
+        self.state.lock().accesses.wait(class);
+        let opened = loop {
+            let opened = self.state.lock().accesses.open(class, len, access.clone());
+            if opened != Err(EAGAIN) || patience == 0 {
+                break opened;
             }
+            fsleep(Delta::from_micros(250));
+            patience -= 1;
+        };
+        self.state.lock().accesses.gone(class);
+        let slot = match opened {
+            Ok(slot) => slot,
+            Err(e) => return Ok(Err(e)),
         };
         let op = match way {
             Way::Read => SendOp::Read { local, remote },
             Way::Write => SendOp::Write { local, remote },
         };
-        if let Err(e) = self.post(token(TOKEN_ACCESS, slot), op) {
+        if let Err(e) = self.post_access(class, slot, op) {
             let closed = self.state.lock().accesses.close(slot);
             drop(closed);
             return Ok(Err(e));

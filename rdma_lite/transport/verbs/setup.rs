@@ -27,11 +27,11 @@ use kernel::{
 };
 
 /// How long the route to a peer may take to be found.
-const RESOLVE_MS: u32 = 2000;
+pub(super) const RESOLVE_MS: u32 = 2000;
 
 /// A message is sent again after 268 ms (4096 ns << 16) without an acknowledgement, and after 6
 /// times the link is broken: better a new connection than one that is stuck for half a minute.
-const ACK_TIMEOUT: u8 = 16;
+pub(super) const ACK_TIMEOUT: u8 = 16;
 
 impl<U: LinkUser> VerbsLink<U> {
     /// Makes everything that hangs on the device.
@@ -74,13 +74,23 @@ impl<U: LinkUser> VerbsLink<U> {
     }
 
     fn own_hello(&self, endpoint: &Endpoint<U>) -> Result<KVec<u8>> {
-        self.user.hello(RingAddress {
-            addr: endpoint.ring_mr.addr(),
-            rkey: endpoint.ring_mr.rkey(),
+        self.user.hello(self.address_of(&endpoint.ring_mr))
+    }
+
+    fn address_of(&self, ring: &FastRegMr) -> RingAddress {
+        RingAddress {
+            addr: ring.addr(),
+            rkey: ring.rkey(),
             size_log2: self.size.size_log2,
             depth_log2: self.size.depth_log2,
             slots_log2: self.size.slots_log2,
-        })
+        }
+    }
+
+    /// Where the peer writes to, and how much of it there is.
+    pub(super) fn ring_address(&self) -> Option<RingAddress> {
+        let state = self.state.lock();
+        Some(self.address_of(&state.endpoint.as_ref()?.ring_mr))
     }
 
     /// Lets the peer into our ring.
@@ -213,17 +223,28 @@ impl<U: LinkUser> WorkItem for VerbsLink<U> {
         let result = this.advance();
         if let Ok(true) = result {
             this.user.up(&this.clone().into());
+            this.connect_lanes();
+        }
+        if result.is_ok() && !this.is_over() {
+            this.advance_lanes();
         }
         let why = {
             let mut state = this.state.lock();
+            if state.over {
+                // One that the peer asked for as the link ended.
+                let late = state.lanes.take_all();
+                drop(state);
+                drop(late);
+                return;
+            }
             let noted = state.inbox.down.take();
-            match (state.over, noted, result) {
-                (true, ..) | (_, None, Ok(_)) => return,
-                (_, Some(why), _) => {
+            match (noted, result) {
+                (None, Ok(_)) => return,
+                (Some(why), _) => {
                     state.over = true;
                     why
                 }
-                (_, None, Err(e)) => {
+                (None, Err(e)) => {
                     state.over = true;
                     Down::Failed(e)
                 }

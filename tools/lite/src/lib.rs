@@ -44,6 +44,16 @@ use std::{
     sync::Arc,
 };
 
+/// A class of service.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Class {
+    /// Of who asked for no other.
+    #[default]
+    Normal = 0,
+    /// Has a guaranteed share under load.
+    High = 1,
+}
+
 /// An open of the device, for the node of our network namespace.
 #[derive(Clone, Debug)]
 pub struct Lite(Arc<File>);
@@ -65,6 +75,19 @@ impl Lite {
         // SAFETY: The request fills the struct and names no other memory.
         unsafe { self.ioctl(uapi::INFO, &mut info)? };
         Ok(info.id)
+    }
+
+    /// What is asked for through this open from now on is of this class. [`PermissionDenied`] for the high
+    /// one, unless the node's `high_users` names the user, or it may raise priorities.
+    ///
+    /// [`PermissionDenied`]: io::ErrorKind::PermissionDenied
+    pub fn set_class(&self, class: Class) -> io::Result<()> {
+        let mut wanted = uapi::Class {
+            class: class as u32,
+            reserved: 0,
+        };
+        // SAFETY: The request reads the struct and names no other memory.
+        unsafe { self.ioctl(uapi::CLASS, &mut wanted) }
     }
 
     /// Whether both are the same open.

@@ -62,6 +62,10 @@ structs! {
         cluster: [u8; 16],
         reserved: [u64; 4],
     }
+    Class = "rdma_lite_class" {
+        class: u32,
+        reserved: u32,
+    }
     Port = "rdma_lite_port" {
         port: u32,
         flags: u32,
@@ -252,6 +256,7 @@ macro_rules! requests {
 
 requests! {
     INFO = request_code_read(0, Info);
+    CLASS = request_code_write(4, Class);
     PORT_OPEN = request_code_write(16, Port);
     PORT_CLOSE = request_code_write(17, Port);
     RECEIVE = request_code_readwrite(18, Receive);

@@ -42,6 +42,7 @@ fn membership() -> Membership {
 
 fn hello(src: u16, incarnation: u64) -> Hello {
     Hello {
+        lane: 0,
         src,
         dst: 1,
         cluster: CLUSTER,

@@ -3,20 +3,20 @@
 //! The receive queue of a port.
 
 use proptest::prelude::*;
-use rdma_lite_core::core::{Bounds, ReceiveQueue, Refused, Token};
+use rdma_lite_core::core::{Bounds, Class, ReceiveQueue, Refused, Share, Token};
 use std::collections::VecDeque;
 
 const NEVER: u64 = u64::MAX;
 
 fn queue(requests: usize, bytes: usize) -> ReceiveQueue<u32> {
-    ReceiveQueue::new(Bounds { requests, bytes })
+    ReceiveQueue::new(Bounds { requests, bytes }, Share::DEFAULT)
 }
 
 #[test]
 fn requests_are_received_in_the_order_in_which_they_came() {
     let mut q = queue(8, 100);
     for n in 0..4 {
-        q.offer(0, n, 10, NEVER).unwrap();
+        q.offer(0, Class::Normal, n, 10, NEVER).unwrap();
     }
     let order: Vec<_> = std::iter::from_fn(|| q.receive(0))
         .map(|(_, n)| n)
@@ -27,35 +27,44 @@ fn requests_are_received_in_the_order_in_which_they_came() {
 #[test]
 fn a_queue_that_is_full_refuses_until_a_reply_makes_room() {
     let mut q = queue(2, 100);
-    q.offer(0, 1, 1, NEVER).unwrap();
-    q.offer(0, 2, 1, NEVER).unwrap();
-    assert_eq!(q.offer(0, 3, 1, NEVER), Err((Refused::Full, 3)));
+    q.offer(0, Class::Normal, 1, 1, NEVER).unwrap();
+    q.offer(0, Class::Normal, 2, 1, NEVER).unwrap();
+    assert_eq!(
+        q.offer(0, Class::Normal, 3, 1, NEVER),
+        Err((Refused::Full, 3))
+    );
     let (token, _) = q.receive(0).unwrap();
     assert_eq!(
-        q.offer(0, 3, 1, NEVER),
+        q.offer(0, Class::Normal, 3, 1, NEVER),
         Err((Refused::Full, 3)),
         "received is not replied"
     );
     assert_eq!(q.reply(token), Some(1));
-    q.offer(0, 3, 1, NEVER).unwrap();
+    q.offer(0, Class::Normal, 3, 1, NEVER).unwrap();
 }
 
 #[test]
 fn bytes_are_bounded_as_well() {
     let mut q = queue(8, 100);
-    q.offer(0, 1, 60, NEVER).unwrap();
-    assert_eq!(q.offer(0, 2, 41, NEVER), Err((Refused::Full, 2)));
-    q.offer(0, 2, 40, NEVER).unwrap();
-    assert_eq!(q.offer(0, 3, 101, NEVER), Err((Refused::TooLarge, 3)));
+    q.offer(0, Class::Normal, 1, 60, NEVER).unwrap();
+    assert_eq!(
+        q.offer(0, Class::Normal, 2, 41, NEVER),
+        Err((Refused::Full, 2))
+    );
+    q.offer(0, Class::Normal, 2, 40, NEVER).unwrap();
+    assert_eq!(
+        q.offer(0, Class::Normal, 3, 101, NEVER),
+        Err((Refused::TooLarge, 3))
+    );
 }
 
 #[test]
 fn a_request_whose_caller_gave_up_is_not_received_and_makes_room() {
     let mut q = queue(2, 100);
-    q.offer(0, 1, 1, 50).unwrap();
-    q.offer(0, 2, 1, 50).unwrap();
+    q.offer(0, Class::Normal, 1, 1, 50).unwrap();
+    q.offer(0, Class::Normal, 2, 1, 50).unwrap();
     let (token, _) = q.receive(10).unwrap();
-    q.offer(60, 3, 1, NEVER).unwrap();
+    q.offer(60, Class::Normal, 3, 1, NEVER).unwrap();
     assert_eq!(q.receive(60).map(|(_, n)| n), Some(3));
     assert_eq!(q.reply(token), None);
 }
@@ -63,7 +72,7 @@ fn a_request_whose_caller_gave_up_is_not_received_and_makes_room() {
 #[test]
 fn a_request_is_replied_to_once() {
     let mut q = queue(2, 100);
-    q.offer(0, 1, 1, NEVER).unwrap();
+    q.offer(0, Class::Normal, 1, 1, NEVER).unwrap();
     let (token, _) = q.receive(0).unwrap();
     assert_eq!(q.reply(token), Some(1));
     assert_eq!(q.reply(token), None);
@@ -72,7 +81,7 @@ fn a_request_is_replied_to_once() {
 #[test]
 fn a_guessed_token_names_nothing() {
     let mut q = queue(4, 100);
-    q.offer(0, 1, 1, NEVER).unwrap();
+    q.offer(0, Class::Normal, 1, 1, NEVER).unwrap();
     for token in [0, 1, 1 << 32, u64::MAX] {
         assert_eq!(q.reply(Token(token)), None, "{token:#x}");
     }
@@ -81,8 +90,8 @@ fn a_guessed_token_names_nothing() {
 #[test]
 fn a_request_that_was_put_back_is_the_next_one_under_another_token() {
     let mut q = queue(4, 100);
-    q.offer(0, 1, 1, NEVER).unwrap();
-    q.offer(0, 2, 1, NEVER).unwrap();
+    q.offer(0, Class::Normal, 1, 1, NEVER).unwrap();
+    q.offer(0, Class::Normal, 2, 1, NEVER).unwrap();
     let (first, _) = q.receive(0).unwrap();
     q.put_back(first);
     let (second, n) = q.receive(0).unwrap();
@@ -94,11 +103,14 @@ fn a_request_that_was_put_back_is_the_next_one_under_another_token() {
 #[test]
 fn a_closed_queue_takes_nothing_and_tells_what_may_have_been_executed() {
     let mut q = queue(4, 100);
-    q.offer(0, 1, 1, NEVER).unwrap();
-    q.offer(0, 2, 1, NEVER).unwrap();
+    q.offer(0, Class::Normal, 1, 1, NEVER).unwrap();
+    q.offer(0, Class::Normal, 2, 1, NEVER).unwrap();
     let (token, _) = q.receive(0).unwrap();
     q.close();
-    assert_eq!(q.offer(0, 3, 1, NEVER), Err((Refused::Closed, 3)));
+    assert_eq!(
+        q.offer(0, Class::Normal, 3, 1, NEVER),
+        Err((Refused::Closed, 3))
+    );
     let mut left: Vec<_> = std::iter::from_fn(|| q.drain()).collect();
     left.sort_unstable();
     assert_eq!(left, [(1, true), (2, false)]);
@@ -133,7 +145,7 @@ proptest! {
         ops in prop::collection::vec(op(), 0..200)
     ) {
         let bounds = Bounds { requests: 5, bytes: 100 };
-        let mut q = ReceiveQueue::new(bounds);
+        let mut q = ReceiveQueue::new(bounds, Share::DEFAULT);
         let (mut now, mut next) = (0, 0u32);
         // (request, length, expires)
         let mut waiting: VecDeque<(u32, usize, u64)> = VecDeque::new();
@@ -148,7 +160,7 @@ proptest! {
                     };
                     let (count, bytes) = fresh(&waiting, &received);
                     let fits = count < bounds.requests && bytes + len <= bounds.bytes;
-                    match q.offer(now, next, len, now + life) {
+                    match q.offer(now, Class::Normal, next, len, now + life) {
                         Ok(()) => {
                             prop_assert!(fits);
                             waiting.push_back((next, len, now + life));

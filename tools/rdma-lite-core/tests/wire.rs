@@ -8,6 +8,7 @@ use rdma_lite_core::core::wire::{
     CallId, Header, Hello, Imm, Kind, Refusal, Reject, RejectReason, ReplyBuffer, RingAddress,
     WireError, HEADER_LEN, HELLO_LEN,
 };
+use rdma_lite_core::core::Class;
 
 const MAX: u32 = 4096;
 
@@ -16,7 +17,7 @@ prop_compose! {
         kind in prop_oneof![
             Just(Kind::Call), Just(Kind::Reply), Just(Kind::Refuse), Just(Kind::Heartbeat)
         ],
-        (direct, notify) in any::<(bool, bool)>(),
+        (direct, notify, high) in any::<(bool, bool, bool)>(),
         port: u16,
         len in 0..=MAX,
         (cluster, epoch) in any::<(u64, u64)>(),
@@ -31,6 +32,7 @@ prop_compose! {
             kind,
             direct: direct && kind == Kind::Reply,
             notify: notify && kind == Kind::Call,
+            class: if high && kind == Kind::Call { Class::High } else { Class::Normal },
             port,
             len: if payload { len } else { 0 },
             cluster,
@@ -54,9 +56,10 @@ prop_compose! {
         size_log2 in RingAddress::SIZE_LOG2,
         depth_log2 in RingAddress::DEPTH_LOG2,
         slots_log2 in RingAddress::SLOTS_LOG2,
+        lane: u8,
     ) -> Hello {
         Hello {
-            src, dst, cluster, incarnation, epoch,
+            src, dst, cluster, incarnation, epoch, lane,
             ring: RingAddress { addr, rkey, size_log2, depth_log2, slots_log2 },
         }
     }
@@ -115,6 +118,7 @@ fn call() -> Header {
         kind: Kind::Call,
         direct: false,
         notify: false,
+        class: Class::Normal,
         port: 1,
         len: 64,
         cluster: 1,
@@ -136,7 +140,7 @@ fn decode_with(change: impl FnOnce(&mut [u8; HEADER_LEN])) -> Result<Header> {
 
 #[test]
 fn another_version_is_not_supported() {
-    assert_eq!(decode_with(|bytes| bytes[2] = 2), Err(EPROTONOSUPPORT));
+    assert_eq!(decode_with(|bytes| bytes[2] = 1), Err(EPROTONOSUPPORT));
 }
 
 #[test]
@@ -149,6 +153,17 @@ fn a_reply_that_wants_no_reply_is_a_protocol_error() {
     let header = Header {
         kind: Kind::Reply,
         notify: true,
+        arg: 0,
+        ..call()
+    };
+    assert_eq!(Header::decode(&header.encode(), MAX), Err(WireError::Field));
+}
+
+#[test]
+fn a_reply_of_a_class_is_a_protocol_error() {
+    let header = Header {
+        kind: Kind::Reply,
+        class: Class::High,
         arg: 0,
         ..call()
     };
@@ -215,6 +230,7 @@ fn a_hello_without_incarnation_or_with_an_impossible_ring_is_refused() {
         cluster: [0; 16],
         incarnation: 0,
         epoch: 0,
+        lane: 0,
         ring: RingAddress {
             addr: 0,
             rkey: 0,

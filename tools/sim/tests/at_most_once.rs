@@ -7,8 +7,8 @@
 
 use kernel::error::{code::*, Error};
 use rdma_lite_core::core::{
-    session::CallRef, Action as Do, Config, Local, MapNode, Membership, NewCall, NodeAddress,
-    NodeState, Payload, Peer, Received, ReplyBuffer,
+    session::CallRef, Action as Do, Class, Config, Local, MapNode, Membership, NewCall,
+    NodeAddress, NodeState, Payload, Peer, Received, ReplyBuffer,
 };
 use stateright::{Checker, Expectation, Model, Property};
 use std::{
@@ -260,6 +260,7 @@ impl Cluster {
                     deadline: DEADLINE,
                     nowait: false,
                     notify: false,
+                    class: Class::Normal,
                 };
                 self.fates.push(Fate::default());
                 self.sides[0].peer.submit(call, tag).unwrap();

@@ -7,23 +7,27 @@ use super::{
     world::{Event, World},
 };
 use crate::schedule::{Time, MS};
-use rdma_lite_core::core::{session::CallRef, Bounds, ReceiveQueue, Refusal, Refused, Token};
+use rdma_lite_core::core::{
+    session::CallRef, Bounds, Class, ReceiveQueue, Refusal, Refused, Share, Token,
+};
 
 /// A request in the queue of a node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrived {
     pub(super) peer: u16,
     pub(super) call: CallRef,
+    pub(super) class: Class,
     pub(super) tag: Tag,
     pub(super) number: u64,
 }
 
 /// A queue so small that it is often full.
 pub(super) fn queue() -> ReceiveQueue<Arrived> {
-    ReceiveQueue::new(Bounds {
+    let bounds = Bounds {
         requests: 3,
         bytes: 3000,
-    })
+    };
+    ReceiveQueue::new(bounds, Share::DEFAULT)
 }
 
 impl World {
@@ -34,7 +38,10 @@ impl World {
     /// A request that the ledger takes for executed, unless there is no room for it.
     pub(super) fn enqueue(&mut self, id: u16, arrived: Arrived, len: usize, expires: Time) {
         let now = self.schedule.now();
-        match self.queue(id).offer(now, arrived, len, expires) {
+        match self
+            .queue(id)
+            .offer(now, arrived.class, arrived, len, expires)
+        {
             Ok(()) => {
                 let life = self.nodes[&id].life();
                 let delay = self.rng.range(0..2 * MS);

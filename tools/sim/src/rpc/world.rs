@@ -19,8 +19,8 @@ use kernel::{
 use rdma_lite_core::core::{
     session::CallRef,
     wire::{Header, Hello, Reject, HEADER_LEN},
-    Action, CallId, Config, Generation, Local, MapNode, NewCall, NodeAddress, NodeState, Payload,
-    Published, Received, Refusal, ReplyBuffer,
+    Action, CallId, Class, Config, Generation, Local, MapNode, NewCall, NodeAddress, NodeState,
+    Payload, Published, Received, Refusal, ReplyBuffer, Share,
 };
 use std::collections::HashMap;
 
@@ -158,6 +158,8 @@ impl World {
             backoff_max: 30 * MS,
             connect_timeout: 30 * MS,
             poll: 0,
+            share: Share::new(rng.range(50..96) as u8).expect("it is in the range"),
+            lanes: 1,
         };
         let net = Network::new(Faults::random(&mut rng));
         let mut world = Self {
@@ -786,6 +788,7 @@ impl World {
         trace!(self, "{id}: executes call {tag} of {peer} ({number})");
         if request.port == QUEUED {
             let arrived = Arrived {
+                class: request.class,
                 peer,
                 call: request.call,
                 tag,
@@ -901,6 +904,10 @@ impl World {
             deadline,
             nowait: !self.calm && self.rng.one_in(10),
             notify: false,
+            class: match self.rng.one_in(3) {
+                true => Class::High,
+                false => Class::Normal,
+            },
         };
         let token = Token {
             tag,
