@@ -25,7 +25,7 @@ use crate::{
     },
     host::Host,
     peer::PeerLink,
-    transport::{window::Window, Link},
+    transport::NodeWindow,
 };
 use kernel::{
     new_mutex,
@@ -43,8 +43,8 @@ pub(crate) const PORT: u16 = 8;
 
 /// A chunk that is open for a holder.
 pub(crate) struct Opened {
-    link: Arc<PeerLink>,
-    window: Window,
+    link: PeerLink,
+    window: NodeWindow,
 }
 
 impl Opened {

@@ -361,6 +361,8 @@ TEST_F(operations, to_a_node_that_is_gone_end_by_their_deadline)
 		.opcode = RDMA_LITE_OP_READ, .handle = r, .len = LEN, .buf = (uintptr_t)buf, .cookie = 1,
 	};
 
+	if (lite_is_shm())
+		SKIP(return, LITE_NO_LINK);
 	ASSERT_NE(0, r);
 	ASSERT_EQ(0, link_cut(2));
 	ASSERT_EQ(1, lite_submit(self->one, &op, 1, 1000));
@@ -386,6 +388,8 @@ TEST_F(operations, of_a_killed_process_leave_nothing)
 	char byte;
 	pid_t child;
 
+	if (lite_is_shm())
+		SKIP(return, LITE_NO_LINK);
 	ASSERT_EQ(0, pipe(pipes));
 	child = fork();
 	ASSERT_GE(child, 0);
