@@ -343,9 +343,32 @@ impl Session {
             let (over, outstanding) = self.count();
             over >= wanted || outstanding == 0
         });
-        let room = poll.nr;
-        poll.nr = 0;
-        while poll.nr < room {
+        let mut all = KVVec::with_capacity(poll.nr.min(uapi::MAX_BATCH) as usize, GFP_KERNEL)?;
+        let told = self.tell(&poll, &mut all);
+        poll.nr = all.len() as u32;
+        let heard = match poll.nr {
+            0 if told.is_err() => told,
+            0 if wanted != 0 => waited,
+            _ => Ok(()),
+        };
+        // What the user cannot know to have heard is told again.
+        let heard = heard.and_then(|()| uapi::write(arg, &poll));
+        for operation in &all {
+            match heard {
+                Ok(()) => self.forget(operation),
+                Err(_) => self.put_back(operation),
+            }
+        }
+        heard
+    }
+
+    /// Tells of operations that are over, as many as there is room for; which.
+    fn tell(&self, poll: &Poll, all: &mut KVVec<Arc<Operation>>) -> Result {
+        while all.len() < poll.nr.min(uapi::MAX_BATCH) as usize {
+            let to = all.len() * size_of::<Completion>();
+            let to = usize::try_from(poll.completions)?
+                .checked_add(to)
+                .ok_or(EFAULT)?;
             let Some(operation) = self.next_done() else {
                 break;
             };
@@ -359,15 +382,12 @@ impl Session {
                 error: result.err().map_or(0, |error| error.to_errno()),
                 opcode: operation.request.opcode,
             };
-            let to = (poll.completions as usize)
-                .checked_add(poll.nr as usize * size_of::<Completion>())
-                .ok_or(EFAULT)?;
-            uapi::write(to, &completion)?;
-            poll.nr += 1;
+            let told = uapi::write(to, &completion);
+            if told.is_err() || all.push_within_capacity(operation.clone()).is_err() {
+                self.put_back(&operation);
+                return told;
+            }
         }
-        if poll.nr == 0 && wanted != 0 {
-            waited?;
-        }
-        uapi::write(arg, &poll)
+        Ok(())
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 use kernel::{
     new_spinlock_bh,
     prelude::*,
-    sync::{Arc, SpinLockBh},
+    sync::{atomic::Atomic, Arc, SpinLockBh},
     uaccess::{UserPtr, UserSlice},
 };
 
@@ -32,6 +32,8 @@ pub(crate) struct Operation {
     pub(crate) kind: Kind,
     pub(crate) request: uapi::Op,
     pub(crate) is_async: bool,
+    /// Somebody tells the user of its end just now. Changed under the session's list of operations.
+    pub(crate) telling: Atomic<bool>,
     sent: KVVec<u8>,
     #[pin]
     back: SpinLockBh<Back>,
@@ -123,6 +125,7 @@ impl Operation {
                 kind,
                 request,
                 is_async,
+                telling: Atomic::new(false),
                 sent,
                 back <- new_spinlock_bh!(Back { read: room, output: 0, result: None }, "clio_operation"),
             }),
@@ -146,13 +149,20 @@ impl Operation {
         self.back.lock().output as u64
     }
 
-    /// Gives the user what was read, once it is over. The result, or why that could not be given.
+    /// Gives the user what was read, once it is over. The result, or why that could not be given. Whoever
+    /// tells of it may have to do that again.
     pub(crate) fn deliver(&self) -> Result<u64> {
         let (result, read, output) = {
             let mut back = self.back.lock();
             (back.result, ::core::mem::take(&mut back.read), back.output)
         };
-        let value = result.unwrap_or(Err(EIO))?;
+        let given = self.give(result.unwrap_or(Err(EIO)), &read, output);
+        self.back.lock().read = read;
+        given
+    }
+
+    fn give(&self, result: Result<u64>, read: &[u8], output: usize) -> Result<u64> {
+        let value = result?;
         let (to, len) = match self.kind {
             Kind::Read => (self.request.buf, read.len()),
             Kind::Offload { .. } => (self.request.arg[2], output.min(read.len())),

@@ -25,6 +25,7 @@ use kernel::{
     new_mutex, new_poll_condvar, new_spinlock_bh, new_work,
     prelude::*,
     sync::{
+        atomic::Relaxed,
         poll::PollCondVar,
         Arc,
         CondVarTimeoutResult,
@@ -457,13 +458,21 @@ impl Session {
             .retain(|known| !Arc::ptr_eq(known, operation));
     }
 
-    /// An asynchronous operation that is over, and is forgotten now.
+    /// An asynchronous operation that is over, to tell its user of: then it is forgotten, or put back.
     pub(crate) fn next_done(&self) -> Option<Arc<Operation>> {
-        let mut operations = self.operations.lock();
-        let at = operations
-            .iter()
-            .position(|known| known.is_async && known.result().is_some())?;
-        operations.remove(at).ok()
+        let operations = self.operations.lock();
+        let is_next = |known: &&Arc<Operation>| {
+            known.is_async && !known.telling.load(Relaxed) && known.result().is_some()
+        };
+        let next = operations.iter().find(is_next)?;
+        next.telling.store(true, Relaxed);
+        Some(next.clone())
+    }
+
+    /// The user could not be told of its end.
+    pub(crate) fn put_back(&self, operation: &Operation) {
+        let _operations = self.operations.lock();
+        operation.telling.store(false, Relaxed);
     }
 
     /// Asynchronous operations that are over, and that are not.
@@ -472,7 +481,8 @@ impl Session {
         let count = |over: bool| {
             operations
                 .iter()
-                .filter(|known| known.is_async && known.result().is_some() == over)
+                .filter(|known| known.is_async && !known.telling.load(Relaxed))
+                .filter(|known| known.result().is_some() == over)
                 .count()
         };
         (count(true), count(false))

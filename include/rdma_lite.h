@@ -28,8 +28,9 @@
 #include <linux/rdma_lite.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/types.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 /* Opens the node of our network namespace. */
@@ -153,7 +154,7 @@ static inline int lite_write(int fd, uint64_t handle, uint64_t offset, const voi
 	return ioctl(fd, RDMA_LITE_IOC_WRITE, &io);
 }
 
-/* --- many reads and writes at once --------------------------------------------- */
+/* --- many operations at once --------------------------------------------- */
 
 /*
  * Does all of ops (rdma_lite_op) in no order and waits for them; each has its own error. Returns how many
@@ -213,6 +214,48 @@ static inline int lite_write_async(int fd, uint64_t handle, uint64_t offset, con
 	};
 
 	return lite_submit(fd, &op, 1, 0) < 0 ? -1 : 0;
+}
+
+static inline int lite_begin_op(int fd, uint32_t opcode, uint64_t handle, uint64_t offset, uint64_t len,
+				uint64_t operand, uint64_t argument, uint64_t cookie)
+{
+	struct rdma_lite_op op = {
+		.opcode = opcode,
+		.handle = handle,
+		.offset = offset,
+		.len = len,
+		.operand = operand,
+		.cookie = cookie,
+		.expected = argument,
+	};
+
+	return lite_submit(fd, &op, 1, 0) < 0 ? -1 : 0;
+}
+
+static inline int lite_memset_async(int fd, uint64_t handle, uint64_t offset, uint8_t value, uint64_t len,
+				    uint64_t cookie)
+{
+	return lite_begin_op(fd, RDMA_LITE_OP_FILL, handle, offset, len, value, 0, cookie);
+}
+
+/* As lite_memmove(). */
+static inline int lite_memmove_async(int fd, uint64_t to, uint64_t to_offset, uint64_t from, uint64_t from_offset,
+				     uint64_t len, uint64_t cookie)
+{
+	return lite_begin_op(fd, RDMA_LITE_OP_COPY, from, from_offset, len, to, to_offset, cookie);
+}
+
+/* What the word was is in the completion's done. */
+static inline int lite_fetch_add_async(int fd, uint64_t handle, uint64_t offset, uint64_t add, uint64_t cookie)
+{
+	return lite_begin_op(fd, RDMA_LITE_OP_FETCH_ADD, handle, offset, 8, add, 0, cookie);
+}
+
+/* What the word was is in the completion's done; it was changed if that is what was expected. */
+static inline int lite_compare_swap_async(int fd, uint64_t handle, uint64_t offset, uint64_t expected,
+					  uint64_t value, uint64_t cookie)
+{
+	return lite_begin_op(fd, RDMA_LITE_OP_COMPARE_SWAP, handle, offset, 8, value, expected, cookie);
 }
 
 /* Waits for min ends (0: for none), tells of nr at most. Returns how many, or -1. */
@@ -344,6 +387,25 @@ static inline int lite_region_info(int fd, uint64_t handle, struct rdma_lite_reg
 	memset(info, 0, sizeof(*info));
 	info->handle = handle;
 	return ioctl(fd, RDMA_LITE_IOC_REGION, info);
+}
+
+/*
+ * Maps len bytes from offset (a multiple of the page size) of a region that lies at our own node, with PROT_READ, or
+ * both PROT_READ and PROT_WRITE, as far as the handle goes (EACCES). Others change them at any time. A process that
+ * touches them once the rights are revoked, the region is freed or the handle has ended gets a SIGBUS. Returns MAP_FAILED
+ * and errno, EOPNOTSUPP when the region cannot be mapped. munmap() ends it.
+ */
+static inline void *lite_mmap(int fd, uint64_t handle, uint64_t offset, size_t len, int prot)
+{
+	struct rdma_lite_region_info info;
+
+	if (lite_region_info(fd, handle, &info))
+		return MAP_FAILED;
+	if (!info.mmap_offset || offset >= info.len) {
+		errno = info.mmap_offset ? ERANGE : EOPNOTSUPP;
+		return MAP_FAILED;
+	}
+	return mmap(NULL, len, prot, MAP_SHARED, fd, (off_t)(info.mmap_offset + offset));
 }
 
 /* --- calls --------------------------------------------------------------------- */

@@ -12,7 +12,7 @@ use crate::{
         Message, //
     },
     trace,
-    transport::{window::Window, Link, Piece},
+    transport::{NodeWindow, Piece},
 };
 use kernel::{
     new_spinlock_bh,
@@ -103,7 +103,7 @@ pub(crate) struct Pending {
     reply: *mut u8,
     cap: usize,
     /// The link that a window to `reply` was opened on.
-    window_on: Option<Arc<PeerLink>>,
+    window_on: Option<PeerLink>,
     #[pin]
     outcome: SpinLockBh<Option<Outcome>>,
     #[pin]
@@ -131,13 +131,13 @@ impl Pending {
     }
 
     /// Whether the reply can be written by the peer over this link.
-    pub(crate) fn has_window_on(&self, link: &Arc<PeerLink>) -> bool {
+    pub(crate) fn has_window_on(&self, link: &PeerLink) -> bool {
         let on = self.window_on.as_ref();
-        on.is_some_and(|on| Arc::ptr_eq(on, link))
+        on.is_some_and(|on| on.is(link))
     }
 
     /// Copies the reply out of the ring.
-    pub(crate) fn fill(&self, link: &Arc<PeerLink>, offset: u32, len: u32) -> Result {
+    pub(crate) fn fill(&self, link: &PeerLink, offset: u32, len: u32) -> Result {
         if len as usize > self.cap {
             return Err(EMSGSIZE);
         }
@@ -185,7 +185,7 @@ struct Issued {
     peer: Arc<Peer>,
     id: crate::core::CallId,
     pending: Arc<Pending>,
-    window: Option<(Arc<PeerLink>, Window)>,
+    window: Option<(PeerLink, NodeWindow)>,
     deadline: u64,
     made: u64,
 }
@@ -335,7 +335,7 @@ impl Call {
         peer: &Arc<Peer>,
         new: NewCall,
         cap: usize,
-        window_on: Option<&Arc<PeerLink>>,
+        window_on: Option<&PeerLink>,
         signals: Signals,
     ) -> Result<(crate::core::CallId, Arc<Pending>)> {
         // INVARIANT: The caller of `issue()` promises what the type wants.

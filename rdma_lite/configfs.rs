@@ -10,7 +10,7 @@ mod text;
 
 use self::text::{number, number_in, show, switch, text, trimmed};
 use crate::{
-    core::wire::RingAddress,
+    core::{wire::RingAddress, Policy},
     host::{Ip, Queues},
     node::{Node, DEVICE_NAME},
 };
@@ -83,6 +83,7 @@ impl configfs::GroupOperations for Root {
                 epoch: 12,
                 incarnation: 13,
                 poll_us: 20,
+                transport: 21,
                 memory_limit: 24,
                 memory_used: 25,
                 unsafe_global_rkey: 26,
@@ -95,11 +96,14 @@ impl configfs::GroupOperations for Root {
         if name.to_bytes().len() > 63 {
             return Err(ENAMETOOLONG);
         }
-        let node = Node::make(name, &self.queues)?;
+        let queues = &self.queues;
         Ok(Group::new(
             name.try_into()?,
             item_type,
-            try_pin_init!(NodeDirectory { node }),
+            // Last, when there is memory for the directory: what drops the directory drops the node, too.
+            try_pin_init!(NodeDirectory {
+                node: Node::make(name, queues)?,
+            }),
         ))
     }
 
@@ -248,6 +252,27 @@ attribute!(20, |node, s| fmt!("{}", s.config.poll / US), |s, page| {
     s.config.poll = number_in(page, 0..=MAX_POLL_US)? * US;
     Ok(())
 });
+attribute!(
+    21,
+    |_node, s| match s.policy {
+        Policy::Verbs => fmt!("verbs"),
+        Policy::Auto => fmt!("auto"),
+    },
+    |s, page| {
+        s.policy = match trimmed(page)? {
+            "verbs" => Policy::Verbs,
+            "auto" => Policy::Auto,
+            "guests" => {
+                pr_warn!(
+                    "transport guests is not supported: only nodes of one kernel share memory\n"
+                );
+                return Err(EOPNOTSUPP);
+            }
+            _ => return Err(EINVAL),
+        };
+        Ok(())
+    }
+);
 attribute!(11, |node, s| match node.host() {
     Ok(_) => fmt!("on"),
     Err(_) => fmt!("off"),

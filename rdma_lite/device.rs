@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! /dev/rdma_lite: maps in, events out, pings; [`ports`] and [`calls`]; regions, locks and barriers
-//! ([`held`]), and reads and writes of regions that nobody waits for ([`operations`]). An open acts for the node of the opener's namespace.
+//! ([`held`]), and operations on regions that nobody waits for ([`operations`]). An open acts for the node
+//! of the opener's namespace.
 
 mod calls;
 mod handles;
 mod held;
-mod operations;
+pub(crate) mod operations;
 mod ports;
 
 use self::{handles::Handles, operations::Operations, ports::UserPorts};
@@ -25,6 +26,7 @@ use kernel::{
     fs::{file, File, Kiocb},
     iov::IovIterDest,
     miscdevice::{MiscDevice, MiscDeviceRegistration},
+    mm::virt::VmaNew,
     prelude::*,
     sync::{
         poll::PollTable,
@@ -81,7 +83,7 @@ impl MiscDevice for Opened {
     fn release(this: Arc<Self>, _file: &File) {
         this.node.readers.remove(&this.reader);
         this.ports.close_all(&this.node);
-        this.operations.close();
+        this.operations.close(this.node.queues());
         this.handles.drop_all();
     }
 
@@ -105,6 +107,10 @@ impl MiscDevice for Opened {
             done += size;
         }
         Ok(done)
+    }
+
+    fn mmap(this: ArcBorrow<'_, Self>, _file: &File, vma: &VmaNew) -> Result {
+        this.map_region(vma)
     }
 
     fn poll(this: ArcBorrow<'_, Self>, file: &File, table: PollTable<'_>) -> u32 {

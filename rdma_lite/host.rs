@@ -3,7 +3,11 @@
 //! A node that is switched on: its map, its peers, and where it listens.
 
 use crate::{
-    core::{Config, Hello, Local, MapNode, Membership, Published, Reject, RejectReason, View},
+    core::{
+        Config, Hello, Local, MapNode, Membership, NodeAddress, Policy, Published, Reject,
+        RejectReason, View,
+    },
+    device::operations::workers::AccessTurns,
     events,
     node::{Node, Settings},
     peer::Peer,
@@ -13,8 +17,8 @@ use crate::{
     trace,
     transport::{
         listener::{Acceptor, Listener},
-        verbs::RingSize,
-        NodeLink,
+        verbs::VerbsLink,
+        RingSize, //
     },
     uapi,
 };
@@ -48,6 +52,8 @@ pub(crate) struct Queues {
     /// Accesses to regions that nobody waits for. They wait for handlers, so they have a queue of
     /// their own, where they cannot take all places that handlers have.
     pub(crate) accesses: OwnedQueue,
+    /// Which of them.
+    pub(crate) turns: Arc<AccessTurns>,
 }
 
 impl Queues {
@@ -61,6 +67,7 @@ impl Queues {
                 0,
             )?,
             accesses: OwnedQueue::new(c"rdma_lite_accesses", unbound, ACCESSES)?,
+            turns: AccessTurns::new(ACCESSES)?,
         };
         Ok(Arc::new(queues, GFP_KERNEL)?)
     }
@@ -89,6 +96,14 @@ impl fmt::Display for Ip {
     }
 }
 
+fn ip_of(at: &NodeAddress) -> IpAddr {
+    if at.ipv6 {
+        IpAddr::from(at.addr)
+    } else {
+        IpAddr::from([at.addr[0], at.addr[1], at.addr[2], at.addr[3]])
+    }
+}
+
 /// A node that is on.
 #[pin_data]
 pub(crate) struct Host {
@@ -97,6 +112,9 @@ pub(crate) struct Host {
     pub(crate) config: Config,
     pub(crate) timeout_ms: u32,
     ip: IpAddr,
+    port: u16,
+    /// What may carry connections.
+    pub(crate) policy: Policy,
     #[pin]
     pub(crate) map: Mutex<Membership>,
     /// That of the map, for those who cannot lock it.
@@ -150,6 +168,8 @@ impl Host {
                 config: settings.config,
                 timeout_ms: settings.timeout_ms,
                 ip,
+                port: settings.port,
+                policy: settings.policy,
                 map <- new_mutex!(Membership::new(*local), "lite_map"),
                 epoch: Atomic::new(0),
                 peers <- new_spinlock!(KVec::new(), "lite_peers"),
@@ -221,12 +241,22 @@ impl Host {
     /// Where a node of the map listens.
     pub(crate) fn address_of(&self, id: u16) -> Option<SockAddr> {
         let at = self.map.lock().node(id)?.address;
-        let ip = if at.ipv6 {
-            IpAddr::from(at.addr)
-        } else {
-            IpAddr::from([at.addr[0], at.addr[1], at.addr[2], at.addr[3]])
-        };
-        Some(SocketAddr::new(ip, at.port).into())
+        Some(SocketAddr::new(ip_of(&at), at.port).into())
+    }
+
+    /// The node of this kernel that the map has under this id, while it is on, if we may share memory
+    /// with any.
+    pub(crate) fn neighbour(&self, id: u16) -> Option<Arc<Host>> {
+        if self.policy == Policy::Verbs {
+            return None;
+        }
+        let at = self.map.lock().node(id)?.address;
+        Node::hosts(|host| host.local.id == id && host.is_at(&self.local.cluster, &at))
+    }
+
+    /// Whether we listen at this address, for nodes of this cluster.
+    fn is_at(&self, cluster: &[u8; 16], at: &NodeAddress) -> bool {
+        self.local.cluster == *cluster && self.port == at.port && self.ip == ip_of(at)
     }
 
     /// Shape of the rings that peers write to.
@@ -355,7 +385,7 @@ impl Acceptor for Host {
             Ok(hello) => match this.peer(hello.src) {
                 None => RejectReason::NotMember,
                 Some(peer) => {
-                    let link = NodeLink::accept(peer, this.ring_size(), this.queues(), request);
+                    let link = VerbsLink::accept(peer, this.ring_size(), this.queues(), request);
                     if let Err(e) = link {
                         pr_err!(
                             "{}: cannot take the connection of node {}: {e:?}\n",

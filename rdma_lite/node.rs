@@ -3,6 +3,7 @@
 //! A node: a directory in configfs, bound to the network namespace of the task that made it.
 
 use crate::{
+    core::Policy,
     events::Readers,
     host::{Host, Queues},
     notify::Notifiers,
@@ -41,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) cluster: [u8; 16],
     pub(crate) timeout_ms: u32,
     pub(crate) config: crate::core::Config,
+    /// What may carry connections.
+    pub(crate) policy: Policy,
     /// Bytes of regions that all nodes together may have here.
     pub(crate) memory_limit: u64,
 }
@@ -59,6 +62,7 @@ impl Settings {
                 slots_log2: 8,
                 ..crate::core::Config::DEFAULT
             },
+            policy: Policy::Verbs,
             memory_limit: 256 << 20,
         }
     }
@@ -186,6 +190,13 @@ impl Node {
         let registry = REGISTRY.lock();
         let node = registry.iter().find(|node| node.name.to_bytes() == name);
         node.cloned().ok_or(ENODEV)
+    }
+
+    /// A node of this kernel that is on and answers to this.
+    pub(crate) fn hosts(is_it: impl Fn(&Host) -> bool) -> Option<Arc<Host>> {
+        let registry = REGISTRY.lock();
+        let mut on = registry.iter().filter_map(|node| node.host().ok());
+        on.find(|host| is_it(host))
     }
 
     /// Name of its directory.

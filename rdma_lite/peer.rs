@@ -22,16 +22,18 @@ use crate::{
         Action,
         CallId,
         CallRef,
+        Choice,
         Health,
         NewCall,
         Recent,
         Refusal,
+        Transport,
         View, //
     },
     events::{self, now},
     host::Host,
     trace,
-    transport::{Link, NodeLink},
+    transport::NodeLink,
     uapi,
 };
 use kernel::{
@@ -59,13 +61,13 @@ type Protocol = crate::core::Peer<Arc<Pending>, Reply>;
 #[derive(Default)]
 struct Chores {
     connect: Option<u32>,
-    end: KVec<Arc<PeerLink>>,
+    end: KVec<PeerLink>,
     /// The peer showed this incarnation.
     met: Option<u64>,
 }
 
 impl Chores {
-    fn end_later(&mut self, link: Arc<PeerLink>) {
+    fn end_later(&mut self, link: PeerLink) {
         if self.end.push(link.clone(), GFP_ATOMIC).is_err() {
             // It ends by itself, and is reported when it has.
             link.fail(ENOMEM);
@@ -79,7 +81,9 @@ impl Chores {
 
 struct State {
     protocol: Protocol,
-    link: Option<Arc<PeerLink>>,
+    link: Option<PeerLink>,
+    /// Over what the next attempt to connect goes.
+    choice: Choice,
     /// The newest generation that was to be torn down.
     torn_down: Option<u32>,
     chores: Chores,
@@ -138,6 +142,7 @@ impl Peer {
                 state <- new_spinlock_bh!(State {
                     protocol,
                     link: None,
+                    choice: Choice::new(),
                     torn_down: None,
                     chores: Chores::default(),
                     armed: u64::MAX,
@@ -375,8 +380,16 @@ impl Peer {
     }
 
     /// The link that messages flow on now.
-    pub(crate) fn link(&self) -> Option<Arc<PeerLink>> {
+    pub(crate) fn link(&self) -> Option<PeerLink> {
         self.state.lock().link.clone()
+    }
+
+    /// What carries the connection, while there is one.
+    pub(crate) fn transport(&self) -> Option<Transport> {
+        let state = self.state.lock();
+        let link = state.link.as_ref()?;
+        let is_up = state.protocol.is_connected(link.tag());
+        is_up.then(|| link.transport())
     }
 
     /// A call failed in a way that an operator should hear of.

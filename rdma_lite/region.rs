@@ -3,9 +3,10 @@
 //! Memory regions: drives their [protocol](crate::core::region) at the owner ([`owner`]) and at their
 //! holders ([`mapping`]).
 //!
-//! Locks, in this order: [`Regions::mappings`], `Mapping::keys`; [`Regions::registry`], `Host::map`.
+//! Locks, in this order: [`Regions::mappings`], [`areas`], `Mapping::keys`; [`Regions::registry`], `Host::map`.
 //! None is held during a call or an access.
 
+pub(crate) mod areas;
 pub(crate) mod bounce;
 pub(crate) mod mapping;
 pub(crate) mod memory;
@@ -24,7 +25,7 @@ use crate::{
     },
     host::Host,
     peer::PeerLink,
-    transport::{window::Window, Link},
+    transport::NodeWindow,
 };
 use kernel::{
     new_mutex,
@@ -42,8 +43,8 @@ pub(crate) const PORT: u16 = 8;
 
 /// A chunk that is open for a holder.
 pub(crate) struct Opened {
-    link: Arc<PeerLink>,
-    window: Window,
+    link: PeerLink,
+    window: NodeWindow,
 }
 
 impl Opened {
@@ -142,8 +143,15 @@ impl Host {
             };
             match detached {
                 Some(detached) => self.drop_detached(detached),
-                None => return,
+                None => break,
             }
+        }
+        if self.is_alive(self.life()) {
+            return;
+        }
+        // Ours are among them, which nobody recalls.
+        for (_, mapping) in self.regions.mappings.lock().iter() {
+            mapping.lose_areas();
         }
     }
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! /sys/kernel/debug/rdma_lite: `calls`: what became of the calls of each node, by peer and port;
-//! `users`: what the users of each node have and did.
+//! `users`: what the users of each node have and did; `peers`: what carries the connections.
 
 use crate::{
     core::{
         region::shares::Payer,
         stats::{Flow, Histogram},
+        Transport,
     },
     node::REGISTRY,
 };
@@ -24,6 +25,8 @@ pub(crate) struct Files {
     calls: File<()>,
     #[pin]
     users: File<()>,
+    #[pin]
+    peers: File<()>,
 }
 
 impl Files {
@@ -32,6 +35,7 @@ impl Files {
             dir: Dir::new(c"rdma_lite"),
             calls <- dir.read_callback_file(c"calls", (), &show),
             users <- dir.read_callback_file(c"users", (), &show_users),
+            peers <- dir.read_callback_file(c"peers", (), &show_peers),
         })
     }
 }
@@ -78,6 +82,32 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
                     ))?;
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// One line for each node and peer: what carries their connection (`verbs`, `shm`, or `none` when there
+/// is none now), and whether the peer is suspected.
+fn show_peers(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str("node peer transport suspect\n")?;
+    let registry = REGISTRY.lock();
+    for node in registry.iter() {
+        let Ok(peers) = node.host().and_then(|host| host.all_peers()) else {
+            continue;
+        };
+        for peer in &peers {
+            let transport = match peer.transport() {
+                Some(Transport::Verbs) => "verbs",
+                Some(Transport::Shm) => "shm",
+                None => "none",
+            };
+            let suspect = u8::from(peer.is_suspect());
+            f.write_fmt(fmt!(
+                "{} {} {transport} {suspect}\n",
+                node.name(),
+                peer.id()
+            ))?;
         }
     }
     Ok(())

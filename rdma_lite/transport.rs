@@ -4,19 +4,28 @@
 //!
 //! A [`Link`] is one connection to one peer: a ring in our memory that the peer writes its messages
 //! to, a ring of the peer's that we write to, and windows through which a peer may write a large
-//! reply straight into the memory of the caller. Verbs are the transport that there is; memory that
-//! nodes share coherently can be another.
+//! reply straight into the memory of the caller. There are two transports: [`verbs`], and memory that
+//! nodes share coherently ([`shm`]); a [`NodeLink`] is a link of either.
 
 pub(crate) mod access;
 pub(crate) mod listener;
+mod node_link;
+pub(crate) mod shm;
 pub(crate) mod verbs;
 pub(crate) mod window;
+
+pub(crate) use self::node_link::{NodeLink, NodeWindow};
 
 use crate::core::wire::{ReplyBuffer, RingAddress};
 use kernel::{prelude::*, sync::Arc};
 
-/// The transport of this build.
-pub(crate) type NodeLink<U> = verbs::VerbsLink<U>;
+/// The shape of our own ring.
+#[derive(Copy, Clone)]
+pub(crate) struct RingSize {
+    pub(crate) size_log2: u8,
+    pub(crate) depth_log2: u8,
+    pub(crate) slots_log2: u8,
+}
 
 /// Why a link ended.
 pub(crate) enum Down {
@@ -38,22 +47,22 @@ pub(crate) trait LinkUser: Send + Sync + Sized + 'static {
     /// what to say when we do not want to.
     fn requested(
         self: &Arc<Self>,
-        link: &Arc<NodeLink<Self>>,
+        link: &NodeLink<Self>,
         hello: &[u8],
     ) -> Result<RingAddress, KVec<u8>>;
 
     /// The peer agrees to connect, and said this first. Returns the ring that we may write to.
-    fn greeted(self: &Arc<Self>, link: &Arc<NodeLink<Self>>, hello: &[u8]) -> Result<RingAddress>;
+    fn greeted(self: &Arc<Self>, link: &NodeLink<Self>, hello: &[u8]) -> Result<RingAddress>;
 
     /// Messages can be sent from now on.
-    fn up(self: &Arc<Self>, link: &Arc<NodeLink<Self>>);
+    fn up(self: &Arc<Self>, link: &NodeLink<Self>);
 
     /// The peer wrote to our ring (or did not) and sent `imm` along. False when that is to be
     /// handed in again, before all that follows, where it may sleep.
-    fn message(self: &Arc<Self>, link: &Arc<NodeLink<Self>>, imm: u32, may_sleep: bool) -> bool;
+    fn message(self: &Arc<Self>, link: &NodeLink<Self>, imm: u32, may_sleep: bool) -> bool;
 
     /// The link is gone for good, and all of its messages were handed in.
-    fn down(self: &Arc<Self>, link: &Arc<NodeLink<Self>>, why: Down);
+    fn down(self: &Arc<Self>, link: &NodeLink<Self>, why: Down);
 }
 
 /// Some bytes of somebody's memory (`struct lite_buf`).

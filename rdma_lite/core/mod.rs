@@ -60,11 +60,13 @@
 
 pub mod account;
 pub mod backlog;
+pub mod bells;
 pub mod calls;
 pub mod connection;
 pub mod heartbeat;
 pub mod holder;
 pub mod membership;
+pub mod openings;
 pub mod outstanding;
 pub mod peer;
 pub mod polling;
@@ -75,17 +77,22 @@ pub mod ring;
 pub mod session;
 pub mod stats;
 pub mod sync;
+pub mod transport;
+pub mod turns;
 pub mod wire;
 
 pub use self::{
     backlog::Backlog,
+    bells::{Bells, Turn},
     calls::{Group, NewCall},
     connection::Generation,
     heartbeat::{Health, Suspicion},
     membership::{Local, MapNode, Membership, NodeAddress, NodeState, Published, View},
+    openings::{Allowed, Openings},
     peer::{Action, Config, Payload, Peer, Received, Request, Violation},
     polling::Recent,
     receive::{Bounds, ReceiveQueue, Refused, Token},
     session::CallRef,
+    transport::{Choice, Policy, Transport},
     wire::{CallId, Hello, Refusal, Reject, RejectReason, ReplyBuffer},
 };

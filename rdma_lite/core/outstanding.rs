@@ -4,7 +4,7 @@
 //! told of, in the order in which they ended.
 //!
 //! An operation counts, with its bytes, from its begin until it was told of: what was read waits in the
-//! kernel until then.
+//! kernel until then. Who tells of one takes it out first, and puts it back when it could not be told.
 
 use super::receive::Bounds;
 use kernel::prelude::*;
@@ -14,6 +14,8 @@ use kernel::prelude::*;
 pub struct Outstanding<T> {
     bounds: Bounds,
     running: usize,
+    /// Taken out to be told of.
+    telling: usize,
     bytes: usize,
     /// Of what is over; has room for all that is outstanding, once there is anything.
     ring: KVec<Option<(T, usize)>>,
@@ -28,6 +30,7 @@ impl<T> Outstanding<T> {
         Self {
             bounds,
             running: 0,
+            telling: 0,
             bytes: 0,
             ring: KVec::new(),
             first: 0,
@@ -45,7 +48,7 @@ impl<T> Outstanding<T> {
         if bytes > self.bounds.bytes {
             return Err(EMSGSIZE);
         }
-        if self.running + self.over >= self.bounds.requests
+        if self.running + self.over + self.telling >= self.bounds.requests
             || bytes > self.bounds.bytes - self.bytes
         {
             return Err(EAGAIN);
@@ -56,6 +59,12 @@ impl<T> Outstanding<T> {
         self.running += 1;
         self.bytes += bytes;
         Ok(())
+    }
+
+    /// One that began did not, after all.
+    pub fn cancel(&mut self, bytes: usize) {
+        self.running = self.running.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 
     /// One that began with so many bytes is over. It comes back when nobody will ask for it.
@@ -76,13 +85,42 @@ impl<T> Outstanding<T> {
         }
     }
 
-    /// The next one that is over, which is told of and does not count any more.
-    pub fn reap(&mut self) -> Option<T> {
-        let (operation, bytes) = self.ring.get_mut(self.first)?.take()?;
+    /// The next one that is over, to be told of, and its bytes. It counts until [`Self::told`].
+    pub fn take(&mut self) -> Option<(T, usize)> {
+        let taken = self.ring.get_mut(self.first)?.take()?;
         self.first = (self.first + 1) % self.ring.len();
         self.over -= 1;
+        self.telling += 1;
+        Some(taken)
+    }
+
+    /// One that was taken, with so many bytes, was told of.
+    pub fn told(&mut self, bytes: usize) {
+        self.telling = self.telling.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(bytes);
-        Some(operation)
+    }
+
+    /// One that was taken could not be told of: it is the next again. It comes back when nobody will ask
+    /// for it.
+    pub fn put_back(&mut self, operation: T, bytes: usize) -> Option<T> {
+        self.telling = self.telling.saturating_sub(1);
+        // What was taken counted, so there is a place before the first.
+        let at = self
+            .first
+            .checked_sub(1)
+            .unwrap_or(self.ring.len().saturating_sub(1));
+        match self.ring.get_mut(at) {
+            Some(place) if !self.closed && place.is_none() => {
+                *place = Some((operation, bytes));
+                self.first = at;
+                self.over += 1;
+                None
+            }
+            _ => {
+                self.bytes = self.bytes.saturating_sub(bytes);
+                Some(operation)
+            }
+        }
     }
 
     /// Whether so many are over, or all that there are.
@@ -100,7 +138,7 @@ impl<T> Outstanding<T> {
         self.closed
     }
 
-    /// The file is closed: nobody asks any more. [`Self::reap`] what was over.
+    /// The file is closed: nobody asks any more. [`Self::take`] what was over.
     pub fn close(&mut self) {
         self.closed = true;
     }

@@ -341,6 +341,11 @@ impl<C, R> Peer<C, R> {
         self.connection.state()
     }
 
+    /// Whether messages flow on this connection.
+    pub fn is_connected(&self, generation: Generation) -> bool {
+        self.connection.is_connected(generation)
+    }
+
     /// What we say first on a connection; the edge knows where our ring is.
     pub fn hello(&self, ring_addr: u64, ring_rkey: u32) -> Hello {
         Hello {

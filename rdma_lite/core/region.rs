@@ -16,6 +16,7 @@ pub mod keys;
 pub mod registry;
 pub mod shares;
 pub mod steps;
+pub mod windows;
 pub mod wire;
 
 use kernel::prelude::*;

@@ -3,7 +3,7 @@
 //! What an open file has: regions that it mapped and locks that it holds. All of it ends with the file;
 //! the owners hear of that in the background, so that no close waits for another node.
 
-use crate::{region::mapping::Mapping, sync::Held, users::Taken};
+use crate::{core::region::windows::Windows, region::mapping::Mapping, sync::Held, users::Taken};
 use kernel::{
     new_mutex,
     prelude::*,
@@ -23,12 +23,15 @@ struct Entry {
     /// Of the handle that names the thing, or of the last that named one.
     generation: u32,
     thing: Option<(Thing, Taken)>,
+    /// Where it can be mapped, in pages; 0: nobody has asked.
+    window: u64,
 }
 
 #[derive(Default)]
 struct Table {
     entries: KVVec<Entry>,
     free: KVVec<u32>,
+    windows: Windows,
 }
 
 /// The handles of an open file.
@@ -54,6 +57,7 @@ impl Handles {
             table <- new_mutex!(Table {
                 entries: KVVec::new(),
                 free: KVVec::new(),
+                windows: Windows::new(),
             }, "lite_handles"),
         })
     }
@@ -81,6 +85,7 @@ impl Handles {
                 let entry = Entry {
                     generation: 0,
                     thing: None,
+                    window: 0,
                 };
                 if let Err(e) = table.entries.push_within_capacity(entry) {
                     return Err((e.into(), thing));
@@ -103,11 +108,37 @@ impl Handles {
         }
     }
 
+    /// The page of the file at which the region of a handle can be mapped, which has so many pages.
+    pub(super) fn window(&self, handle: u64, pages: u64) -> Result<u64> {
+        let mut table = self.table.lock();
+        let known = table.find(handle)?.window;
+        if known != 0 {
+            return Ok(known);
+        }
+        let first = table.windows.give(handle, pages)?;
+        table.find(handle)?.window = first;
+        Ok(first)
+    }
+
+    /// The region that pages of the file show, and the first of them; [`ENXIO`] when they show none.
+    pub(super) fn shown(&self, first: u64, count: u64) -> Result<(Arc<Mapping>, u64)> {
+        let mut table = self.table.lock();
+        let (handle, page) = table.windows.find(first, count)?;
+        match &table.find(handle)?.thing {
+            Some((Thing::Region(mapping), _)) => Ok((mapping.clone(), page)),
+            _ => Err(ENXIO),
+        }
+    }
+
     fn take(&self, handle: u64, fits: impl FnOnce(&Thing) -> bool) -> Result<Thing> {
         let mut table = self.table.lock();
         let entry = table.find(handle)?;
         let taken = entry.thing.take_if(|(thing, _)| fits(thing));
         let (thing, _) = taken.ok_or(EBADF)?;
+        let window = ::core::mem::take(&mut entry.window);
+        if window != 0 {
+            table.windows.end(window);
+        }
         // There is room; without it the place would only not be used again.
         let _ = table.free.push_within_capacity(handle as u32);
         Ok(thing)

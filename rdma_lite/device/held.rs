@@ -11,6 +11,7 @@ use crate::{
         sync::wire::What,
     },
     region::{
+        areas::area_range,
         bounce::LARGEST,
         mapping::{deadline, Mapping},
         memory::Memory,
@@ -20,6 +21,8 @@ use crate::{
     uapi::{self, held},
 };
 use kernel::{
+    mm::virt::VmaNew,
+    page::PAGE_SIZE,
     prelude::*,
     sync::Arc,
     uaccess::{UserPtr, UserSlice},
@@ -294,7 +297,7 @@ impl Opened {
 
     fn region_info(&self, arg: usize) -> Result {
         let mut info: held::RegionInfo = uapi::read(arg)?;
-        if info.reserved != [0; 2] {
+        if info.reserved != 0 {
             return Err(EINVAL);
         }
         let mapping = self.region(info.handle)?;
@@ -311,7 +314,19 @@ impl Opened {
         info.chunk_size = 1u32.checked_shl(reply.small).unwrap_or(0);
         info.len = reply.value;
         info.handles = reply.other;
+        info.mmap_offset = match mapping.pages() {
+            Ok(pages) => self.handles.window(info.handle, pages)? * PAGE_SIZE as u64,
+            Err(_) => 0,
+        };
         uapi::write(arg, &info)
+    }
+
+    /// mmap(2): the offset is what [`Self::region_info`] told.
+    pub(super) fn map_region(&self, vma: &VmaNew) -> Result {
+        let (first, count) = area_range(vma);
+        let (mapping, page) = self.handles.shown(first, count)?;
+        self.check_life(&mapping)?;
+        mapping.map_area(vma, page)
     }
 
     fn lock(&self, arg: usize) -> Result {

@@ -1,32 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reads and writes of regions, many at once: `SUBMIT` begins them, `POLL` tells of those that are over.
-//! What may be outstanding is [decided](crate::core::outstanding) in the core.
+//! Operations on regions, many at once: `SUBMIT` begins them, `POLL` tells of those that are over. What may
+//! be outstanding, and whose operation runs next, is decided in the core ([`outstanding`](crate::core::outstanding),
+//! [`turns`](crate::core::turns)).
 //!
-//! Each operation runs on a work queue, with its bytes in the kernel: what is written is taken from the
+//! Each [`operation`] runs on a work queue, with its bytes in the kernel: what is written is taken from the
 //! user when it begins, what was read is given to the user when it is told of. So no page of the user's
 //! is held, and a process that dies leaves operations that end by themselves, by their deadlines.
 //!
-//! Locks: `Operations::queue`, then `Operation::state`.
+//! Locks: `Operations::queue`, then `Operation::state`; that of the [`workers`] is a leaf.
 
+pub(crate) mod operation;
+pub(crate) mod workers;
+
+use self::operation::Operation;
 use super::Opened;
 use crate::{
-    core::{account::Charge, outstanding::Outstanding, Bounds},
+    core::{outstanding::Outstanding, Bounds},
     events::now,
-    region::mapping::{deadline, Mapping},
+    host::Queues,
     uapi::{
         self,
-        async_ops::{self, Completion, Op, Poll, Segment, Submit},
+        async_ops::{self, Completion, Op, Poll, Submit},
     },
-    users::Taken,
 };
 use kernel::{
-    impl_has_work, new_mutex, new_poll_condvar, new_spinlock, new_work,
+    new_mutex, new_poll_condvar,
     prelude::*,
-    sync::{poll::PollCondVar, Arc, CondVarTimeoutResult, Mutex, SpinLock},
+    sync::{poll::PollCondVar, Arc, CondVarTimeoutResult, Mutex},
     time::msecs_to_jiffies,
-    uaccess::{UserPtr, UserSlice},
-    workqueue::{Work, WorkItem},
 };
 
 /// What one open file may have outstanding.
@@ -46,206 +48,6 @@ pub(crate) struct Operations {
     /// One is over.
     #[pin]
     pub(super) changed: PollCondVar,
-}
-
-/// What becomes of an operation.
-struct State {
-    bytes: KVVec<u8>,
-    taken: Taken,
-    done: u64,
-    result: Option<Result>,
-}
-
-/// One operation.
-#[pin_data]
-struct Operation {
-    operations: Arc<Operations>,
-    mapping: Arc<Mapping>,
-    request: Op,
-    /// Where the user has the bytes.
-    segments: KVVec<Segment>,
-    deadline: u64,
-    is_async: bool,
-    #[pin]
-    state: SpinLock<State>,
-    #[pin]
-    work: Work<Self>,
-}
-
-impl_has_work! {
-    impl HasWork<Self> for Operation { self.work }
-}
-
-impl WorkItem for Operation {
-    type Pointer = Arc<Self>;
-
-    fn run(this: Arc<Self>) {
-        let mut bytes = ::core::mem::take(&mut this.state.lock().bytes);
-        let mut done = 0;
-        let closed = this.operations.queue.lock().is_closed();
-        let result = match () {
-            // Nobody hears of it.
-            () if closed => Err(ECANCELED),
-            // It waited for others until it was too late.
-            () if now() >= this.deadline => Err(ETIMEDOUT),
-            () => this.access(&mut bytes, &mut done),
-        };
-        {
-            let mut state = this.state.lock();
-            state.bytes = bytes;
-            state.done = done as u64;
-            state.taken.moved(done as u64);
-            state.result = Some(result);
-        }
-        let operations = this.operations.clone();
-        let unheard = match this.is_async {
-            true => {
-                let bytes = this.request.len as usize;
-                operations.queue.lock().end(this, bytes)
-            }
-            false => {
-                // Who waits looks at the result under this lock.
-                drop(operations.queue.lock());
-                Some(this)
-            }
-        };
-        operations.changed.notify_all();
-        drop(unheard);
-    }
-}
-
-impl Operation {
-    /// Takes over what the user asks for.
-    fn new(opened: &Opened, request: Op, timeout_ms: u32, is_async: bool) -> Result<Arc<Self>> {
-        let unused = request.flags == 0 && request.done == 0 && request.error == 0;
-        let known = [async_ops::OP_READ, async_ops::OP_WRITE].contains(&request.opcode);
-        if !unused || !known || request.segments > async_ops::MAX_SEGMENTS {
-            return Err(EINVAL);
-        }
-        let mapping = opened.region(request.handle)?;
-        mapping
-            .facts()?
-            .geometry
-            .check(request.offset, request.len)?;
-        if request.len > async_ops::MAX_ASYNC {
-            return Err(EMSGSIZE);
-        }
-        let segments = segments(&request)?;
-        let taken = opened.user.take(Charge::call(request.len))?;
-        let mut bytes = KVVec::with_capacity(request.len as usize, GFP_KERNEL)?;
-        if request.opcode == async_ops::OP_WRITE {
-            for segment in &segments {
-                slice(segment)?.read_all(&mut bytes, GFP_KERNEL)?;
-            }
-        } else {
-            bytes.resize(request.len as usize, 0, GFP_KERNEL)?;
-        }
-        let deadline = deadline(&mapping.host, timeout_ms);
-        let state = State {
-            bytes,
-            taken,
-            done: 0,
-            result: None,
-        };
-        Arc::pin_init(
-            pin_init!(Self {
-                operations: opened.operations.clone(),
-                mapping,
-                request,
-                segments,
-                deadline,
-                is_async,
-                state <- new_spinlock!(state, "lite_operation"),
-                work <- new_work!("Operation::work"),
-            }),
-            GFP_KERNEL,
-        )
-    }
-
-    /// Moves the bytes; `done` is how many surely were.
-    fn access(&self, bytes: &mut [u8], done: &mut usize) -> Result {
-        let (offset, len) = (self.request.offset, self.request.len);
-        if self.request.opcode == async_ops::OP_READ {
-            return self.mapping.read(offset, len, self.deadline, |part| {
-                let end = *done + part.len();
-                bytes.get_mut(*done..end).ok_or(EIO)?.copy_from_slice(part);
-                *done = end;
-                Ok(())
-            });
-        }
-        let mut given = 0;
-        let result = self.mapping.write(offset, len, self.deadline, |part| {
-            *done = given;
-            let end = given + part.len();
-            part.copy_from_slice(bytes.get(given..end).ok_or(EIO)?);
-            given = end;
-            Ok(())
-        });
-        if result.is_ok() {
-            *done = given;
-        }
-        result
-    }
-
-    fn is_over(&self) -> bool {
-        self.state.lock().result.is_some()
-    }
-
-    /// Gives the user what was read. How many bytes were moved, and how it ended.
-    fn deliver(&self) -> (u64, Result) {
-        let (bytes, done, result) = {
-            let mut state = self.state.lock();
-            let bytes = ::core::mem::take(&mut state.bytes);
-            (bytes, state.done, state.result.unwrap_or(Err(EIO)))
-        };
-        if self.request.opcode != async_ops::OP_READ {
-            return (done, result);
-        }
-        let mut left = bytes.get(..done as usize).unwrap_or(&[]);
-        for segment in &self.segments {
-            let (part, rest) = left.split_at(left.len().min(segment.len as usize));
-            let given = slice(segment).and_then(|slice| slice.writer().write_slice(part));
-            if given.is_err() {
-                return ((bytes.len() - left.len()) as u64, given);
-            }
-            left = rest;
-        }
-        (done, result)
-    }
-}
-
-/// The parts of the user's memory; [`EINVAL`] when they are not as long as the operation.
-fn segments(request: &Op) -> Result<KVVec<Segment>> {
-    let mut segments = KVVec::with_capacity(request.segments.max(1) as usize, GFP_KERNEL)?;
-    if request.segments == 0 {
-        let whole = Segment {
-            buf: request.buf,
-            len: request.len,
-        };
-        segments.push(whole, GFP_KERNEL)?;
-    } else {
-        let size = request.segments as usize * size_of::<Segment>();
-        let from = UserPtr::from_addr(usize::try_from(request.buf)?);
-        let mut reader = UserSlice::new(from, size).reader();
-        for _ in 0..request.segments {
-            segments.push(reader.read::<Segment>()?, GFP_KERNEL)?;
-        }
-    }
-    let mut sum = 0u64;
-    for segment in &segments {
-        sum = sum.checked_add(segment.len).ok_or(EINVAL)?;
-    }
-    match sum == request.len {
-        true => Ok(segments),
-        false => Err(EINVAL),
-    }
-}
-
-fn slice(segment: &Segment) -> Result<UserSlice> {
-    let (buf, len) = (usize::try_from(segment.buf), usize::try_from(segment.len));
-    let (buf, len) = (buf.map_err(|_| EFAULT)?, len.map_err(|_| EFAULT)?);
-    buf.checked_add(len).ok_or(EFAULT)?;
-    Ok(UserSlice::new(UserPtr::from_addr(buf), len))
 }
 
 /// Where entry `at` of an array of the user's lies.
@@ -299,15 +101,72 @@ impl Operations {
         }
     }
 
+    fn is_closed(&self) -> bool {
+        self.queue.lock().is_closed()
+    }
+
+    /// One is over.
+    fn over(&self, operation: Arc<Operation>) {
+        let unheard = match operation.is_async() {
+            true => {
+                let bytes = operation.held;
+                self.queue.lock().end(operation, bytes)
+            }
+            false => {
+                // Who waits looks at the result under this lock.
+                drop(self.queue.lock());
+                Some(operation)
+            }
+        };
+        self.changed.notify_all();
+        drop(unheard);
+    }
+
+    /// Tells of what is over, as much as there is room for, and notes what it told of.
+    fn tell(&self, poll: &Poll, all: &mut KVVec<(Arc<Operation>, usize)>) -> Result {
+        while all.len() < all.capacity() && all.len() < poll.nr as usize {
+            let to = entry::<Completion>(poll.completions, all.len())?;
+            let Some((operation, bytes)) = self.queue.lock().take() else {
+                break;
+            };
+            let (done, result) = operation.deliver();
+            let completion = Completion {
+                cookie: operation.request.cookie,
+                done,
+                error: errno(result),
+                opcode: operation.request.opcode,
+            };
+            if let Err(e) = uapi::write(to, &completion) {
+                self.put_back(operation, bytes);
+                return Err(e);
+            }
+            all.push_within_capacity((operation, bytes))?;
+        }
+        Ok(())
+    }
+
+    /// One could not be told of.
+    fn put_back(&self, operation: Arc<Operation>, bytes: usize) {
+        let unheard = self.queue.lock().put_back(operation, bytes);
+        self.changed.notify_all();
+        drop(unheard);
+    }
+
     /// The file is closed. What runs ends by itself; what has not begun to run does nothing.
-    pub(super) fn close(&self) {
+    pub(super) fn close(self: &Arc<Self>, queues: &Queues) {
         self.queue.lock().close();
+        queues.give_up(self);
         loop {
-            let operation = self.queue.lock().reap();
+            let operation = self.queue.lock().take();
             if operation.is_none() {
                 return;
             }
         }
+    }
+
+    /// By what it is known where files take turns.
+    fn id(self: &Arc<Self>) -> usize {
+        Arc::as_ptr(self) as usize
     }
 }
 
@@ -332,11 +191,13 @@ impl Opened {
     fn begin(&self, request: Op, timeout_ms: u32, is_async: bool) -> Result<Arc<Operation>> {
         let operation = Operation::new(self, request, timeout_ms, is_async)?;
         if is_async {
-            self.operations.queue.lock().begin(request.len as usize)?;
+            self.operations.queue.lock().begin(operation.held)?;
         }
-        // A new one is in no queue.
-        let _ = self.node.queues().accesses.enqueue(operation.clone());
-        Ok(operation)
+        let submitted = self.node.queues().submit(operation.clone());
+        if submitted.is_err() && is_async {
+            self.operations.queue.lock().cancel(operation.held);
+        }
+        submitted.map(|()| operation)
     }
 
     /// Begins one after the other, up to the first that is refused.
@@ -397,28 +258,24 @@ impl Opened {
         };
         let until = now().saturating_add(u64::from(timeout_ms) * MS);
         let wanted = poll.min as usize;
+        let room = poll.nr.min(async_ops::MAX_BATCH) as usize;
+        let mut all = KVVec::with_capacity(room, GFP_KERNEL)?;
         let waited = self.operations.wait(until, |all| all.is_enough(wanted));
-        let room = poll.nr as usize;
-        poll.nr = 0;
-        for at in 0..room {
-            // Before one is taken: those that cannot be told of stay.
-            let to = entry::<Completion>(poll.completions, at)?;
-            let Some(operation) = self.operations.queue.lock().reap() else {
-                break;
-            };
-            let (done, result) = operation.deliver();
-            let completion = Completion {
-                cookie: operation.request.cookie,
-                done,
-                error: errno(result),
-                opcode: operation.request.opcode,
-            };
-            uapi::write(to, &completion)?;
-            poll.nr += 1;
+        let told = self.operations.tell(&poll, &mut all);
+        poll.nr = all.len() as u32;
+        let heard = match poll.nr {
+            0 if told.is_err() => told,
+            0 if wanted != 0 => waited,
+            _ => Ok(()),
+        };
+        let heard = heard.and_then(|()| uapi::write(arg, &poll));
+        // What the user cannot know to have heard is told again, in its order.
+        while let Some((operation, bytes)) = all.pop() {
+            match heard {
+                Ok(()) => self.operations.queue.lock().told(bytes),
+                Err(_) => self.operations.put_back(operation, bytes),
+            }
         }
-        if poll.nr == 0 && wanted != 0 {
-            waited?;
-        }
-        uapi::write(arg, &poll)
+        heard
     }
 }

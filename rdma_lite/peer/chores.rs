@@ -3,7 +3,11 @@
 //! What is done for a peer by work items: its timer, and making and ending links.
 
 use super::{complaint, Peer, PeerLink};
-use crate::events::now;
+use crate::{
+    core::Transport,
+    events::now,
+    transport::{shm::ShmLink, verbs::VerbsLink},
+};
 use kernel::{prelude::*, sync::Arc, workqueue::WorkItem};
 
 impl WorkItem<0> for Peer {
@@ -14,6 +18,40 @@ impl WorkItem<0> for Peer {
             state.armed = u64::MAX;
             state.protocol.tick(now());
         });
+    }
+}
+
+impl Peer {
+    /// Starts to connect, over memory if the peer lives in this kernel and both nodes let that be used.
+    fn connect(self: &Arc<Self>, generation: u32) -> Result<PeerLink> {
+        let host = &self.host;
+        let (size, queues) = (host.ring_size(), host.queues());
+        let there = host.neighbour(self.id);
+        let theirs = there.as_ref().map(|there| there.policy);
+        let transport = self.state.lock().choice.next(host.policy, theirs);
+        if let (Transport::Shm, Some(there)) = (transport, there) {
+            let Some(to) = there.peer(host.local.id) else {
+                // No map of its own named us yet.
+                self.state.lock().choice.refused();
+                return Err(ECONNREFUSED);
+            };
+            let this = self.clone();
+            ShmLink::connect(this, generation, size, queues, to, there.ring_size())
+                .map(PeerLink::Shm)
+        } else {
+            let to = host.address_of(self.id).ok_or(EHOSTDOWN)?;
+            let (net, from) = (host.node.net(), host.source());
+            VerbsLink::connect(self.clone(), generation, size, queues, net, &from, &to)
+                .map(PeerLink::Verbs)
+        }
+    }
+
+    /// Whether a connection that we asked for over this link is not to be had any more, as there is a
+    /// better way now.
+    pub(super) fn is_second_best(&self, link: &PeerLink) -> bool {
+        let theirs = self.host.neighbour(self.id).map(|there| there.policy);
+        let best = self.state.lock().choice.best(self.host.policy, theirs);
+        link.transport() == Transport::Verbs && best == Transport::Shm
     }
 }
 
@@ -31,19 +69,7 @@ impl WorkItem<1> for Peer {
         let Some(generation) = chores.connect else {
             return;
         };
-        let host = &this.host;
-        let made = host.address_of(this.id).ok_or(EHOSTDOWN).and_then(|to| {
-            PeerLink::connect(
-                this.clone(),
-                generation,
-                host.ring_size(),
-                host.queues(),
-                host.node.net(),
-                &host.source(),
-                &to,
-            )
-        });
-        match made {
+        match this.connect(generation) {
             Ok(link) => {
                 let mut state = this.state.lock();
                 let unwanted = state.stopped || state.torn_down == Some(generation);

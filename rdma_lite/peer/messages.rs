@@ -20,7 +20,7 @@ use crate::{
         PortUse, //
     },
     trace,
-    transport::{Down, Link, LinkUser}, //
+    transport::{Down, LinkUser}, //
 };
 use kernel::{prelude::*, sync::Arc};
 
@@ -48,7 +48,7 @@ impl Peer {
     fn execute(
         self: &Arc<Self>,
         state: &mut State,
-        link: &Arc<PeerLink>,
+        link: &PeerLink,
         request: Request,
         memory: KVVec<u8>,
     ) -> Then {
@@ -64,7 +64,7 @@ impl Peer {
 
     fn try_execute(
         self: &Arc<Self>,
-        link: &Arc<PeerLink>,
+        link: &PeerLink,
         request: Request,
         direct_min: u32,
         mut data: KVVec<u8>,
@@ -108,7 +108,7 @@ impl Peer {
     /// it. `None`: to be done where that may sleep.
     fn header(
         &self,
-        link: &Arc<PeerLink>,
+        link: &PeerLink,
         imm: u32,
         may_sleep: bool,
     ) -> Option<([u8; HEADER_LEN], KVVec<u8>)> {
@@ -143,11 +143,7 @@ impl LinkUser for Peer {
         Ok(bytes)
     }
 
-    fn requested(
-        self: &Arc<Self>,
-        link: &Arc<PeerLink>,
-        hello: &[u8],
-    ) -> Result<RingAddress, KVec<u8>> {
+    fn requested(self: &Arc<Self>, link: &PeerLink, hello: &[u8]) -> Result<RingAddress, KVec<u8>> {
         let refuse = |reject: Reject| {
             let mut bytes = KVec::new();
             // Without memory the peer hears no reason, and is refused all the same.
@@ -182,7 +178,11 @@ impl LinkUser for Peer {
         taken.map(|()| hello.ring).map_err(refuse)
     }
 
-    fn greeted(self: &Arc<Self>, link: &Arc<PeerLink>, hello: &[u8]) -> Result<RingAddress> {
+    fn greeted(self: &Arc<Self>, link: &PeerLink, hello: &[u8]) -> Result<RingAddress> {
+        if self.is_second_best(link) {
+            // The peer's node came to be in this kernel after we had asked for it elsewhere.
+            return Err(EAGAIN);
+        }
         let hello = Hello::decode(hello)?;
         let admitted = self.host.learn(|map| map.admit(&hello));
         let view = admitted.map_err(|why| {
@@ -200,17 +200,18 @@ impl LinkUser for Peer {
         Ok(hello.ring)
     }
 
-    fn up(self: &Arc<Self>, link: &Arc<PeerLink>) {
+    fn up(self: &Arc<Self>, link: &PeerLink) {
         self.with(|state| {
             if state.torn_down != Some(link.tag()) && !state.stopped {
                 state.link = Some(link.clone());
+                state.choice.up();
                 state.protocol.established(now(), link.tag());
                 trace::link_up(self.host.node.name(), self.id.into(), link.tag(), 0);
             }
         });
     }
 
-    fn message(self: &Arc<Self>, link: &Arc<PeerLink>, imm: u32, may_sleep: bool) -> bool {
+    fn message(self: &Arc<Self>, link: &PeerLink, imm: u32, may_sleep: bool) -> bool {
         let Some((header, memory)) = self.header(link, imm, may_sleep) else {
             return false;
         };
@@ -259,7 +260,7 @@ impl LinkUser for Peer {
         true
     }
 
-    fn down(self: &Arc<Self>, link: &Arc<PeerLink>, why: Down) {
+    fn down(self: &Arc<Self>, link: &PeerLink, why: Down) {
         let generation = link.tag();
         let error = match &why {
             Down::Failed(e) => *e,
@@ -275,6 +276,7 @@ impl LinkUser for Peer {
             match (&why, reject) {
                 _ if state.stopped || state.torn_down == Some(generation) => {}
                 (_, Some(reject)) => {
+                    state.choice.refused();
                     self.complain(
                         state,
                         complaint::REJECTED | reject.reason as u32,
@@ -293,7 +295,7 @@ impl LinkUser for Peer {
                 }
             }
             state.protocol.lost(now(), generation, reject);
-            state.link.take_if(|present| Arc::ptr_eq(present, link))
+            state.link.take_if(|present| present.is(link))
         });
         drop(old);
     }

@@ -10,13 +10,13 @@ use crate::{
         Payload,
         ReplyBuffer, //
     },
-    transport::{Link, Piece},
+    transport::Piece,
 };
 use kernel::{prelude::*, sync::Arc};
 
 /// Writes one message.
 pub(super) fn transmit(
-    link: &Arc<PeerLink>,
+    link: &PeerLink,
     offset: u32,
     imm: u32,
     mut header: [u8; HEADER_LEN],

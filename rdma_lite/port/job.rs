@@ -7,7 +7,6 @@ use crate::{
     core::{CallRef, Refusal},
     events::now,
     peer::{Peer, PeerLink, Reply},
-    transport::Link, //
 };
 use kernel::{
     alloc::Flags,
@@ -54,7 +53,7 @@ pub(crate) enum Caller {
 pub(crate) struct Remote {
     pub(crate) peer: Arc<Peer>,
     /// What the call came over.
-    pub(crate) link: Arc<PeerLink>,
+    pub(crate) link: PeerLink,
     pub(crate) call: CallRef,
     /// The reply may be written to the caller's memory, if it is in memory of the device.
     pub(crate) device: bool,

@@ -2,7 +2,7 @@
 
 //! A mapping as its holder has it, and what it can do with it.
 
-use super::{memory::Memory, PORT};
+use super::{areas::Areas, memory::Memory, PORT};
 use crate::{
     ask::{ask_until, Answer, To},
     call::Signals,
@@ -55,7 +55,10 @@ pub(crate) struct Mapping {
     pub(crate) owner: u16,
     pub(crate) tag: u64,
     /// What a process lent as this region: it has that back when the mapping ends, come what may.
-    lent: Option<Arc<Memory>>,
+    pub(super) lent: Option<Arc<Memory>>,
+    /// Where processes here see the region.
+    #[pin]
+    pub(super) areas: Areas,
     #[pin]
     state: Mutex<State>,
     #[pin]
@@ -145,6 +148,7 @@ impl Mapping {
                 owner,
                 tag,
                 lent,
+                areas <- Areas::new(),
                 state <- new_mutex!(State {
                     keys: Keys::new(Rights::NONE),
                     facts: None,
@@ -228,11 +232,11 @@ impl Mapping {
     }
 
     /// Whether the region is our own.
-    fn is_local(&self) -> bool {
+    pub(super) fn is_local(&self) -> bool {
         self.owner == self.host.local.id
     }
 
-    fn holder(&self) -> Holder {
+    pub(super) fn holder(&self) -> Holder {
         Holder {
             life: self.host.life(),
             tag: self.tag,
@@ -260,18 +264,24 @@ impl Mapping {
     }
 
     /// Does something that a recall waits for.
-    fn during<T>(&self, need: Rights, f: impl FnOnce(&Begun) -> Result<T>) -> Result<T> {
+    pub(super) fn during<T>(&self, need: Rights, f: impl FnOnce(&Begun) -> Result<T>) -> Result<T> {
         let begun = self.begin(need)?;
         let result = f(&begun);
         self.end_access(begun);
         result
     }
 
+    /// Takes rights away, at once from processes that have the region in their address spaces.
+    fn take_rights(&self, rights: Rights, freed: bool) {
+        self.state.lock().keys.recall(rights, freed);
+        self.areas.take_away(freed);
+    }
+
     /// Takes rights away, and waits for accesses that have them.
     fn recall(&self, rights: Rights, freed: bool, timeout_ms: u32) -> Result {
         let until = now().saturating_add(u64::from(timeout_ms) * MS);
+        self.take_rights(rights, freed);
         let mut state = self.state.lock();
-        state.keys.recall(rights, freed);
         while !state.keys.is_recalled() {
             let left = left_ms(until);
             if left == 0 {
@@ -283,6 +293,13 @@ impl Mapping {
         Ok(())
     }
 
+    /// The map dropped our life: what it mapped of its own is no more.
+    pub(super) fn lose_areas(&self) {
+        if self.is_local() {
+            self.areas.take_away(true);
+        }
+    }
+
     fn forget(&self) {
         let removed = self.host.regions.mappings.lock().remove(&self.tag);
         drop(removed);
@@ -290,11 +307,8 @@ impl Mapping {
 
     /// The node goes off: nothing can be done with it, and nobody has to be told.
     pub(crate) fn end(&self) {
-        let promise = {
-            let mut state = self.state.lock();
-            state.keys.recall(Rights::NONE, true);
-            state.promise.take()
-        };
+        self.take_rights(Rights::NONE, true);
+        let promise = self.state.lock().promise.take();
         if let Some(promise) = promise {
             promise.cancel();
         }
@@ -311,11 +325,8 @@ impl Mapping {
     pub(crate) fn drop_later(&self) {
         self.take_back();
         self.forget();
-        let promise = {
-            let mut state = self.state.lock();
-            state.keys.recall(Rights::NONE, true);
-            state.promise.take()
-        };
+        self.take_rights(Rights::NONE, true);
+        let promise = self.state.lock().promise.take();
         drop(promise);
     }
 
@@ -446,6 +457,18 @@ impl Mapping {
 }
 
 impl Host {
+    /// Our own node took rights away from a mapping of ours: processes see it no more with these. That
+    /// neither fails nor waits.
+    pub(super) fn take_areas_away(&self, holder: Holder, freed: bool) {
+        if holder.life != self.life() {
+            return;
+        }
+        let mapping = self.regions.mappings.lock().get(&holder.tag).cloned();
+        if let Some(mapping) = mapping {
+            mapping.areas.take_away(freed);
+        }
+    }
+
     /// An owner takes rights away from a mapping of ours.
     pub(super) fn recalled(
         &self,

@@ -129,6 +129,13 @@ impl Memory {
         }
     }
 
+    /// Where a page lies, in a chunk. [`EOPNOTSUPP`] for memory of a process.
+    pub(crate) fn page(&self, page: u64) -> Result<(&Arc<DmaBuffer>, usize)> {
+        let offset = page.checked_mul(PAGE_SIZE as u64).ok_or(ERANGE)?;
+        let piece = self.geometry.pieces(offset, 1)?.next().ok_or(ERANGE)?;
+        Ok((self.chunk(piece.chunk)?, piece.start as usize))
+    }
+
     /// Copies bytes out.
     pub(crate) fn read(&self, offset: u64, into: &mut [u8]) -> Result {
         if let Bytes::Lent(pinned) = &self.bytes {

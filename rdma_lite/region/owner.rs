@@ -17,6 +17,7 @@ use crate::{
             wire::{Head, Reply, Request},
             Geometry, Rights,
         },
+        Allowed,
     },
     events::now,
     host::Host,
@@ -26,7 +27,6 @@ use crate::{
 };
 use kernel::{
     prelude::*,
-    rdma::Access,
     sync::{
         atomic::Relaxed,
         Arc, //
@@ -336,7 +336,7 @@ impl Host {
         let buffer = memory.chunk(chunk)?;
         let peer = self.peer(who.life.node).ok_or(EOPNOTSUPP)?;
         let link = peer.link().ok_or(EAGAIN)?;
-        let is_good = |opened: &Opened| Arc::ptr_eq(&opened.link, &link);
+        let is_good = |opened: &Opened| opened.link.is(&link);
         let known = {
             let registry = self.regions.registry.lock();
             let window = registry.window(who, chunk).filter(|window| is_good(window));
@@ -345,16 +345,12 @@ impl Host {
         if let Some(key) = known {
             return Ok(key);
         }
-        let read = rights.includes(Rights::READ).then_some(Access::REMOTE_READ);
-        let write = rights
-            .includes(Rights::WRITE)
-            .then_some(Access::REMOTE_WRITE);
-        let access = match (read, write) {
-            (Some(read), Some(write)) => read | write,
-            (one, other) => one.or(other).ok_or(EACCES)?,
+        let allowed = Allowed {
+            read: rights.includes(Rights::READ),
+            write: rights.includes(Rights::WRITE),
         };
         let opened = Opened {
-            window: link.open(buffer, access)?,
+            window: link.open(buffer, allowed)?,
             link: link.clone(),
         };
         let mut registry = self.regions.registry.lock();
@@ -418,6 +414,9 @@ impl Host {
 
     /// Tells holders what they lost, shuts their windows, and lets go of the memory.
     fn tear_down(self: &Arc<Self>, down: Teardown<Arc<Memory>, Opened>) {
+        for recall in &down.recalls {
+            self.take_areas_away(recall.holder, recall.freed);
+        }
         if let Err(e) = self.tell_holders(&down.recalls) {
             // They find out by an access that breaks their connection.
             pr_warn!(

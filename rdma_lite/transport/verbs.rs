@@ -16,7 +16,7 @@ mod backlog;
 mod io;
 mod setup;
 
-use super::{access::Accesses, window::Regions, Down, LinkUser};
+use super::{access::Accesses, window::Regions, Down, LinkUser, RingSize};
 use crate::{core::Backlog, host::Queues};
 use kernel::{
     impl_has_work,
@@ -112,14 +112,6 @@ pub(crate) struct VerbsLink<U: LinkUser> {
     work: Work<VerbsLink<U>>,
     #[pin]
     backlog_work: Work<VerbsLink<U>, 1>,
-}
-
-/// The shape of our own ring.
-#[derive(Copy, Clone)]
-pub(crate) struct RingSize {
-    pub(crate) size_log2: u8,
-    pub(crate) depth_log2: u8,
-    pub(crate) slots_log2: u8,
 }
 
 impl_has_work! {

@@ -22,6 +22,14 @@ pub(crate) const ASYNC: u32 = 1;
 pub(crate) const OP_READ: u32 = 1;
 /// `RDMA_LITE_OP_WRITE`
 pub(crate) const OP_WRITE: u32 = 2;
+/// `RDMA_LITE_OP_FILL`
+pub(crate) const OP_FILL: u32 = 3;
+/// `RDMA_LITE_OP_COPY`
+pub(crate) const OP_COPY: u32 = 4;
+/// `RDMA_LITE_OP_FETCH_ADD`
+pub(crate) const OP_FETCH_ADD: u32 = 5;
+/// `RDMA_LITE_OP_COMPARE_SWAP`
+pub(crate) const OP_COMPARE_SWAP: u32 = 6;
 
 /// `struct rdma_lite_segment`
 #[repr(C)]
@@ -40,8 +48,10 @@ pub(crate) struct Op {
     pub(crate) handle: u64,
     pub(crate) offset: u64,
     pub(crate) len: u64,
+    /// Also `operand`, and `to`.
     pub(crate) buf: u64,
     pub(crate) cookie: u64,
+    /// Also `expected`, and `to_offset`.
     pub(crate) done: u64,
     pub(crate) error: i32,
     pub(crate) flags: u32,

@@ -127,7 +127,8 @@ pub(crate) struct RegionInfo {
     pub(crate) chunk_size: u32,
     pub(crate) len: u64,
     pub(crate) handles: u64,
-    pub(crate) reserved: [u64; 2],
+    pub(crate) mmap_offset: u64,
+    pub(crate) reserved: u64,
 }
 
 /// `struct rdma_lite_lock`

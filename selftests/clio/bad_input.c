@@ -47,6 +47,8 @@ TEST_F(bad_input, pointers_are_efault_in_every_call)
 	op.opcode = CLIO_OP_READ;
 	EXPECT_EQ(EFAULT, one(self->fd, op));
 	ASSERT_EQ(0, rread_async(self->fd, self->addr, bad_pointer(), 8, 5));
+	/* What could not be told of is told of again. */
+	EXPECT_EQ(EFAULT, ERRNO_OF(rpoll(self->fd, bad_pointer(), 1, 1, 0)));
 	ASSERT_EQ(1, rpoll(self->fd, &done, 1, 1, 0));
 	EXPECT_EQ(-EFAULT, done.error);
 	EXPECT_EQ(5, done.cookie);

@@ -117,6 +117,25 @@ static __maybe_unused int node_remove(const char *node)
 	return rmdir(path) < 0 ? errno : 0;
 }
 
+/*
+ * What carries the private cluster: POTLUCK_TRANSPORT=shm is shared memory, anything
+ * else verbs, which those tests need that cut links.
+ */
+static __maybe_unused bool lite_is_shm(void)
+{
+	const char *transport = getenv("POTLUCK_TRANSPORT");
+
+	return transport && !strcmp(transport, "shm");
+}
+
+/* Why a test that cuts links is skipped then. */
+#define LITE_NO_LINK "nodes that share memory have no link to cut"
+
+static __maybe_unused const char *lite_transport(void)
+{
+	return lite_is_shm() ? "auto" : "verbs";
+}
+
 /* All attributes of node lti as the private cluster has them, not powered. */
 static __maybe_unused int node_configure(int i)
 {
@@ -133,6 +152,7 @@ static __maybe_unused int node_configure(int i)
 	snprintf(text, sizeof(text), "ltr%d", i);
 	err = err ?: node_attr(node, "device", text);
 	err = err ?: node_attr(node, "cluster", LITE_CLUSTER);
+	err = err ?: node_attr(node, "transport", lite_transport());
 	err = err ?: node_attr(node, "timeout_ms", LITE_TIMEOUT_MS);
 	return err ?: node_attr(node, "heartbeat_ms", LITE_HEARTBEAT_MS);
 }

@@ -98,6 +98,8 @@ TEST_F(abi, a_ping_that_waits_is_interrupted_by_a_signal)
 	struct sigaction act = { .sa_handler = on_alarm };
 	int64_t before;
 
+	if (lite_is_shm())
+		SKIP(return, LITE_NO_LINK);
 	sigaction(SIGALRM, &act, NULL);
 	ASSERT_EQ(0, link_cut(2));
 	alarm(1);
@@ -111,6 +113,8 @@ TEST_F(abi, a_process_that_waits_in_a_ping_can_be_killed)
 	pid_t child;
 	int64_t before;
 
+	if (lite_is_shm())
+		SKIP(return, LITE_NO_LINK);
 	ASSERT_EQ(0, link_cut(2));
 	child = fork();
 	if (!child) {
@@ -145,6 +149,8 @@ TEST_F(abi, switching_off_wakes_those_who_wait)
 	pid_t child;
 	int status;
 
+	if (lite_is_shm())
+		SKIP(return, LITE_NO_LINK);
 	ASSERT_EQ(0, link_cut(2));
 	child = fork();
 	if (!child)

@@ -132,6 +132,28 @@ TEST_F(users, have_a_share_of_memory_wherever_they_run_until_it_is_freed)
 	EXPECT_TRUE(EVENTUALLY(10000, figure("lt2", ANN, MEMORY) == -1));
 }
 
+TEST_F(users, have_nothing_of_each_other_by_its_name_or_handle_that_was_not_given)
+{
+	uint64_t r = lite_malloc(self->ann, 1, 100, "hers", 0, 0);
+	struct rdma_lite_region_info info;
+	char byte;
+
+	ASSERT_NE(0, r);
+	EXPECT_EQ(0, lite_map(self->bob, 1, "hers", RDMA_LITE_READ));
+	EXPECT_EQ(EACCES, errno);
+	EXPECT_EQ(0, lite_malloc(self->bob, 1, 100, "hers", ALL, 0));
+	EXPECT_EQ(EEXIST, errno);
+	EXPECT_EQ(EBADF, ERRNO_OF(lite_read(self->bob, r, 0, &byte, 1)));
+	EXPECT_EQ(EBADF, ERRNO_OF(lite_grant(self->bob, r, 0, ALL)));
+	EXPECT_EQ(EBADF, ERRNO_OF(lite_free(self->bob, r)));
+	EXPECT_EQ(EBADF, ERRNO_OF(lite_region_info(self->bob, r, &info)));
+	/* What she gives to her node she gives to all its users. */
+	ASSERT_EQ(0, lite_grant(self->ann, r, 1, RDMA_LITE_READ));
+	EXPECT_NE(0, lite_map(self->bob, 1, "hers", RDMA_LITE_READ));
+	EXPECT_EQ(0, lite_map(self->bob, 1, "hers", RDMA_LITE_READ | RDMA_LITE_ADMIN));
+	EXPECT_EQ(EACCES, errno);
+}
+
 TEST_F(users, are_refused_calls_that_take_more_memory_than_they_may)
 {
 	uint64_t r = lite_malloc(self->ann, 2, MIB, NULL, 0, 0);

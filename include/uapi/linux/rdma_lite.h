@@ -429,6 +429,8 @@ struct rdma_lite_atomic {
  * @len: bytes
  * @handles: on all nodes
  * @chunk_size: size of the pieces that it lies in
+ * @mmap_offset: out: where mmap(2) of this file shows the region, see there; 0:
+ *	nowhere, as it lies at another node or is of memory that was lent
  */
 struct rdma_lite_region_info {
 	__u64 handle;
@@ -440,7 +442,8 @@ struct rdma_lite_region_info {
 	__u32 chunk_size;
 	__u64 len;
 	__u64 handles;
-	__u64 reserved[2];
+	__u64 mmap_offset;
+	__u64 reserved;
 };
 
 #define RDMA_LITE_MAX_BATCH	1024		/* operations in one call */
@@ -451,6 +454,10 @@ struct rdma_lite_region_info {
 enum rdma_lite_opcode {
 	RDMA_LITE_OP_READ	= 1,	/* of a region, into user memory */
 	RDMA_LITE_OP_WRITE	= 2,	/* of user memory, into a region */
+	RDMA_LITE_OP_FILL	= 3,	/* bytes become @operand, by their owner */
+	RDMA_LITE_OP_COPY	= 4,	/* to the region @to, by the owner of @handle */
+	RDMA_LITE_OP_FETCH_ADD	= 5,	/* add @operand to a word */
+	RDMA_LITE_OP_COMPARE_SWAP = 6,	/* put @operand there if it is @expected */
 };
 
 /**
@@ -466,16 +473,22 @@ struct rdma_lite_segment {
  * @opcode: enum rdma_lite_opcode
  * @segments: 0: @buf is the user memory; else @buf is an array of so many
  *	struct rdma_lite_segment, whose lengths sum up to @len: a read is
- *	scattered to them, a write gathered from them, in their order
+ *	scattered to them, a write gathered from them, in their order; of others 0
  * @handle: of the region
  * @offset: first byte in the region
- * @len: bytes; not 0, at most RDMA_LITE_MAX_ASYNC (EMSGSIZE)
- * @buf: see @segments; what is written is taken from there when it is
- *	submitted, what is read comes there when its end is told
+ * @len: bytes; not 0; READ, WRITE: at most RDMA_LITE_MAX_ASYNC (EMSGSIZE); of a
+ *	word 8
+ * @buf: READ, WRITE: see @segments; what is written is taken from there when it
+ *	is submitted, what is read comes there when its end is told
+ * @operand: FILL: a byte; FETCH_ADD: what is added; COMPARE_SWAP: what is put
+ * @to: COPY: handle of the region that is written, which may be the same
  * @cookie: comes back with its completion
- * @done: zero; out, synchronous: bytes that were moved, also on an error
+ * @done: READ, WRITE, FILL, FETCH_ADD: zero; out, synchronous: bytes that were
+ *	moved, also on an error; what the word was
+ * @expected: COMPARE_SWAP
+ * @to_offset: COPY: first byte in @to
  * @error: zero; out, synchronous: 0 or a negative errno, as of
- *	RDMA_LITE_IOC_READ and RDMA_LITE_IOC_WRITE
+ *	RDMA_LITE_IOC_READ, _WRITE, _FILL, _COPY, _ATOMIC
  * @flags: zero
  */
 struct rdma_lite_op {
@@ -484,9 +497,17 @@ struct rdma_lite_op {
 	__u64 handle;
 	__u64 offset;
 	__u64 len;
-	__u64 buf;
+	union {
+		__u64 buf;
+		__u64 operand;
+		__u64 to;
+	};
 	__u64 cookie;
-	__u64 done;
+	union {
+		__u64 done;
+		__u64 expected;
+		__u64 to_offset;
+	};
 	__s32 error;
 	__u32 flags;
 };
@@ -516,7 +537,7 @@ struct rdma_lite_submit {
 
 /**
  * struct rdma_lite_completion - an asynchronous operation is over
- * @done: bytes that were moved, also on an error
+ * @done: bytes that were moved, also on an error; what the word was
  * @error: 0 or a negative errno
  */
 struct rdma_lite_completion {
@@ -535,7 +556,9 @@ struct rdma_lite_completion {
  *	nothing came, EINTR when a signal did.
  * @flags: zero
  *
- * What was read is copied to its memory here. poll(2): EPOLLRDBAND when there
+ * What was read is copied to its memory here. EFAULT: where completions should
+ * go, or this structure, cannot be written; what the caller cannot know to have
+ * heard is told again. poll(2): EPOLLRDBAND when there
  * are completions.
  */
 struct rdma_lite_poll {

@@ -10,7 +10,7 @@ impl<U: LinkUser> VerbsLink<U> {
     /// Hands a message to the user, unless it has to wait for an earlier one or for memory.
     pub(super) fn deliver(self: &Arc<Self>, imm: u32) -> Result {
         let waits = !self.state.lock().backlog.is_empty();
-        if !waits && self.user.message(self, imm, false) {
+        if !waits && self.user.message(&self.clone().into(), imm, false) {
             return self.repost();
         }
         // The work item that empties it runs until it sees it empty.
@@ -36,7 +36,7 @@ impl<U: LinkUser> WorkItem<1> for VerbsLink<U> {
             let Some(imm) = this.state.lock().backlog.front() else {
                 return;
             };
-            this.user.message(&this, imm, true);
+            this.user.message(&this.clone().into(), imm, true);
             // Only now, so that later ones queue up behind it until it was handled.
             this.state.lock().backlog.pop();
             if let Err(e) = this.repost() {

@@ -163,7 +163,7 @@ impl<U: LinkUser> VerbsLink<U> {
             id.connect(&hello)?;
         }
         if let Some(hello) = inbox.requested {
-            let ring = match self.user.requested(self, &hello) {
+            let ring = match self.user.requested(&self.clone().into(), &hello) {
                 Ok(ring) => ring,
                 Err(why) => {
                     id.reject(&why)?;
@@ -180,7 +180,7 @@ impl<U: LinkUser> VerbsLink<U> {
         }
         if let Some(hello) = inbox.established {
             if !self.has_remote() {
-                let ring = self.user.greeted(self, &hello)?;
+                let ring = self.user.greeted(&self.clone().into(), &hello)?;
                 self.set_remote(&id, ring)?;
             }
             self.register_ring()?;
@@ -212,7 +212,7 @@ impl<U: LinkUser> WorkItem for VerbsLink<U> {
     fn run(this: Arc<Self>) {
         let result = this.advance();
         if let Ok(true) = result {
-            this.user.up(&this);
+            this.user.up(&this.clone().into());
         }
         let why = {
             let mut state = this.state.lock();
@@ -230,7 +230,8 @@ impl<U: LinkUser> WorkItem for VerbsLink<U> {
             }
         };
         this.dismantle();
-        this.user.down(&this, why);
+        let link = this.clone().into();
+        this.user.down(&link, why);
     }
 }
 

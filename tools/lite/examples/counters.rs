@@ -67,6 +67,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("lent memory is not what its region is".into());
     }
 
+    // The table as memory of ours, where it lies.
+    if lite.node()? == keeper {
+        let mapped = table.mmap(0, 8 * WORDS as usize, Rights::READ)?;
+        if mapped.load(0, Relaxed)? == 0 {
+            return Err("the table is not what was mapped".into());
+        }
+    }
+
     // A call to ourselves, as to any node.
     let port = lite.listen(PORT)?;
     let node = lite.node()?;

@@ -20,6 +20,7 @@
 //! be used by many threads, and ends when it is dropped. Deadlines are the node's default.
 
 mod lend;
+mod mapped;
 mod operations;
 mod region;
 mod rpc;
@@ -28,6 +29,7 @@ pub mod uapi;
 
 pub use self::{
     lend::Lent,
+    mapped::Mapped,
     operations::{Ended, Operations},
     region::{Allocation, Region, Rights},
     rpc::{Port, Request},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reads and writes that nobody waits for.
+//! Operations that nobody waits for.
 
 use crate::{check, uapi, Lite, Region};
 use std::{
@@ -31,8 +31,10 @@ struct Begun {
 pub struct Ended {
     /// What its begin returned.
     pub id: u64,
-    /// What was read (nothing, of a write), or why not.
+    /// What was read (nothing, of others), or why not.
     pub result: io::Result<Vec<u8>>,
+    /// Bytes that were moved, also on an error; of atomics what the word was.
+    pub value: u64,
 }
 
 impl Operations {
@@ -64,6 +66,90 @@ impl Operations {
         self.begin(region, uapi::OP_WRITE, offset, addr, bytes.len(), None)
     }
 
+    /// Begins to set bytes to a value, at the owner.
+    pub fn fill(&self, region: &Region, offset: u64, len: u64, value: u8) -> io::Result<u64> {
+        self.submit(
+            region,
+            uapi::Op {
+                opcode: uapi::OP_FILL,
+                offset,
+                len,
+                buf: value.into(),
+                ..uapi::Op::default()
+            },
+            None,
+        )
+    }
+
+    /// Begins to copy bytes to a region, which may be the same.
+    pub fn copy(
+        &self,
+        region: &Region,
+        offset: u64,
+        to: &Region,
+        to_offset: u64,
+        len: u64,
+    ) -> io::Result<u64> {
+        self.check(to)?;
+        self.submit(
+            region,
+            uapi::Op {
+                opcode: uapi::OP_COPY,
+                offset,
+                len,
+                buf: to.handle,
+                done: to_offset,
+                ..uapi::Op::default()
+            },
+            None,
+        )
+    }
+
+    /// Begins to add to a word; [`Ended::value`] is what it was.
+    pub fn fetch_add(&self, region: &Region, offset: u64, add: u64) -> io::Result<u64> {
+        self.submit(
+            region,
+            uapi::Op {
+                opcode: uapi::OP_FETCH_ADD,
+                offset,
+                len: 8,
+                buf: add,
+                ..uapi::Op::default()
+            },
+            None,
+        )
+    }
+
+    /// Begins to make a word `new` if it is `expected`; [`Ended::value`] is what it was.
+    pub fn compare_swap(
+        &self,
+        region: &Region,
+        offset: u64,
+        expected: u64,
+        new: u64,
+    ) -> io::Result<u64> {
+        self.submit(
+            region,
+            uapi::Op {
+                opcode: uapi::OP_COMPARE_SWAP,
+                offset,
+                len: 8,
+                buf: new,
+                done: expected,
+                ..uapi::Op::default()
+            },
+            None,
+        )
+    }
+
+    /// Handles are numbers that another open has as well.
+    fn check(&self, region: &Region) -> io::Result<()> {
+        match self.lite.is(&region.lite) {
+            true => Ok(()),
+            false => Err(io::Error::from_raw_os_error(nix::libc::EBADF)),
+        }
+    }
+
     fn begin(
         &self,
         region: &Region,
@@ -73,29 +159,35 @@ impl Operations {
         len: usize,
         memory: Option<Vec<u8>>,
     ) -> io::Result<u64> {
-        // Handles are numbers that another open has as well.
-        if !self.lite.is(&region.lite) {
-            return Err(io::Error::from_raw_os_error(nix::libc::EBADF));
-        }
-        // Until the memory is noted nobody polls.
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        let cookie = begun.next;
         let op = uapi::Op {
             opcode,
-            handle: region.handle,
             offset,
             len: len as u64,
             buf,
-            cookie,
             ..uapi::Op::default()
         };
+        self.submit(region, op, memory)
+    }
+
+    fn submit(
+        &self,
+        region: &Region,
+        mut op: uapi::Op,
+        memory: Option<Vec<u8>>,
+    ) -> io::Result<u64> {
+        self.check(region)?;
+        // Until the memory is noted nobody polls.
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let cookie = begun.next;
+        op.handle = region.handle;
+        op.cookie = cookie;
         let mut submit = uapi::Submit {
             ops: (&raw const op) as u64,
             nr: 1,
             flags: uapi::ASYNC,
             ..uapi::Submit::default()
         };
-        // SAFETY: The request reads `op` and what is to be written; what is read is written by `poll`, to
+        // SAFETY: The request reads `op` and what is to be written, which who calls us has borrowed; what is read is written by `poll`, to
         // memory that is noted here until then.
         unsafe { self.lite.ioctl(uapi::SUBMIT, &mut submit)? };
         begun.next += 1;
@@ -123,6 +215,7 @@ impl Operations {
             let bytes = begun.reads.remove(&end.cookie).unwrap_or_default();
             Ended {
                 id: end.cookie,
+                value: end.done,
                 result: check(end.error).map(|()| bytes),
             }
         });

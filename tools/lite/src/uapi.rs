@@ -13,6 +13,14 @@ pub const FETCH_ADD: u32 = 1;
 pub const COMPARE_SWAP: u32 = 2;
 pub const OP_READ: u32 = 1;
 pub const OP_WRITE: u32 = 2;
+/// Set bytes to a value.
+pub const OP_FILL: u32 = 3;
+/// Copy to another region.
+pub const OP_COPY: u32 = 4;
+/// Add to a word.
+pub const OP_FETCH_ADD: u32 = 5;
+/// Replace a word that is as expected.
+pub const OP_COMPARE_SWAP: u32 = 6;
 pub const ASYNC: u32 = 1;
 pub const TRY: u32 = 1;
 pub const FOREVER: u32 = u32::MAX;
@@ -165,6 +173,19 @@ structs! {
         op: u32,
         timeout_ms: u32,
     }
+    RegionInfo = "rdma_lite_region_info" {
+        handle: u64,
+        timeout_ms: u32,
+        node: u32,
+        rights: u32,
+        others: u32,
+        flags: u32,
+        chunk_size: u32,
+        len: u64,
+        handles: u64,
+        mmap_offset: u64,
+        reserved: u64,
+    }
     Op = "rdma_lite_op" {
         opcode: u32,
         segments: u32,
@@ -246,6 +267,7 @@ requests! {
     FILL = request_code_write(39, Fill);
     COPY = request_code_write(40, Copying);
     ATOMIC = request_code_readwrite(41, Atomic);
+    REGION = request_code_readwrite(42, RegionInfo);
     SUBMIT = request_code_readwrite(43, Submit);
     POLL = request_code_readwrite(44, Poll);
     LEND = request_code_readwrite(45, Lend);

@@ -3,7 +3,7 @@
 //! Asynchronous operations that are outstanding.
 
 use kernel::error::code::*;
-use proptest::prelude::{any, proptest};
+use proptest::prelude::proptest;
 use rdma_lite_core::core::{outstanding::Outstanding, Bounds};
 use std::collections::VecDeque;
 
@@ -12,18 +12,25 @@ const BOUNDS: Bounds = Bounds {
     bytes: 100,
 };
 
+/// Tells of the next.
+fn reap<T>(all: &mut Outstanding<T>) -> Option<T> {
+    let (operation, bytes) = all.take()?;
+    all.told(bytes);
+    Some(operation)
+}
+
 #[test]
 fn what_is_over_is_told_of_once_in_the_order_of_its_end() {
     let mut all = Outstanding::new(BOUNDS);
     for _ in 0..3 {
         assert_eq!(all.begin(10), Ok(()));
     }
-    assert!(!all.is_ready() && all.reap().is_none());
+    assert!(!all.is_ready() && reap(&mut all).is_none());
     assert_eq!(all.end("second", 10), None);
     assert_eq!(all.end("first", 10), None);
     assert!(all.is_ready());
     assert_eq!(
-        (all.reap(), all.reap(), all.reap()),
+        (reap(&mut all), reap(&mut all), reap(&mut all)),
         (Some("second"), Some("first"), None)
     );
 }
@@ -36,7 +43,7 @@ fn what_was_not_told_of_still_counts() {
         assert_eq!(all.end((), 10), None);
     }
     assert_eq!(all.begin(10), Err(EAGAIN));
-    all.reap();
+    reap(&mut all);
     assert_eq!(all.begin(10), Ok(()));
 }
 
@@ -49,7 +56,7 @@ fn bytes_are_bounded_as_well() {
     assert_eq!(all.begin(40), Ok(()));
     assert_eq!(all.end((), 60), None);
     assert_eq!(all.begin(1), Err(EAGAIN));
-    all.reap();
+    reap(&mut all);
     assert_eq!(all.begin(60), Ok(()));
 }
 
@@ -75,13 +82,44 @@ fn after_the_close_nothing_begins_and_what_ends_comes_back() {
     all.close();
     assert_eq!(all.begin(5), Err(ESHUTDOWN));
     assert_eq!(all.end("late", 5), Some("late"));
-    assert_eq!((all.reap(), all.reap()), (Some("over"), None));
+    assert_eq!((reap(&mut all), reap(&mut all)), (Some("over"), None));
+}
+
+#[test]
+fn what_could_not_be_told_of_is_the_next_again_and_counts_all_the_time() {
+    let mut all = Outstanding::new(BOUNDS);
+    for name in ["first", "second", "third"] {
+        assert_eq!(all.begin(10), Ok(()));
+        assert_eq!(all.end(name, 10), None);
+    }
+    let (first, second) = (all.take().unwrap(), all.take().unwrap());
+    // Nobody else has their places.
+    assert_eq!(all.begin(10), Err(EAGAIN));
+    assert_eq!(all.put_back(second.0, second.1), None);
+    assert_eq!(all.put_back(first.0, first.1), None);
+    assert_eq!(all.begin(10), Err(EAGAIN));
+    assert_eq!(
+        (reap(&mut all), reap(&mut all), reap(&mut all)),
+        (Some("first"), Some("second"), Some("third"))
+    );
+    assert_eq!(all.begin(100), Ok(()));
+}
+
+#[test]
+fn what_is_put_back_after_the_close_comes_back() {
+    let mut all = Outstanding::new(BOUNDS);
+    assert_eq!(all.begin(10), Ok(()));
+    assert_eq!(all.end("late", 10), None);
+    let (late, bytes) = all.take().unwrap();
+    all.close();
+    assert_eq!(all.put_back(late, bytes), Some("late"));
+    assert_eq!(reap(&mut all), None);
 }
 
 proptest! {
     /// Against a queue without bounds: nothing is lost or told of twice, and the bounds hold.
     #[test]
-    fn it_is_a_queue_with_bounds(steps in proptest::collection::vec((0u8..3, 0usize..60), 0..200), _x in any::<u8>()) {
+    fn it_is_a_queue_with_bounds(steps in proptest::collection::vec((0u8..4, 0usize..60), 0..200)) {
         let mut all = Outstanding::new(BOUNDS);
         let mut running: VecDeque<(usize, usize)> = VecDeque::new();
         let mut over: VecDeque<(usize, usize)> = VecDeque::new();
@@ -100,7 +138,10 @@ proptest! {
                     assert_eq!(all.end(id, bytes), None);
                     over.push_back((id, bytes));
                 },
-                _ => assert_eq!(all.reap(), over.pop_front().map(|(id, _)| id)),
+                2 => if let Some((operation, bytes)) = all.take() {
+                    assert_eq!(all.put_back(operation, bytes), None);
+                },
+                _ => assert_eq!(reap(&mut all), over.pop_front().map(|(id, _)| id)),
             }
         }
     }
