@@ -4,10 +4,11 @@
 from pathlib import Path
 
 import lab as labs
-from harness import Absent, run
+from harness import Absent, Skip, run
 
 NODES = ("bp1", "bp2")
 CONFIGFS = Path("/sys/kernel/config/rdma_lite")
+PEERS = Path("/sys/kernel/debug/rdma_lite/peers")
 CLUSTER = "5e1f7e57-0000-4000-8000-0000000000be"
 PORT = 18700
 
@@ -39,6 +40,9 @@ class Pair:
                                      "cluster": CLUSTER, "transport": "auto", "power": 1}.items():
                 (CONFIGFS / name / attribute).write_text(f"{value}\n", encoding="ascii")
         run(self.lab.bin / "lite", "pair", *NODES)
+        carried = PEERS.read_text(encoding="ascii")
+        if not any(line.startswith(f"{first} 2 shm ") for line in carried.splitlines()):
+            raise Skip("the pair does not reach each other through memory, but over verbs")
 
     def down(self):
         for at, name in enumerate(NODES, 1):
