@@ -14,7 +14,7 @@ macro_rules! tracepoints {
     ($($(#[$doc:meta])* fn $name:ident = $shim:ident($($arg:ident: $type:ty),* $(,)?);)*) => {
         #[cfg(CONFIG_TRACEPOINTS)]
         extern "C" {
-            $(fn $shim(node: *const ::core::ffi::c_char, $($arg: $type),*);)*
+            $(fn $shim(node: *const kernel::ffi::c_char, $($arg: $type),*);)*
         }
 
         $(
@@ -26,7 +26,7 @@ macro_rules! tracepoints {
                 // SAFETY: trace.c has a function of this name and type, which may be called anywhere and
                 // copies the name, a string that is there until it returns.
                 unsafe {
-                    $shim(node.as_ptr().cast(), $($arg),*)
+                    $shim(node.as_char_ptr(), $($arg),*)
                 };
                 #[cfg(not(CONFIG_TRACEPOINTS))]
                 let _ = (node, $($arg),*);
