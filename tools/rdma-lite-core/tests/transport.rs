@@ -55,7 +55,10 @@ fn after_a_few_attempts_over_memory_one_goes_over_verbs_and_then_memory_again() 
 fn a_peer_that_says_no_is_asked_over_memory_for_as_long_as_it_does() {
     let mut choice = Choice::new();
     for _ in 0..100 {
-        assert_eq!(choice.next(Policy::Auto, Some(Policy::Auto)), Transport::Shm);
+        assert_eq!(
+            choice.next(Policy::Auto, Some(Policy::Auto)),
+            Transport::Shm
+        );
         choice.refused();
     }
 }
@@ -64,10 +67,16 @@ fn a_peer_that_says_no_is_asked_over_memory_for_as_long_as_it_does() {
 fn an_attempt_over_verbs_is_second_best_unless_memory_has_failed() {
     let mut choice = Choice::new();
     assert_eq!(choice.next(Policy::Auto, None), Transport::Verbs);
-    assert_eq!(choice.best(Policy::Auto, Some(Policy::Auto)), Transport::Shm);
+    assert_eq!(
+        choice.best(Policy::Auto, Some(Policy::Auto)),
+        Transport::Shm
+    );
     assert_eq!(choice.best(Policy::Auto, None), Transport::Verbs);
     while choice.next(Policy::Auto, Some(Policy::Auto)) == Transport::Shm {}
-    assert_eq!(choice.best(Policy::Auto, Some(Policy::Auto)), Transport::Verbs);
+    assert_eq!(
+        choice.best(Policy::Auto, Some(Policy::Auto)),
+        Transport::Verbs
+    );
 }
 
 #[test]
