@@ -76,7 +76,6 @@
 // The module keeps the core to itself; tools and the simulator see it from other crates.
 #![allow(unreachable_pub)]
 
-mod appoint;
 pub mod area;
 pub mod background;
 pub mod barrier;
@@ -95,9 +94,7 @@ pub mod handler;
 pub mod host;
 pub mod info;
 pub mod integrity;
-pub mod migrate;
 pub mod msg;
-mod name_change;
 pub mod names;
 pub mod node;
 pub mod outcome;

@@ -55,7 +55,6 @@ fn record(nodes: &[u16]) -> DatasetRecord {
         modified: Timestamp::default(),
         changed: Timestamp { sec: 7, nsec: 8 },
         nodes: list,
-        moved: KVec::new(),
     }
 }
 
