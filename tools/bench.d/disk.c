@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "program.h"
+
 #define MAX_JOBS	64
 #define WARM		8	/* requests of each job before those that count */
 
@@ -36,20 +38,6 @@ struct job {
 };
 
 static pthread_barrier_t start;
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ULL + t.tv_nsec;
-}
-
-static void die(const char *what)
-{
-	fprintf(stderr, "disk: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
 
 static void transfer(char *buf, uint64_t block)
 {

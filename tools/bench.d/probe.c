@@ -25,21 +25,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "program.h"
+
 #define PAGE 4096UL
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ULL + t.tv_nsec;
-}
-
-static void die(const char *what)
-{
-	fprintf(stderr, "probe: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
 
 static int open_or_die(const char *path, int flags)
 {

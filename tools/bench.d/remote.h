@@ -11,23 +11,11 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "program.h"
+
 #define PAGE 65536UL
 
 static const uint64_t key[2] = { 0x62656e6368, 0x6d61726b };
-
-static inline uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ULL + t.tv_nsec;
-}
-
-static inline void die(const char *what)
-{
-	fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, what, strerror(errno));
-	exit(1);
-}
 
 /* Attached to a space, which is made if it is not there. */
 static inline int attached_to(const char *name, uint64_t region_size)

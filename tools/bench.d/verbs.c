@@ -24,6 +24,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "program.h"
+
 #define WARM	16
 #define SERVICE	"9100"
 
@@ -32,20 +34,6 @@ struct there {
 	uint64_t addr;
 	uint32_t rkey;
 } __attribute__((packed));
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000000000ULL + t.tv_nsec;
-}
-
-static void die(const char *what)
-{
-	fprintf(stderr, "verbs: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
 
 static void enter(const char *ns)
 {
