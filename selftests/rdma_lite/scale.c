@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Many nodes in one map: POTLUCK_NODES of them (8; `make test-all`: 64), each in a namespace of its own. */
+/* Many nodes in one map: POTLUCK_NODES of them (4; `make test-all`: 64), each in a namespace of its own. */
 #define LITE_MAX_NODES	64
 
 #include <pthread.h>
@@ -18,10 +18,9 @@ FIXTURE(many) {
 	int nr;
 };
 
-
 FIXTURE_SETUP(many)
 {
-	self->nr = env_number("POTLUCK_NODES", 8);
+	self->nr = env_number("POTLUCK_NODES", 4);
 	if (self->nr < 3 || self->nr > LITE_MAX_NODES)
 		SKIP(return, "POTLUCK_NODES is from 3 to 64");
 	/* Each node has a ring, and a mirror of another, for each other node. */
