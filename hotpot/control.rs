@@ -196,6 +196,7 @@ fn info(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {
     request = mount.with(|node| -> Result<uapi::Info> {
         let record = node.names.get(id)?;
         let pages = info::pages(node, id);
+        let moves = node.migration.counts(id);
         let nr_chunks = record.size.div_ceil(record.chunk_size);
         Ok(uapi::Info {
             id,
@@ -213,6 +214,9 @@ fn info(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {
             nr_redundant: pages.redundant,
             nr_dirty: pages.dirty,
             nr_missing: pages.missing,
+            nr_came: moves.came,
+            nr_left: moves.left,
+            nr_stayed: moves.stayed,
             ..uapi::Info::default()
         })
     })?;

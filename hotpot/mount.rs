@@ -8,6 +8,7 @@ use super::{
         self as protocol,
         format::{self, Uuid},
         host::{Level, PageKey, NR_QUEUES},
+        migrate::Policy,
         node::{Config, Node},
     },
     dataset, rdma_lite, uapi,
@@ -45,6 +46,8 @@ pub(crate) struct Options {
     timeout_ms: u32,
     /// `replicas=`, `mode=`, `chunk_size=`, `reserve=`: of datasets that are created here.
     pub(crate) new: NewDatasets,
+    /// `migrate=`, `migrate_window_ms=`, `migrate_benefit=`, `migrate_cost=`: when chunks of ours move.
+    migrate: Policy,
 }
 
 /// What datasets begin with.
@@ -104,7 +107,31 @@ const PARAMETERS: &[Parameter<Options>] = &[
         options.new.mode = mode;
         Ok(())
     }),
+    Parameter::one_of(c"migrate", &[(c"off", 0), (c"on", 1)], |options, on| {
+        options.migrate.enabled = on != 0;
+        Ok(())
+    }),
+    Parameter::u32(c"migrate_window_ms", |options, value| {
+        if !(10..=3_600_000).contains(&value) {
+            return Err(EINVAL);
+        }
+        options.migrate.window = u64::from(value) * NSEC_PER_MSEC;
+        Ok(())
+    }),
+    Parameter::size(c"migrate_benefit", |options, value| {
+        if value == 0 {
+            return Err(EINVAL);
+        }
+        options.migrate.min_benefit = value;
+        Ok(())
+    }),
+    Parameter::size(c"migrate_cost", |options, value| {
+        options.migrate.max_cost = value;
+        Ok(())
+    }),
 ];
+
+const NSEC_PER_MSEC: u64 = 1_000_000;
 
 /// Datasets that are open, and so may be mapped.
 struct OpenDataset {
@@ -365,6 +392,7 @@ impl HotpotFs {
             max_msg: lite.max_msg(),
             timeout,
         };
+        let migrate = options.migrate;
         let mount = Arc::pin_init(
             try_pin_init!(Mount {
                 id: CString::try_from(sb.id())?,
@@ -382,6 +410,8 @@ impl HotpotFs {
             }? Error),
             GFP_KERNEL,
         )?;
+
+        mount.with(|node| node.migration.policy = migrate);
 
         let service = Service::start(&mount)?;
         let serving = mount.clone();
@@ -487,14 +517,20 @@ impl FileSystem for HotpotFs {
 
     fn show_options(sb: &SuperBlock<Self>, seq: &SeqFile) -> Result {
         let mount = &sb.data().mount;
+        let migrate = mount.with(|node| node.migration.policy);
         seq_print!(
             seq,
-            ",node={},replicas={},chunk_size={},reserve={},timeout_ms={}",
+            ",node={},replicas={},chunk_size={},reserve={},timeout_ms={},migrate={},migrate_window_ms={},\
+             migrate_benefit={},migrate_cost={}",
             &*mount.node_name,
             mount.new.replicas,
             mount.new.chunk_size,
             mount.new.reserve,
-            mount.timeout / 1_000_000
+            mount.timeout / NSEC_PER_MSEC,
+            if migrate.enabled { "on" } else { "off" },
+            migrate.window / NSEC_PER_MSEC,
+            migrate.min_benefit,
+            migrate.max_cost
         );
         Ok(())
     }

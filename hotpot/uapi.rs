@@ -82,7 +82,10 @@ pub(crate) struct Info {
     pub(crate) nr_redundant: u64,
     pub(crate) nr_dirty: u64,
     pub(crate) nr_missing: u64,
-    pub(crate) reserved: [u64; 7],
+    pub(crate) nr_came: u64,
+    pub(crate) nr_left: u64,
+    pub(crate) nr_stayed: u64,
+    pub(crate) reserved: [u64; 4],
 }
 
 /// `struct hotpot_barrier`.

@@ -4,10 +4,11 @@
 //! left in doubt.
 
 use super::{
-    commit_node, data_node, dispatcher, eviction,
+    appoint, commit_node, data_node, dispatcher, eviction,
     format::Cid,
     grants, handler,
     host::{Host, PageKey},
+    migrate,
     msg::{Copied, Forget, Hello, Inventory, Settle, Verdict},
     node::{Commit, Greeting, Node, Notice, NoticeKind, TxnState},
     outcome, persist, records, resolve, rooms, spread,
@@ -42,12 +43,14 @@ pub async fn run<H: Host>(host: &H) -> u64 {
     left |= resolve::resolve(host, soon(host)).await.is_err();
     left |= outcome::ask_unsure(host, soon(host)).await.is_err();
     left |= takeover::run(host, soon(host)).await.is_err();
+    left |= appoint::run(host, soon(host)).await.is_err();
     left |= grants::tell_releases(host, soon(host)).await.is_err();
     left |= grants::drop_closed(host, soon(host)).await.is_err();
     left |= ask_owners(host).await.is_err();
     left |= rooms::ask_all(host).await.is_err();
     left |= spread::run(host).await != Ok(false);
     left |= eviction::run(host).await.is_err();
+    left |= migrate::run(host).await != Ok(false);
     let now = host.now();
     left |= host.with(|node| {
         node.barriers.expire(now);
@@ -109,16 +112,20 @@ async fn greet<H: Host>(host: &H) -> Result {
         Ok::<_, Error>(ids)
     })?;
     let mut result = Ok(());
-    let life = host.with(|node| node.superblock.map_or(0, |(of, _)| of.incarnation));
+    let (life, first) = host.with(|node| {
+        let life = node.superblock.map_or(0, |(of, _)| of.incarnation);
+        (life, node.first_counter)
+    });
     for (id, restarted) in &ids {
         let hello = Hello {
             restarted: *restarted,
             life,
+            first,
         };
         let mut answer = handler::ask(host, *id, &hello, soon(host)).await;
         if answer.is_ok() {
             // Nothing is changed, and nobody may write, before we know who does.
-            answer = writers::rebuild(host, *id, soon(host)).await;
+            answer = writers::rebuild(host, *id, &[], soon(host)).await;
         }
         match answer.map_err(handler::errno) {
             Ok(()) => host.with(|node| {
@@ -247,6 +254,7 @@ async fn ask_owners<H: Host>(host: &H) -> Result {
     drop_removed(host).await?;
     let now = host.now();
     let mut asks: KVec<(u32, PageKey, Copied, u32)> = KVec::new();
+    let mut own: KVec<(PageKey, u64, Cid, bool)> = KVec::new();
     host.with(|node| {
         node.forget_guests();
         let us = node.id();
@@ -261,9 +269,21 @@ async fn ask_owners<H: Host>(host: &H) -> Result {
                     .iter()
                     .find(|s| s.cid == *cid && s.ready && s.since.saturating_add(DOUBT) <= now);
                 if let (Some(staged), Ok(owner)) = (old, node.owner(*key)) {
-                    if owner == us {
+                    let inherited = node.names.is_inherited(*key);
+                    if owner == us && inherited {
                         // Of a lost owner, and late.
                         late = true;
+                        continue;
+                    }
+                    if owner == us {
+                        // Of the owner before us. Once the chunk is here we know what it has
+                        // published.
+                        if !node.is_pending(*key) {
+                            let right = page.clean.is_some_and(|clean| {
+                                (clean.version, clean.cid) == (staged.version, *cid)
+                            });
+                            own.push((*key, staged.version, *cid, right), GFP_KERNEL)?;
+                        }
                         continue;
                     }
                     if !node.is_greeted(owner) {
@@ -284,6 +304,19 @@ async fn ask_owners<H: Host>(host: &H) -> Result {
         }
         node.stale_copies(&mut asks)
     })?;
+    for (key, version, cid, right) in &own {
+        let copied = Copied {
+            key: *key,
+            version: *version,
+            cid: *cid,
+            staged: true,
+        };
+        let verdict = match right {
+            true => Verdict::Right,
+            false => Verdict::Wrong,
+        };
+        heed(host, &copied, 0, 0, verdict).await?;
+    }
     let mut owners: KVec<u32> = KVec::new();
     for (owner, ..) in &asks {
         if !owners.contains(owner) {

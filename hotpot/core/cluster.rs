@@ -3,8 +3,10 @@
 //! The map: which nodes there are, and what a new one means for what we hold.
 
 use super::{
-    host::{Action, Host},
+    handler,
+    host::{Action, Host, PageKey},
     node::{Greeting, Node, Phase, GENERAL, WORKER},
+    persist, takeover,
 };
 use kernel::prelude::*;
 
@@ -77,11 +79,30 @@ pub struct Sender {
 /// When we missed a map, or the map had us down, other nodes have gone on without
 /// us: no copy of ours counts as valid any more, except where we are the owner.
 pub async fn new_map<H: Host>(host: &H, map: Map) -> Result {
-    let unmap = host.with(|node| node.adopt(map))?;
-    if unmap {
-        // A fault brings back what is still right.
-        host.run(&[Action::UnmapAll]).await?;
+    let changed = host.with(|node| {
+        let changed = node.adopt(map)?;
+        node.unmapping += u32::from(changed);
+        Ok::<_, Error>(changed)
+    })?;
+    if !changed {
+        return Ok(());
     }
+    // Faults that are just mapping what was right a moment ago.
+    let until = handler::call_until(host, u64::MAX);
+    let mut from = takeover::first_page();
+    while let Some(key) = host.with(|node| node.busy_from(from)) {
+        let _ = persist::wait_idle(host, key, until).await;
+        from = PageKey {
+            page: key.page.saturating_add(1),
+            ..key
+        };
+    }
+    // A fault brings back what is still right.
+    host.run(&[Action::UnmapAll]).await?;
+    host.with(|node| {
+        node.unmapping -= 1;
+        node.wake(WORKER);
+    });
     Ok(())
 }
 
@@ -159,6 +180,12 @@ impl Node {
             self.wake(queue);
         }
         Ok(unmap || lost)
+    }
+
+    /// The first page from `from` on whose copies some operation is using.
+    fn busy_from(&self, from: PageKey) -> Option<PageKey> {
+        let mut pages = self.pages.iter().filter(|(key, _)| **key >= from);
+        pages.find(|(_, page)| page.busy != 0).map(|(key, _)| *key)
     }
 
     /// Copies of pages for whose owner `of` says so count as valid no longer.

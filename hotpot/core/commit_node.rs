@@ -37,6 +37,9 @@ struct Letter<'a> {
     data: KVec<Piece<'a>>,
 }
 
+/// How often a commit is tried again whose owner says that it is not, at most.
+const MAX_PAUSES: u32 = 16;
+
 /// What is to be committed, and how.
 pub(super) struct Order<'a> {
     /// In order.
@@ -67,7 +70,25 @@ struct Terms<'a> {
 /// Commits areas: all or nothing.
 pub(super) async fn run<H: Host>(host: &H, order: &Order<'_>) -> Committed {
     let mut cid = Cid(0);
-    let result = attempts(host, order, &mut cid).await;
+    let mut result = attempts(host, order, &mut cid).await;
+    let mut pauses = 0;
+    while result == Err(ESTALE) && pauses < MAX_PAUSES {
+        // An owner that says that a page is not its own: the chunk may have moved, and the record
+        // that says so is on its way to us.
+        let now = host.now();
+        if now.saturating_add(PAUSE) >= order.until || host.with(|node| node.check_ready()).is_err()
+        {
+            break;
+        }
+        let ticket = host.with(|node| node.ticket(GENERAL));
+        let pause = PAUSE / 4 << pauses.min(2);
+        if let Err(error) = host.wait(ticket, now + pause, Sleep::Killable).await {
+            result = Err(error);
+            break;
+        }
+        pauses += 1;
+        result = attempts(host, order, &mut cid).await;
+    }
     if result.is_ok() && data_node::finish(host, cid).await.is_err() {
         // What owners staged at us as a data node is ours to publish now; published it is.
         return Committed {

@@ -32,7 +32,10 @@ enum Plan {
 
 impl Node {
     fn plan_stage(&mut self, from: Sender, cid: Cid, stage: &StagePage, now: u64) -> Result<Plan> {
-        let generation = match self.is_greeted(from.node) {
+        // The last commits of an owner from which the chunk has moved: the new one has not counted
+        // what we are given now.
+        let owner = self.owner(stage.key) == Ok(from.node);
+        let generation = match owner && self.is_greeted(from.node) {
             true => self.generation,
             false => u64::MAX,
         };
@@ -88,7 +91,7 @@ impl Node {
     }
 
     /// Makes room for one more page of a commit among the guests.
-    fn guest_room(&mut self, from: Sender, stage: &Stage) -> Result {
+    fn guest_room(&mut self, from: Sender, stage: &Stage, key: PageKey) -> Result {
         let cid = stage.cid;
         if self.guests.get(&cid).is_none() {
             let mut guest = Guest::default();
@@ -103,6 +106,7 @@ impl Node {
             };
             guest.parts.push(part, GFP_KERNEL)?;
         }
+        guest.stagers.push((key, from.node), GFP_KERNEL)?;
         Ok(guest.keys.reserve(1, GFP_KERNEL)?)
     }
 
@@ -136,7 +140,7 @@ pub(super) async fn on_stage<H: Host>(
         node.rooms.count(want);
         for page in &stage.pages {
             let plan = node
-                .guest_room(from, stage)
+                .guest_room(from, stage, page.key)
                 .and_then(|()| node.plan_stage(from, stage.cid, page, now));
             node.add_guest(
                 stage.cid,

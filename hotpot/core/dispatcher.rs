@@ -5,13 +5,16 @@
 
 use super::{
     format::{
-        dataset::{DatasetRecord, Mode, Name, MAX_CHUNK, MIN_CHUNK},
+        dataset::{DatasetRecord, Mode, Moved, Name, MAX_CHUNK, MIN_CHUNK, NOBODY},
         Block, Timestamp,
     },
     handler,
     host::{CallError, Host, Piece, Sleep},
     msg::{Request, SetRecord},
-    names::{check_names, Change, NameChange, NewDataset, DEFAULT_CHUNK, DEFAULT_RESERVE},
+    names::{
+        check_names, pages_of, row_owner, Change, NameChange, NewDataset, DEFAULT_CHUNK,
+        DEFAULT_RESERVE,
+    },
     node::{Node, GENERAL, WORKER},
     records::{apply, synchronize},
     tombstones,
@@ -78,6 +81,12 @@ async fn make_change<H: Host>(host: &H, change: &NameChange<'_>, until: u64) -> 
             result = Err(error);
         }
     }
+    host.with(|node| {
+        // A dataset has grown whose nodes are all out.
+        if node.has_ownerless() {
+            node.wake(WORKER);
+        }
+    });
     result
 }
 
@@ -184,8 +193,89 @@ impl Node {
                     None => *dataset,
                 }
             }
+            NameChange::Move {
+                dataset,
+                chunk,
+                from,
+                to,
+            } => {
+                let record = self.moved_record(names.get(*dataset)?, *chunk, *from, *to)?;
+                let time = record.changed;
+                add(record, time)?
+            }
+            NameChange::Appoint {
+                dataset,
+                chunk,
+                node,
+            } => match self.appointed_record(names.get(*dataset)?, *chunk, *node)? {
+                Some(record) => {
+                    let time = record.changed;
+                    add(record, time)?
+                }
+                None => *dataset,
+            },
+            NameChange::Arrived {
+                dataset,
+                chunk,
+                node,
+            } => match arrived_record(names.get(*dataset)?, *chunk, *node)? {
+                Some(record) => {
+                    let time = record.changed;
+                    add(record, time)?
+                }
+                None => *dataset,
+            },
         };
         Ok((id, records))
+    }
+
+    /// A chunk gets another owner, which is to take it over.
+    fn moved_record(
+        &self,
+        old: &DatasetRecord,
+        chunk: u32,
+        from: u16,
+        to: u16,
+    ) -> Result<DatasetRecord> {
+        let (first, _) = pages_of(old, u64::from(chunk));
+        if self.names.owner(first)? != u32::from(from)
+            || self.names.is_inherited(first)
+            || self.names.arriving(first).is_some()
+        {
+            return Err(ESTALE);
+        }
+        if to == NOBODY || from == to || first.page >= old.nr_pages() {
+            return Err(EINVAL);
+        }
+        if !self.is_up(u32::from(to)) || !self.is_up(u32::from(from)) {
+            return Err(EHOSTDOWN);
+        }
+        with_moved(
+            old,
+            Moved {
+                chunk,
+                node: to,
+                from,
+            },
+        )
+    }
+
+    /// A chunk without an owner gets one; `None` when it has one.
+    fn appointed_record(
+        &self,
+        old: &DatasetRecord,
+        chunk: u32,
+        node: u16,
+    ) -> Result<Option<DatasetRecord>> {
+        let (first, _) = pages_of(old, u64::from(chunk));
+        if self.names.owner(first).is_ok() || first.page >= old.nr_pages() {
+            return Ok(None);
+        }
+        if node == NOBODY || !self.is_up(u32::from(node)) {
+            return Err(EHOSTDOWN);
+        }
+        let from = self.names.appointed(first).ok_or(EUCLEAN)?;
+        with_moved(old, Moved { chunk, node, from }).map(Some)
     }
 
     fn new_record(&self, name: &[u8], new: &NewDataset) -> Result<DatasetRecord> {
@@ -216,6 +306,7 @@ impl Node {
             modified: new.time,
             changed: new.time,
             nodes,
+            moved: KVec::new(),
         })
     }
 
@@ -241,9 +332,10 @@ impl Node {
                 return Ok(None);
             }
             if size < old.size {
-                // An owner that is away would bring back what was cut off.
-                let all_up = old.nodes.iter().all(|id| self.is_up(u32::from(*id)));
-                if !all_up {
+                // An owner that is away would bring back what was cut off; one that is out never will.
+                let moved = old.moved.iter().map(|of| &of.node);
+                let mut owners = Iterator::chain(old.nodes.iter(), moved).map(|id| u32::from(*id));
+                if !owners.all(|id| self.is_up(id) || self.is_out(id)) {
                     return Err(EHOSTDOWN);
                 }
             }
@@ -273,6 +365,47 @@ impl Node {
         }
         Ok(Some(record))
     }
+}
+
+/// A record that says that a chunk moves. ENOSPC: there is no room for one more.
+fn with_moved(old: &DatasetRecord, moved: Moved) -> Result<DatasetRecord> {
+    let mut record = old.try_clone()?;
+    match record
+        .moved
+        .binary_search_by_key(&moved.chunk, |of| of.chunk)
+    {
+        Ok(at) => {
+            if let Some(of) = record.moved.get_mut(at) {
+                *of = moved;
+            }
+        }
+        Err(at) => {
+            if record.room_to_move() == 0 {
+                return Err(ENOSPC);
+            }
+            record.moved.push(moved, GFP_KERNEL)?;
+            if let Some(behind) = record.moved.get_mut(at..) {
+                behind.rotate_right(1);
+            }
+        }
+    }
+    Ok(record)
+}
+
+/// A chunk is with its new owner; `None` when that was known.
+fn arrived_record(old: &DatasetRecord, chunk: u32, node: u16) -> Result<Option<DatasetRecord>> {
+    let here = |of: &Moved| of.node == node && of.from != NOBODY;
+    if !old.moved(u64::from(chunk)).as_ref().is_some_and(here) {
+        return Ok(None);
+    }
+    let mut record = old.try_clone()?;
+    if row_owner(old, u64::from(chunk)) == Some(node) {
+        // It is back.
+        record.moved.retain(|of| of.chunk != chunk);
+    } else if let Some(of) = record.moved.iter_mut().find(|of| of.chunk == chunk) {
+        of.from = NOBODY;
+    }
+    Ok(Some(record))
 }
 
 fn mode_of(number: u32) -> Result<Mode> {

@@ -232,7 +232,9 @@ pub(super) async fn wait<H: Host>(host: &H, ticket: Ticket, until: u64) -> Resul
 impl Node {
     fn plan_fault(&mut self, key: PageKey, access: Access) -> Result<Step> {
         self.check_ready()?;
-        let owner = self.names.check(key)?;
+        let Some(owner) = self.owner_if_any(key)? else {
+            return Ok(Step::Wait(self.ticket(GENERAL)));
+        };
         self.check_access(key, access)?;
         let ticket = self.page_ticket(key);
         let us = self.id();
@@ -284,6 +286,14 @@ impl Node {
         }
     }
 
+    /// The owner of a page that exists; `None` while the CD is looking for one, as all that could be are out.
+    fn owner_if_any(&self, key: PageKey) -> Result<Option<u32>> {
+        match self.names.check(key) {
+            Err(EHOSTDOWN) => Ok(None),
+            owner => owner.map(Some),
+        }
+    }
+
     fn plan_keep(&mut self, key: PageKey) -> Result<Option<Step>> {
         self.check_ready()?;
         let owner = self.names.check(key)?;
@@ -319,7 +329,9 @@ impl Node {
         whole: &mut [u8],
     ) -> Result<Option<Step>> {
         self.check_ready()?;
-        let owner = self.names.check(key)?;
+        let Some(owner) = self.owner_if_any(key)? else {
+            return Ok(Some(Step::Wait(self.ticket(GENERAL))));
+        };
         self.check_access(key, Access::Read)?;
         let ticket = self.page_ticket(key);
         let geometry = self.geometry();

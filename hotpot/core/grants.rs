@@ -579,15 +579,21 @@ pub(super) async fn tell_releases<H: Host>(host: &H, until: u64) -> Result {
 }
 
 impl Node {
-    /// What we write of the pages of `owner`, in order, `most` at most.
+    /// What we write of the pages of `owner`, in order, `most` at most: also of those that are on their way
+    /// from it, as it may not know that yet.
     pub(super) fn claims(&self, owner: u32, from: PageKey, most: usize) -> Result<KVec<Claim>> {
+        let leaving = |key: PageKey| {
+            let moved = self.names.arriving(key);
+            owner != self.id() && moved.is_some_and(|moved| u32::from(moved.from) == owner)
+        };
         let mut claims = KVec::new();
         let pages = self.grants.pages.iter();
         for (key, grant) in pages.filter(|(key, _)| **key >= from) {
             if claims.len() == most {
                 break;
             }
-            if grant.state == State::Held && self.owner(*key) == Ok(owner) {
+            let theirs = self.owner(*key) == Ok(owner) || leaving(*key);
+            if grant.state == State::Held && theirs {
                 let claim = Claim {
                     key: *key,
                     grant: grant.id,

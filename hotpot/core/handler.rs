@@ -104,7 +104,7 @@ async fn dispatch<H: Host>(
             let words = eviction::on_evict(host, from, &whole(body)?)?;
             put(&words, reply)
         }
-        msg::AskRecords::OPCODE => records::on_ask_records(host, &whole(body)?, reply),
+        msg::AskRecords::OPCODE => records::on_ask_records(host, from, &whole(body)?, reply),
         msg::SetRecord::OPCODE => {
             let set: msg::SetRecord<'_> = whole(body)?;
             records::on_set_record(host, set.record).await?;
@@ -139,6 +139,10 @@ async fn dispatch<H: Host>(
         msg::AskCopies::OPCODE => {
             let copies = takeover::on_ask_copies(host, from, &whole(body)?)?;
             put(&copies, reply)
+        }
+        msg::AskWriters::OPCODE => {
+            let claims = writers::on_ask_writers(host, from, &whole(body)?)?;
+            put(&claims, reply)
         }
         msg::AskStaged::OPCODE => {
             let remains = remains::on_ask_staged(host, from, &whole(body)?)?;

@@ -159,6 +159,7 @@ impl Node {
                 "commits whose owner is to say how they ended",
             ),
             (self.grants.has_work(), "pages that are to be released"),
+            (self.has_moves(), "chunks on their way"),
             (self.log.free() != self.log.len(), "blocks of the redo log"),
             (self.records.free() != self.records.len(), "commit records"),
             (pages(|page| page.busy != 0), "busy pages"),

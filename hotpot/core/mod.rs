@@ -76,6 +76,7 @@
 // The module keeps the core to itself; tools and the simulator see it from other crates.
 #![allow(unreachable_pub)]
 
+mod appoint;
 pub mod area;
 pub mod background;
 pub mod barrier;
@@ -94,7 +95,9 @@ pub mod handler;
 pub mod host;
 pub mod info;
 pub mod integrity;
+pub mod migrate;
 pub mod msg;
+mod name_change;
 pub mod names;
 pub mod node;
 pub mod outcome;

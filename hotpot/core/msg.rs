@@ -364,8 +364,14 @@ pub struct Hello {
     pub restarted: bool,
     /// Mounts of the sender's device so far: one that comes late tells nothing new.
     pub life: u64,
+    /// Counter of the sender's first commit in this life: it may have made some before this arrives.
+    pub first: u64,
 }
-wire_struct!(Hello { restarted, life });
+wire_struct!(Hello {
+    restarted,
+    life,
+    first
+});
 request!(Hello = 1 => ());
 
 /// Data node to owner: a page, to read it.
@@ -745,9 +751,40 @@ request!(AskPart = 19 => Part);
 pub struct AskCopies {
     /// First page.
     pub from: PageKey,
+    /// Of this chunk, which has moved to the sender; EAGAIN while its owner before has commits
+    /// on it, or while the answering node does not know that it has moved.
+    pub moved: Option<MovedChunk>,
 }
-wire_struct!(AskCopies { from });
+wire_struct!(AskCopies { from, moved });
 request!(AskCopies = 20 => KVec<Copied>);
+
+/// A chunk that has moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MovedChunk {
+    /// The dataset.
+    pub dataset: u64,
+    /// The chunk.
+    pub chunk: u64,
+    /// Generation of the record that says so.
+    pub generation: u64,
+}
+wire_struct!(MovedChunk {
+    dataset,
+    chunk,
+    generation
+});
+
+/// New owner of a chunk that has moved to the one before: who writes its pages? Answered like
+/// [`AskGrants`].
+#[derive(Debug)]
+pub struct AskWriters {
+    /// The chunk.
+    pub moved: MovedChunk,
+    /// First page.
+    pub from: PageKey,
+}
+wire_struct!(AskWriters { moved, from });
+request!(AskWriters = 25 => KVec<Claim>);
 
 /// Who has to settle a commit without an owner that is out, to any node: what do you have of it?
 /// EAGAIN while something of it is just being staged.

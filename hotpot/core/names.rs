@@ -8,188 +8,18 @@ use super::{
     commit,
     dispatcher::change_at_dispatcher,
     format::{
-        dataset::{DatasetRecord, Mode, Name, WINDOW_END, WINDOW_START},
+        dataset::{DatasetRecord, Mode, Moved, Name, NOBODY, WINDOW_END, WINDOW_START},
         Timestamp, PAGE_BYTES,
     },
     grants, handler,
     host::{Host, PageKey},
-    msg::{wire_struct, ChangeNames, Reader, Wire, Writer},
+    msg::ChangeNames,
     space::Space,
     tombstones::Retired,
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
-/// Default bytes of a chunk.
-pub const DEFAULT_CHUNK: u64 = 4 << 20;
-/// Default bytes of addresses.
-pub const DEFAULT_RESERVE: u64 = 16 << 30;
-
-/// A dataset to make; 0 takes the default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NewDataset {
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Permission bits.
-    pub permissions: u32,
-    /// Degree of replication.
-    pub replicas: u32,
-    /// `enum hotpot_mode`.
-    pub mode: u32,
-    /// Bytes of a chunk.
-    pub chunk_size: u64,
-    /// Bytes of addresses.
-    pub reserve: u64,
-    /// Now.
-    pub time: Timestamp,
-}
-
-/// What to change of a dataset.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Change {
-    /// Now.
-    pub time: Timestamp,
-    /// Bytes.
-    pub size: Option<u64>,
-    /// `size` is a lower bound: a larger dataset stays as it is.
-    pub grow_only: bool,
-    /// Owner.
-    pub uid: Option<u32>,
-    /// Group.
-    pub gid: Option<u32>,
-    /// Permission bits.
-    pub permissions: Option<u32>,
-    /// Time of the last change of data.
-    pub modified: Option<Timestamp>,
-    /// Degree of replication; like what follows only while the size is 0 (EBUSY).
-    pub replicas: Option<u32>,
-    /// `enum hotpot_mode`.
-    pub mode: Option<u32>,
-    /// Bytes of a chunk.
-    pub chunk_size: Option<u64>,
-    /// Bytes of addresses.
-    pub reserve: Option<u64>,
-}
-
-/// A change of names, as it goes to the CD.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameChange<'a> {
-    /// Make a dataset. EEXIST.
-    Create {
-        /// Its name.
-        name: &'a [u8],
-        /// Its properties.
-        new: NewDataset,
-    },
-    /// Remove it. ENOENT.
-    Unlink {
-        /// Its name.
-        name: &'a [u8],
-        /// Now.
-        time: Timestamp,
-    },
-    /// Give it another name. ENOENT; EEXIST unless `replace`.
-    Rename {
-        /// Its name.
-        from: &'a [u8],
-        /// The other.
-        to: &'a [u8],
-        /// Remove what has the other name.
-        replace: bool,
-        /// Now.
-        time: Timestamp,
-    },
-    /// Change its properties. ENOENT.
-    Change {
-        /// Its id.
-        dataset: u64,
-        /// How.
-        change: Change,
-    },
-}
-
-impl<'a> Wire<'a> for NameChange<'a> {
-    fn put(&self, to: &mut Writer) -> Result {
-        match self {
-            NameChange::Create { name, new } => {
-                to.u8(0)?;
-                name.put(to)?;
-                new.put(to)
-            }
-            NameChange::Unlink { name, time } => {
-                to.u8(1)?;
-                name.put(to)?;
-                time.put(to)
-            }
-            NameChange::Rename {
-                from,
-                to: name,
-                replace,
-                time,
-            } => {
-                to.u8(2)?;
-                from.put(to)?;
-                name.put(to)?;
-                replace.put(to)?;
-                time.put(to)
-            }
-            NameChange::Change { dataset, change } => {
-                to.u8(3)?;
-                dataset.put(to)?;
-                change.put(to)
-            }
-        }
-    }
-
-    fn get(from: &mut Reader<'a>) -> Result<Self> {
-        Ok(match from.u8()? {
-            0 => NameChange::Create {
-                name: Wire::get(from)?,
-                new: Wire::get(from)?,
-            },
-            1 => NameChange::Unlink {
-                name: Wire::get(from)?,
-                time: Wire::get(from)?,
-            },
-            2 => NameChange::Rename {
-                from: Wire::get(from)?,
-                to: Wire::get(from)?,
-                replace: Wire::get(from)?,
-                time: Wire::get(from)?,
-            },
-            3 => NameChange::Change {
-                dataset: Wire::get(from)?,
-                change: Wire::get(from)?,
-            },
-            _ => return Err(EBADMSG),
-        })
-    }
-}
-
-wire_struct!(NewDataset {
-    uid,
-    gid,
-    permissions,
-    replicas,
-    mode,
-    chunk_size,
-    reserve,
-    time
-});
-wire_struct!(Change {
-    time,
-    size,
-    grow_only,
-    uid,
-    gid,
-    permissions,
-    modified,
-    replicas,
-    mode,
-    chunk_size,
-    reserve
-});
+pub use super::name_change::{Change, NameChange, NewDataset, DEFAULT_CHUNK, DEFAULT_RESERVE};
 
 pub(super) struct Entry {
     pub(super) record: DatasetRecord,
@@ -296,6 +126,11 @@ impl Names {
     /// nodes that are out. EHOSTDOWN when all are.
     pub fn owner(&self, key: PageKey) -> Result<u32> {
         let record = self.get(key.dataset)?;
+        if let Some(moved) = record.moved(chunk_of(record, key)) {
+            if !self.out.contains(&moved.node) {
+                return Ok(u32::from(moved.node));
+            }
+        }
         let (before, from) = record.nodes.split_at(first_choice(record, key)?);
         let mut order = Iterator::chain(from.iter(), before.iter());
         let node = order.find(|id| !self.out.contains(id)).ok_or(EHOSTDOWN)?;
@@ -304,13 +139,31 @@ impl Names {
 
     /// Whether a page has the owner that it has because another one is out.
     pub(super) fn is_inherited(&self, key: PageKey) -> bool {
-        let Ok(record) = self.get(key.dataset) else {
-            return false;
-        };
-        let first = first_choice(record, key).ok();
-        first
-            .and_then(|at| record.nodes.get(at))
-            .is_some_and(|id| self.out.contains(id))
+        self.appointed(key).is_some_and(|id| self.out.contains(&id))
+    }
+
+    /// The node that owns a page unless it is out.
+    pub(super) fn appointed(&self, key: PageKey) -> Option<u16> {
+        let record = self.get(key.dataset).ok()?;
+        if let Some(moved) = record.moved(chunk_of(record, key)) {
+            return Some(moved.node);
+        }
+        let first = first_choice(record, key).ok()?;
+        record.nodes.get(first).copied()
+    }
+
+    /// The chunk of a page that is on its way to its owner.
+    pub(super) fn arriving(&self, key: PageKey) -> Option<Moved> {
+        let record = self.get(key.dataset).ok()?;
+        let moved = record.moved(chunk_of(record, key))?;
+        let open = moved.from != NOBODY && !self.out.contains(&moved.node);
+        open.then_some(moved)
+    }
+
+    /// The dataset and chunk of a page.
+    pub(super) fn chunk(&self, key: PageKey) -> Result<(u64, u64)> {
+        let record = self.get(key.dataset)?;
+        Ok((key.dataset, chunk_of(record, key)))
     }
 
     /// Whether `node` owns chunks of nodes that are out of a dataset with one copy of each page.
@@ -366,9 +219,29 @@ impl Names {
     }
 }
 
+fn chunk_of(record: &DatasetRecord, key: PageKey) -> u64 {
+    key.page.saturating_mul(PAGE_BYTES) / record.chunk_size.max(1)
+}
+
+/// The pages of a chunk: the first one, and how many it may have.
+pub(super) fn pages_of(record: &DatasetRecord, chunk: u64) -> (PageKey, u64) {
+    let count = record.chunk_size / PAGE_BYTES;
+    let first = PageKey {
+        dataset: record.id,
+        page: chunk.saturating_mul(count),
+    };
+    (first, count)
+}
+
+/// The row's owner of a chunk.
+pub(super) fn row_owner(record: &DatasetRecord, chunk: u64) -> Option<u16> {
+    let at = first_choice(record, pages_of(record, chunk).0).ok()?;
+    record.nodes.get(at).copied()
+}
+
 /// Place in the record's nodes of the one that owns a page first.
 fn first_choice(record: &DatasetRecord, key: PageKey) -> Result<usize> {
-    let chunk = key.page.saturating_mul(PAGE_BYTES) / record.chunk_size.max(1);
+    let chunk = chunk_of(record, key);
     match record.nodes.len() {
         0 => Err(EUCLEAN),
         count => Ok((chunk % count as u64) as usize),
@@ -470,7 +343,8 @@ pub async fn extend<H: Host>(
     send(host, &change, until).await.map(|_| ())
 }
 
-async fn send<H: Host>(host: &H, change: &NameChange<'_>, until: u64) -> Result<u64> {
+/// Has the CD make a change.
+pub(super) async fn send<H: Host>(host: &H, change: &NameChange<'_>, until: u64) -> Result<u64> {
     check_names(change)?;
     let here = host.with(|node| {
         node.check_ready()?;
@@ -500,6 +374,9 @@ pub(super) fn check_names(change: &NameChange<'_>) -> Result {
     match change {
         NameChange::Create { name, .. } | NameChange::Unlink { name, .. } => check(name),
         NameChange::Rename { from, to, .. } => check(from).and(check(to)),
-        NameChange::Change { .. } => Ok(()),
+        NameChange::Change { .. }
+        | NameChange::Move { .. }
+        | NameChange::Appoint { .. }
+        | NameChange::Arrived { .. } => Ok(()),
     }
 }

@@ -9,6 +9,7 @@ use super::{
     format::{superblock, Cid, Geometry, Superblock, Timestamp, Uuid},
     grants::Grants,
     host::{PageKey, Ticket, NR_QUEUES},
+    migrate::Migration,
     names::Names,
     outcome::Remembered,
     pages::{self, Pages},
@@ -164,6 +165,8 @@ pub enum Commit {
 pub struct Guest {
     /// The pages.
     pub keys: KVec<PageKey>,
+    /// Who staged them: the owner then. Not on PM either.
+    pub stagers: KVec<(PageKey, u32)>,
     /// The owners that staged them, and how many pages each has in the commit. Not on PM: after a
     /// restart there are none.
     pub parts: KVec<Share>,
@@ -235,6 +238,8 @@ pub struct Node {
     pub(super) superblock_busy: bool,
     /// The last map.
     pub map: Map,
+    /// Maps whose changes are not yet in our page tables: processes may load what successors replace.
+    pub(super) unmapping: u32,
     /// Changes when copies stop being valid as a whole.
     pub(super) generation: u64,
     /// Nodes to say hello to.
@@ -291,6 +296,8 @@ pub struct Node {
     pub(super) spread: Spread,
     /// Room of other nodes.
     pub(super) rooms: Rooms,
+    /// Chunks that move.
+    pub migration: Migration,
     wakes: u32,
     counts: [u32; NR_QUEUES],
 }
@@ -308,6 +315,7 @@ impl Node {
             next_counter: 0,
             superblock_busy: false,
             map: Map::default(),
+            unmapping: 0,
             generation: 0,
             greetings: KVec::new(),
             names: Names::default(),
@@ -342,6 +350,7 @@ impl Node {
             },
             spread: Spread::default(),
             rooms: Rooms::default(),
+            migration: Migration::default(),
             wakes: 0,
             counts: [0; NR_QUEUES],
         }

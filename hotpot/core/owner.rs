@@ -107,6 +107,7 @@ impl Node {
             false => self.lose(fetch.key, from.node),
         }
         self.rooms.count(1);
+        self.note_traffic(fetch.key, from.node, len);
         Ok(Served::Reply(len))
     }
 

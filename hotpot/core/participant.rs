@@ -18,9 +18,9 @@ use kernel::prelude::*;
 const MAX_INCOMING: usize = 64 << 20;
 
 impl Node {
-    fn incoming_of(&self, cn: u32) -> Option<Cid> {
+    fn incoming_of(&self, cn: u32, below: u64) -> Option<Cid> {
         let mut cids = self.incoming.keys();
-        cids.find(|cid| u32::from(cid.node()) == cn).copied()
+        cids.find(|cid| is_of_before(**cid, cn, below)).copied()
     }
 }
 
@@ -262,12 +262,17 @@ pub(super) async fn release_one<H: Host>(host: &H, cid: Cid) -> Result {
     }
 }
 
-/// A committing node began a new life: nobody will ask for its old commits with
-/// one owner again, nor send the rest of what it began to send.
-pub(super) async fn drop_commits_of<H: Host>(host: &H, cn: u32) -> Result {
+/// Whether a commit is of a life of `cn` whose successor's counters begin at `below`.
+fn is_of_before(cid: Cid, cn: u32, below: u64) -> bool {
+    u32::from(cid.node()) == cn && cid.counter() < below
+}
+
+/// A committing node began a new life, with commits from counter `below` on: nobody will ask for its old
+/// commits with one owner again, nor send the rest of what it began to send.
+pub(super) async fn drop_commits_of<H: Host>(host: &H, cn: u32, below: u64) -> Result {
     host.with(|node| {
         for (cid, txn) in node.txns.iter_mut() {
-            if u32::from(cid.node()) == cn {
+            if is_of_before(*cid, cn, below) {
                 txn.orphan = true;
                 txn.cancelled |= txn.state == TxnState::Preparing;
             }
@@ -275,14 +280,14 @@ pub(super) async fn drop_commits_of<H: Host>(host: &H, cn: u32) -> Result {
     });
     loop {
         let next = host.with(|node| {
-            while let Some(cid) = node.incoming_of(cn) {
+            while let Some(cid) = node.incoming_of(cn, below) {
                 node.incoming.remove(&cid);
             }
             node.txns
                 .iter()
                 .find(|(cid, txn)| {
                     // Of the others some owner may be in doubt.
-                    u32::from(cid.node()) == cn
+                    is_of_before(**cid, cn, below)
                         && txn.state == TxnState::Published
                         && txn.owners.is_empty()
                 })

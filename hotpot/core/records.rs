@@ -4,9 +4,11 @@
 //! it has missed. The one with the higher generation is right.
 
 use super::{
+    cluster::Sender,
     format::{dataset::DatasetRecord, Block, PAGE_BYTES, PAGE_SIZE},
     handler,
     host::{CallError, Host, Level, Piece, Sleep},
+    migrate,
     msg::{AskRecords, Reader, Request},
     names::Entry,
     node::{Node, GENERAL, WORKER},
@@ -94,15 +96,19 @@ pub(super) async fn apply<H: Host>(host: &H, mut record: DatasetRecord, until: u
                         pair,
                         next: 1 - first,
                     };
+                    let before = node.owners_before(&entry.record)?;
                     node.names
                         .entries
                         .try_create_and_insert(id, entry, GFP_KERNEL)?;
+                    node.note_moved(id, &before);
                     Ok::<_, Error>(())
                 })?;
                 break;
             }
         }
     }
+    // What does not succeed now the worker tries again.
+    let _ = migrate::unmap_moved(host).await;
     let end = host.with(|node| match node.names.get(id) {
         Ok(record) => record.nr_pages(),
         Err(_) => 0,
@@ -133,13 +139,19 @@ async fn write_record<H: Host>(
     batch.run(host).await
 }
 
-/// Answers with records.
+/// Answers with records. EAGAIN at a CD that has not collected all of them itself, or when the asking node
+/// knows a newer map: who has asked in the present epoch has every record that some node had when it began.
 pub(super) fn on_ask_records<H: Host>(
     host: &H,
+    from: Sender,
     ask: &AskRecords,
     reply: &mut [u8],
 ) -> Result<usize> {
     host.with(|node| {
+        let collecting = node.names.stale && node.map.dispatcher() == Ok(node.id());
+        if from.epoch > node.map.epoch || collecting {
+            return Err(EAGAIN);
+        }
         let mut count = 0u32;
         let mut len = 4;
         let entries = node.names.entries.iter().filter(|(id, _)| **id >= ask.from);

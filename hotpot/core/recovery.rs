@@ -470,7 +470,9 @@ fn adopt_staged<H: Host>(host: &H, loose: &[Loose], unused: &mut KVec<Released>)
                     .any(|page| page.key == *key && page.pm == staged.pm)
             });
             let owner = node.owner(*key);
-            let ours = owner == Ok(node.id()) && !node.names.is_inherited(*key);
+            let ours = owner == Ok(node.id())
+                && !node.names.is_inherited(*key)
+                && node.names.arriving(*key).is_none();
             if !promised && (ours || node.names.is_removed(key.dataset)) {
                 unused.push(persist::released(staged.pm), GFP_KERNEL)?;
                 continue;
@@ -559,7 +561,7 @@ pub(super) async fn on_hello<H: Host>(host: &H, from: Sender, hello: &Hello) -> 
         Ok::<_, Error>(new_life)
     })?;
     if new_life {
-        participant::drop_commits_of(host, from.node).await?;
+        participant::drop_commits_of(host, from.node, hello.first).await?;
     }
     // Faults that are just mapping what was right a moment ago.
     let until = host.with(|node| node.config.timeout) + host.now();

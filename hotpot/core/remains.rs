@@ -180,6 +180,25 @@ pub(super) async fn is_decided<H: Host>(host: &H, cid: Cid, until: u64) -> Resul
 }
 
 impl Node {
+    /// Whether the owner of a page is out, or was when the page's chunk was on its way from it.
+    fn is_orphan(&self, key: PageKey) -> bool {
+        let from = self.names.arriving(key).map(|moved| u32::from(moved.from));
+        self.names.is_inherited(key) || from.is_some_and(|from| self.is_out(from))
+    }
+
+    /// Whether a version that is staged here was staged by an owner that is out. Who that was the page does not
+    /// tell when its chunk has moved since.
+    pub(super) fn is_remains(&self, key: PageKey, cid: Cid) -> bool {
+        let Some(guest) = self.guests.get(&cid).filter(|of| of.keys.contains(&key)) else {
+            return false;
+        };
+        // The last one: it may have been staged by an owner before, too.
+        match guest.stagers.iter().rev().find(|(of, _)| *of == key) {
+            Some((_, owner)) => self.is_out(*owner),
+            None => self.is_orphan(key),
+        }
+    }
+
     fn remains(&self, cid: Cid, from: PageKey, most: usize) -> Result<Remains> {
         let mut remains = Remains {
             published: self.has_published(cid),
@@ -200,7 +219,7 @@ impl Node {
             let page = self.pages.get(*key);
             let mut staged = page.iter().flat_map(|page| page.staged.iter());
             match staged.find(|staged| staged.cid == cid && !staged.cancelled) {
-                _ if !self.names.is_inherited(*key) => {}
+                _ if !self.is_remains(*key, cid) => {}
                 Some(staged) if staged.ready => remains.keys.push(*key, GFP_KERNEL)?,
                 Some(_) => return Err(EAGAIN),
                 None => {}

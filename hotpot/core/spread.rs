@@ -238,7 +238,7 @@ impl Node {
         Ok(to.filter(|_| !batch.is_empty()).map(|to| (to, batch)))
     }
 
-    fn adopted(&mut self, key: PageKey, by: u32, version: u64) -> Result {
+    pub(super) fn adopted(&mut self, key: PageKey, by: u32, version: u64) -> Result {
         let current = self.pages.get(key).and_then(|page| page.clean);
         let holds = self
             .owned

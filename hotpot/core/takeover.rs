@@ -12,8 +12,11 @@ use super::{
     handler,
     host::{Host, Level, PageKey, Piece},
     integrity,
-    msg::{self, AskCopies, Copied, Fate, FetchReply, Outcome, Reader, Request, TakeCopy, Wire},
-    node::{Holder, Node, GENERAL, WORKER},
+    msg::{
+        self, AskCopies, Copied, Fate, FetchReply, MovedChunk, Outcome, Reader, Request, TakeCopy,
+        Wire,
+    },
+    node::{Holder, Node, Owned, GENERAL, WORKER},
     pages::Clean,
     persist::{self, NewPage},
     remains, writers,
@@ -36,24 +39,30 @@ pub enum Takeover {
 }
 
 /// The newest copy of a page among the nodes.
-struct Best {
-    version: u64,
+pub(super) struct Best {
+    pub(super) version: u64,
     cid: Cid,
     node: u32,
-    holders: KVec<Holder>,
+    pub(super) holders: KVec<Holder>,
 }
 
 impl Node {
     /// Whether a page is ours since its owner was lost, but not yet to be served.
     pub(super) fn is_pending(&self, key: PageKey) -> bool {
-        self.takeover == Takeover::Pending && self.names.is_inherited(key)
+        self.takeover == Takeover::Pending && self.names.is_inherited(key) || self.is_arriving(key)
     }
 
     /// A new map: owners that are out have successors. Whether there are new ones.
     pub(super) fn note_out(&mut self, out: KVec<u16>) {
         let news = out.iter().any(|id| !self.names.out.contains(id));
-        self.names.out = out;
+        let before = core::mem::replace(&mut self.names.out, out);
         if news {
+            // What we kept for the next owner of a chunk that is out now: it has freed some since. Who
+            // writes the pages whose owner we are from now on we ask.
+            let names = &self.names;
+            let lost = |id: u16| names.out.contains(&id) && !before.contains(&id);
+            self.writers
+                .free(|key, _| names.appointed(*key).is_some_and(lost));
             self.takeover = Takeover::Pending;
             self.wake(WORKER);
             self.wake(GENERAL);
@@ -65,6 +74,10 @@ impl Node {
 pub(super) async fn run<H: Host>(host: &H, until: u64) -> Result {
     if host.with(|node| node.takeover == Takeover::Done) {
         return Ok(());
+    }
+    // Who has moved where, and so what is ours, the records say.
+    if host.with(|node| node.is_unsettled() || node.waits_for_old_owner()) {
+        return Err(EAGAIN);
     }
     let (epoch, alone) = host.with(|node| (node.map.epoch, node.names.inherits_alone(node.id())));
     let mut best: RBTree<PageKey, Best> = RBTree::new();
@@ -88,9 +101,9 @@ pub(super) async fn run<H: Host>(host: &H, until: u64) -> Result {
         Ok::<_, Error>(peers)
     })?;
     for peer in &peers {
-        match ask_copies(host, *peer, &mut best, &mut staged, until).await {
+        match ask_copies(host, *peer, None, &mut best, &mut staged, until).await {
             // It has the map in which the chunks are ours: what it writes of them it tells us.
-            Ok(()) => writers::rebuild(host, peer.node, until)
+            Ok(()) => writers::rebuild(host, peer.node, &[], until)
                 .await
                 .map_err(handler::errno)?,
             // Nothing is mounted there. It asks us about its copies when it is.
@@ -98,7 +111,7 @@ pub(super) async fn run<H: Host>(host: &H, until: u64) -> Result {
             Err(error) => return Err(error),
         }
     }
-    host.with(|node| node.claim_own_writes())?;
+    host.with(|node| node.claim_own_writes(&[]))?;
     settle_staged(host, &best, &staged, until).await?;
     let mut pages = 0u64;
     let mut fetched = 0u64;
@@ -154,14 +167,14 @@ pub(super) async fn run<H: Host>(host: &H, until: u64) -> Result {
     Ok(())
 }
 
-fn first_page() -> PageKey {
+pub(super) fn first_page() -> PageKey {
     PageKey {
         dataset: 0,
         page: 0,
     }
 }
 
-fn note(
+pub(super) fn note(
     best: &mut RBTree<PageKey, Best>,
     staged: &mut KVec<Copied>,
     at: Holder,
@@ -192,9 +205,11 @@ fn note(
     Ok(())
 }
 
-async fn ask_copies<H: Host>(
+/// Asks a node for its copies: of pages of owners that are out, or of a chunk that has moved.
+pub(super) async fn ask_copies<H: Host>(
     host: &H,
     peer: Holder,
+    moved: Option<MovedChunk>,
     best: &mut RBTree<PageKey, Best>,
     staged: &mut KVec<Copied>,
     until: u64,
@@ -202,7 +217,7 @@ async fn ask_copies<H: Host>(
     let mut from = first_page();
     loop {
         let epoch = host.with(|node| node.map.epoch);
-        let header = AskCopies { from }.encode(epoch)?;
+        let header = AskCopies { from, moved }.encode(epoch)?;
         let mut request = KVec::new();
         request.push(Piece::Bytes(&header), GFP_KERNEL)?;
         let mut calls = [handler::call(peer.node, request, ROOM, until)?];
@@ -225,6 +240,28 @@ async fn ask_copies<H: Host>(
 }
 
 impl Node {
+    /// Whether our processes may still use what the records or the map have taken from us, or we may not know
+    /// all of these records.
+    fn is_unsettled(&self) -> bool {
+        self.names.stale || self.unmapping != 0 || self.has_unmaps()
+    }
+
+    /// EAGAIN while a chunk may still be ours that moved from us to a node that is out, and that `owner`
+    /// has taken over: without the record we serve it, and with it our last commits have to end.
+    fn check_left(&self, owner: u32) -> Result {
+        let busy = |key: &PageKey, owned: &Owned| {
+            owned.txn.is_some()
+                && self.names.is_inherited(*key)
+                && self.owner(*key) == Ok(owner)
+                && owner != self.id()
+        };
+        let mut owned = self.owned.iter();
+        match self.is_unsettled() || owned.any(|(key, of)| busy(key, of)) {
+            true => Err(EAGAIN),
+            false => Ok(()),
+        }
+    }
+
     /// Copies of pages that `owner` has taken over, in order of their pages; about `most`.
     fn copies_for(&self, owner: u32, from: PageKey, most: usize) -> Result<KVec<Copied>> {
         let mut copies = KVec::new();
@@ -245,7 +282,9 @@ impl Node {
                 };
                 copies.push(copy, GFP_KERNEL)?;
             }
-            for of in page.staged.iter().filter(|of| of.ready && !of.cancelled) {
+            let staged = page.staged.iter().filter(|of| of.ready && !of.cancelled);
+            // What became of others who staged them will tell.
+            for of in staged.filter(|of| self.is_remains(*key, of.cid)) {
                 let copy = Copied {
                     key: *key,
                     version: of.version,
@@ -259,7 +298,8 @@ impl Node {
     }
 }
 
-/// Tells a new owner what we have of its pages. EAGAIN while we do not know yet that they are.
+/// Tells a new owner what we have of its pages. EAGAIN while we may not know that they are, or have commits
+/// on them as their owner before.
 pub(super) fn on_ask_copies<H: Host>(
     host: &H,
     from: Sender,
@@ -269,14 +309,20 @@ pub(super) fn on_ask_copies<H: Host>(
         if from.epoch > node.map.epoch {
             return Err(EAGAIN);
         }
-        node.copies_for(from.node, ask.from, BATCH)
+        match &ask.moved {
+            Some(moved) => node.copies_of_moved(moved, ask.from, BATCH),
+            None => {
+                node.check_left(from.node)?;
+                node.copies_for(from.node, ask.from, BATCH)
+            }
+        }
     })
 }
 
 /// What became of commits that the lost owners had staged, and not told of any more: published
 /// when a node has published a page of them or the committing node says so. When it is lost too, or has
 /// forgotten, as far as they were promised: a user may have been told.
-async fn settle_staged<H: Host>(
+pub(super) async fn settle_staged<H: Host>(
     host: &H,
     best: &RBTree<PageKey, Best>,
     staged: &[Copied],
@@ -366,7 +412,13 @@ pub(super) fn on_ask_fate<H: Host>(host: &H, cid: Cid) -> Outcome {
 }
 
 /// Gets a page that we own now, if ours is not the newest; whether it had to be fetched.
-async fn take<H: Host>(host: &H, us: u32, key: PageKey, of: &Best, until: u64) -> Result<bool> {
+pub(super) async fn take<H: Host>(
+    host: &H,
+    us: u32,
+    key: PageKey,
+    of: &Best,
+    until: u64,
+) -> Result<bool> {
     let have = host.with(|node| {
         let clean = node.pages.get(key).and_then(|page| page.clean);
         clean.map_or(0, |clean| clean.version)

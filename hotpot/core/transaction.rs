@@ -55,7 +55,11 @@ impl Node {
         }
         let mut wait_for = None;
         for area in prepare.areas {
-            self.check_owned(area.key)?;
+            match self.check_owned(area.key) {
+                // Its pages are on their way to us.
+                Err(EAGAIN) if self.is_arriving(area.key) => return Ok(Some(self.ticket(GENERAL))),
+                owned => owned?,
+            }
             self.check_writer(area.key, prepare.cn)?;
             let Some(other) = self.owned.get(&area.key).and_then(|owned| owned.txn) else {
                 continue;
@@ -101,6 +105,9 @@ impl Node {
             }
             self.log.give_run(txn.log.0, txn.log.1);
             return Err(error);
+        }
+        for area in prepare.areas {
+            self.note_traffic(area.key, prepare.cn.node, area.bytes.len());
         }
         // Nothing can fail from here on.
         let generation = self.generation;
@@ -511,7 +518,11 @@ pub(super) async fn finish<H: Host>(host: &H, cid: Cid) -> Result {
                 owned.degree = replicas;
                 owned.kept.clear();
                 owned.holders.clear();
-                for (_, holder) in staged.iter().filter(|(of, _)| *of as usize == nr) {
+                // A node that has gone meanwhile has no copy that counts.
+                let map = &node.map;
+                let here = |id: u32| map.up().any(|peer| peer.id == id);
+                let holders = staged.iter().filter(|(of, _)| *of as usize == nr);
+                for (_, holder) in holders.filter(|(_, holder)| here(holder.node)) {
                     owned.holders.push(*holder, GFP_KERNEL)?;
                     owned.kept.push((holder.node, version), GFP_KERNEL)?;
                 }

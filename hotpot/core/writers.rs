@@ -9,7 +9,7 @@ use super::{
     format::{dataset::Mode, Cid},
     handler,
     host::{CallError, Host, PageKey, Piece},
-    msg::{Acquire, AskGrants, Release, Request},
+    msg::{Acquire, AskGrants, AskWriters, Claim, MovedChunk, Release, Request},
     node::{Holder, Node},
 };
 use kernel::{
@@ -113,7 +113,10 @@ impl Node {
             return Err(ECANCELED);
         }
         for key in keys {
-            self.check_owned(*key)?;
+            match self.check_owned(*key) {
+                Err(EAGAIN) if self.is_arriving(*key) => return Err(EBUSY),
+                owned => owned?,
+            }
             if self.mode(*key)? != Mode::Mrsw {
                 return Err(EINVAL);
             }
@@ -143,11 +146,14 @@ impl Node {
     }
 
     /// Pages whose owner we have become, and which we write ourselves.
-    pub(super) fn claim_own_writes(&mut self) -> Result {
+    pub(super) fn claim_own_writes(&mut self, hints: &[Claim]) -> Result {
         let holder = self.us();
         let claims = self.claims(holder.node, first(), usize::MAX)?;
         for claim in &claims {
-            if self.writers.of(claim.key).is_none() {
+            // A commit may just have released it, which it has not told our processes' side yet.
+            let freed = self.writers.freed.contains(&(claim.key, claim.grant));
+            let old = freed || is_void(hints, claim) || self.is_refused(claim.grant);
+            if self.writers.of(claim.key).is_none() && !old {
                 let writer = Writer {
                     holder,
                     grant: claim.grant,
@@ -178,6 +184,76 @@ impl Node {
             self.writers.note_freed(*key, grant);
         }
         Ok(())
+    }
+}
+
+/// Whether somebody else writes the page, as its owner before knew: a commit has released it, of which the
+/// claiming node has not heard yet.
+fn is_void(hints: &[Claim], claim: &Claim) -> bool {
+    let mut hints = hints.iter();
+    hints.any(|hint| hint.key == claim.key && hint.grant != claim.grant)
+}
+
+/// Tells the new owner of a chunk who wrote it when it was ours.
+pub(super) fn on_ask_writers<H: Host>(
+    host: &H,
+    from: Sender,
+    ask: &AskWriters,
+) -> Result<KVec<Claim>> {
+    host.with(|node| {
+        let known = node.names.get(ask.moved.dataset)?;
+        if known.generation < ask.moved.generation {
+            return Err(EAGAIN);
+        }
+        let mut claims = KVec::new();
+        for (key, writer) in node.writers.iter().filter(|(key, _)| **key >= ask.from) {
+            if claims.len() == CLAIMS {
+                break;
+            }
+            if node.owner(*key) == Ok(from.node) {
+                let claim = Claim {
+                    key: *key,
+                    grant: writer.grant,
+                };
+                claims.push(claim, GFP_KERNEL)?;
+            }
+        }
+        Ok(claims)
+    })
+}
+
+/// Asks the owner before of a chunk that has moved to us who writes it.
+pub(super) async fn ask_writers<H: Host>(
+    host: &H,
+    id: u32,
+    moved: &MovedChunk,
+    until: u64,
+) -> Result<KVec<Claim>> {
+    let mut all = KVec::new();
+    let mut from = first();
+    loop {
+        let epoch = host.with(|node| node.map.epoch);
+        let ask = AskWriters {
+            moved: *moved,
+            from,
+        };
+        let header = ask.encode(epoch)?;
+        let mut request = KVec::new();
+        request.push(Piece::Bytes(&header), GFP_KERNEL)?;
+        let mut calls = [handler::call(id, request, CLAIMS_ROOM, until)?];
+        host.call(&mut calls).await;
+        let [call] = calls;
+        let claims = handler::reply_of::<AskWriters>(&call).map_err(handler::errno)?;
+        all.extend_from_slice(&claims, GFP_KERNEL)?;
+        match claims.last() {
+            Some(last) => {
+                from = PageKey {
+                    page: last.key.page.saturating_add(1),
+                    ..last.key
+                }
+            }
+            None => return Ok(all),
+        }
     }
 }
 
@@ -213,9 +289,18 @@ fn first() -> PageKey {
 
 /// Room for the reply to an [`AskGrants`].
 const CLAIMS_ROOM: usize = 8192;
+/// Claims in it.
+const CLAIMS: usize = 256;
 
 /// Asks a node which pages of ours it writes, and believes it.
-pub(super) async fn rebuild<H: Host>(host: &H, id: u32, until: u64) -> Result<(), CallError> {
+///
+/// `hints` are claims that the owner before knew: they win over others for the same page.
+pub(super) async fn rebuild<H: Host>(
+    host: &H,
+    id: u32,
+    hints: &[Claim],
+    until: u64,
+) -> Result<(), CallError> {
     let local = CallError::Handler;
     let mut from = first();
     loop {
@@ -240,7 +325,8 @@ pub(super) async fn rebuild<H: Host>(host: &H, id: u32, until: u64) -> Result<()
             for claim in &claims {
                 let known = node.writers.of(claim.key).is_some();
                 let freed = node.writers.freed.contains(&(claim.key, claim.grant));
-                if node.owns(claim.key) && !known && !freed && !node.is_refused(claim.grant) {
+                let refused = freed || is_void(hints, claim) || node.is_refused(claim.grant);
+                if node.owns(claim.key) && !known && !refused {
                     let writer = Writer {
                         holder,
                         grant: claim.grant,

@@ -230,7 +230,7 @@ TEST_F(dataset, info_refuses_bad_pointers_and_reserved_fields)
 	EXPECT_EQ(EFAULT, ERRNO_OF(ioctl(self->fd, HOTPOT_IOC_SETUP, bad_pointer())));
 	EXPECT_EQ(EFAULT, ERRNO_OF(ioctl(self->fd, HOTPOT_IOC_SETUP, NULL)));
 	info = (struct hotpot_info){ 0 };
-	info.reserved[6] = 1;
+	info.reserved[3] = 1;
 	EXPECT_EQ(EINVAL, ERRNO_OF(ioctl(self->fd, HOTPOT_IOC_INFO, &info)));
 }
 

@@ -10,7 +10,7 @@
 //!
 //! ```text
 //!    0  u32       magic "HPDS"
-//!    4  u16       version of the structure, 1
+//!    4  u16       version of the structure, 1, or 2 with moved chunks
 //!    6  u16       flags: bit 0 tombstone
 //!    8  u64       sequence number on this device, from 1
 //!   16  u64       dataset id, not 0
@@ -34,7 +34,11 @@
 //!  132            zero
 //!  136  [u8; 255] name, filled up with zeros
 //!  391            zero
+//!  392  u16       moved chunks; version 2 when there are some
+//!  394            zero
 //!  512  [u16]     node ids over which chunks go round robin, at most 1,790
+//!       [8 bytes] moved chunks, right behind, in order: u32 chunk, u16 its owner, u16 the owner
+//!                 before while it is on its way, else 0xffff
 //! 4092  u32       crc32c of bytes 0..4092
 //! ```
 
@@ -48,6 +52,10 @@ use kernel::{alloc::AllocError, prelude::*};
 pub const MAGIC: u32 = u32::from_le_bytes(*b"HPDS");
 /// Version of the structure.
 pub const VERSION: u16 = 1;
+/// Version of a record with moved chunks.
+pub const VERSION_MOVED: u16 = 2;
+/// No node's id.
+pub const NOBODY: u16 = u16::MAX;
 /// Longest name in bytes (`HOTPOT_NAME_MAX`).
 pub const NAME_MAX: usize = 255;
 /// Most nodes over which the chunks of a dataset can go: what fits into the record.
@@ -85,6 +93,7 @@ mod at {
     pub(super) const MODIFIED: usize = 104;
     pub(super) const CHANGED: usize = 120;
     pub(super) const NAME: usize = 136;
+    pub(super) const NR_MOVED: usize = 392;
     pub(super) const NODES: usize = 512;
 }
 
@@ -145,6 +154,20 @@ impl ::core::fmt::Debug for Name {
     }
 }
 
+/// A chunk whose owner is another node than its place in the row says (section 2.5.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Its number in the dataset.
+    pub chunk: u32,
+    /// Its owner.
+    pub node: u16,
+    /// The owner before, until the new one has all pages and says so; then [`NOBODY`].
+    pub from: u16,
+}
+
+/// Bytes of a moved chunk in the record.
+const MOVED_SIZE: usize = 8;
+
 /// A dataset, as its record says.
 #[derive(Debug)]
 pub struct DatasetRecord {
@@ -185,6 +208,8 @@ pub struct DatasetRecord {
     /// Nodes that own its chunks, round robin: chunk `i` belongs to
     /// `nodes[i % nodes.len()]`. 1 to [`MAX_NODES`].
     pub nodes: KVec<u16>,
+    /// Chunks that have moved, in order of their numbers.
+    pub moved: KVec<Moved>,
 }
 
 impl DatasetRecord {
@@ -192,7 +217,29 @@ impl DatasetRecord {
     pub fn try_clone(&self) -> Result<Self, AllocError> {
         let mut nodes = KVec::new();
         nodes.extend_from_slice(&self.nodes, GFP_KERNEL)?;
-        Ok(Self { nodes, ..*self })
+        let mut moved = KVec::new();
+        moved.extend_from_slice(&self.moved, GFP_KERNEL)?;
+        Ok(Self {
+            nodes,
+            moved,
+            ..*self
+        })
+    }
+
+    /// What is to be known of a chunk that has moved.
+    pub fn moved(&self, chunk: u64) -> Option<Moved> {
+        let chunk = u32::try_from(chunk).ok()?;
+        let at = self
+            .moved
+            .binary_search_by_key(&chunk, |of| of.chunk)
+            .ok()?;
+        self.moved.get(at).copied()
+    }
+
+    /// How many chunks more could move.
+    pub fn room_to_move(&self) -> usize {
+        let used = at::NODES + 2 * self.nodes.len() + MOVED_SIZE * self.moved.len();
+        BLOCK_CRC.saturating_sub(used) / MOVED_SIZE
     }
 
     /// Pages that the dataset reaches over.
@@ -236,6 +283,14 @@ impl DatasetRecord {
         if self.nodes.is_empty() || self.nodes.len() > MAX_NODES {
             return wrong("number of nodes");
         }
+        let mut pairs = self.moved.iter().zip(self.moved.iter().skip(1));
+        let moved = MOVED_SIZE * self.moved.len();
+        if at::NODES + 2 * self.nodes.len() + moved > BLOCK_CRC
+            || pairs.any(|(a, b)| a.chunk >= b.chunk)
+            || self.moved.iter().any(|of| of.node == NOBODY)
+        {
+            return wrong("moved chunks");
+        }
         for time in [self.created, self.modified, self.changed] {
             if time.nsec > 999_999_999 {
                 return wrong("time");
@@ -249,7 +304,13 @@ impl DatasetRecord {
         self.check()?;
         block.fill(0);
         put(block, at::MAGIC, &MAGIC.to_le_bytes());
-        put(block, at::VERSION, &VERSION.to_le_bytes());
+        let version = match self.moved.is_empty() {
+            true => VERSION,
+            false => VERSION_MOVED,
+        };
+        put(block, at::VERSION, &version.to_le_bytes());
+        let nr_moved = self.moved.len() as u16;
+        put(block, at::NR_MOVED, &nr_moved.to_le_bytes());
         let flags = if self.tombstone { FLAG_TOMBSTONE } else { 0 };
         put(block, at::FLAGS, &flags.to_le_bytes());
         put(block, at::SEQUENCE, &self.sequence.to_le_bytes());
@@ -278,6 +339,12 @@ impl DatasetRecord {
         for (nr, node) in self.nodes.iter().enumerate() {
             put(block, at::NODES + 2 * nr, &node.to_le_bytes());
         }
+        for (nr, moved) in self.moved.iter().enumerate() {
+            let to = at::NODES + 2 * self.nodes.len() + MOVED_SIZE * nr;
+            put(block, to, &moved.chunk.to_le_bytes());
+            put(block, to + 4, &moved.node.to_le_bytes());
+            put(block, to + 6, &moved.from.to_le_bytes());
+        }
         seal_block(block);
         Ok(())
     }
@@ -296,8 +363,13 @@ impl DatasetRecord {
         if !block_is_sealed(block) {
             return Err(Damage::Checksum.into());
         }
-        if u16_at(block, at::VERSION) != VERSION {
+        let version = u16_at(block, at::VERSION);
+        let nr_moved = usize::from(u16_at(block, at::NR_MOVED));
+        if !matches!(version, VERSION | VERSION_MOVED) {
             return Err(Damage::Version.into());
+        }
+        if (version == VERSION_MOVED) != (nr_moved != 0) {
+            return Err(Damage::Field("moved chunks").into());
         }
         let name_len = usize::from(u16_at(block, at::NAME_LEN));
         let name = array_at::<NAME_MAX>(block, at::NAME);
@@ -312,6 +384,19 @@ impl DatasetRecord {
         let mut nodes = KVec::with_capacity(nr_nodes, GFP_KERNEL)?;
         for nr in 0..nr_nodes {
             nodes.push(u16_at(block, at::NODES + 2 * nr), GFP_KERNEL)?;
+        }
+        if at::NODES + 2 * nr_nodes + MOVED_SIZE * nr_moved > BLOCK_CRC {
+            return Err(Damage::Field("moved chunks").into());
+        }
+        let mut moved = KVec::with_capacity(nr_moved, GFP_KERNEL)?;
+        for nr in 0..nr_moved {
+            let from = at::NODES + 2 * nr_nodes + MOVED_SIZE * nr;
+            let of = Moved {
+                chunk: u32_at(block, from),
+                node: u16_at(block, from + 4),
+                from: u16_at(block, from + 6),
+            };
+            moved.push(of, GFP_KERNEL)?;
         }
         let record = DatasetRecord {
             sequence: u64_at(block, at::SEQUENCE),
@@ -332,6 +417,7 @@ impl DatasetRecord {
             modified: timestamp_at(block, at::MODIFIED),
             changed: timestamp_at(block, at::CHANGED),
             nodes,
+            moved,
         };
         record.check()?;
         Ok(Some(record))

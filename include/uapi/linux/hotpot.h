@@ -118,7 +118,10 @@ struct hotpot_info {
 	__u64 nr_redundant;
 	__u64 nr_dirty;
 	__u64 nr_missing;	/* pages that it owns with too few copies: being made */
-	__u64 reserved[7];
+	__u64 nr_came;		/* chunks that have moved to this node since its mount, */
+	__u64 nr_left;		/* and from it */
+	__u64 nr_stayed;	/* that were to move from it, and could not */
+	__u64 reserved[4];
 };
 
 /**

@@ -55,6 +55,7 @@ fn record(nodes: &[u16]) -> DatasetRecord {
         modified: Timestamp::default(),
         changed: Timestamp { sec: 7, nsec: 8 },
         nodes: list,
+        moved: KVec::new(),
     }
 }
 

@@ -70,6 +70,9 @@ struct DatasetStatus {
     chunk_size: u64,
     /// Pages that have too few copies, as their owners say that were asked: they are being made.
     missing: u64,
+    /// Chunks that have moved to another owner, and that were to and could not: since the mounts that were asked.
+    moves: u64,
+    stayed: u64,
     /// Pages by state on each node that was asked, by node id.
     pages: BTreeMap<u32, Pages>,
     chunks: Vec<ChunkStatus>,
@@ -238,10 +241,14 @@ fn merge(seen: Vec<Seen>) -> Vec<DatasetStatus> {
             replicas: info.replicas,
             chunk_size: info.chunk_size,
             missing: 0,
+            moves: 0,
+            stayed: 0,
             pages: BTreeMap::new(),
             chunks: Vec::new(),
         });
         merged.missing += info.nr_missing;
+        merged.moves += info.nr_came;
+        merged.stayed += info.nr_stayed;
         merged.pages.insert(info.node, view.pages());
         for (index, chunk) in view.chunks.iter().enumerate() {
             if index == merged.chunks.len() {
@@ -311,6 +318,7 @@ fn text(status: &Status, all_chunks: bool) -> String {
             "chunk",
             "chunks",
             "copies to make",
+            "chunk moves",
             "dirty pages",
         ]);
         let mut chunks = Builder::new();
@@ -335,6 +343,7 @@ fn text(status: &Status, all_chunks: bool) -> String {
                 size::show(d.chunk_size),
                 d.chunks.len().to_string(),
                 d.missing.to_string(),
+                moves(d),
                 per_node(d.pages.iter().map(|(n, p)| (*n, p.dirty))),
             ]);
             for c in &d.chunks {
@@ -379,6 +388,14 @@ fn text(status: &Status, all_chunks: bool) -> String {
         out += &format!("problem: {problem}\n");
     }
     out
+}
+
+/// "3", or "3 (2 refused)".
+fn moves(dataset: &DatasetStatus) -> String {
+    match dataset.stayed {
+        0 => dataset.moves.to_string(),
+        stayed => format!("{} ({stayed} refused)", dataset.moves),
+    }
 }
 
 fn table(builder: Builder) -> String {
@@ -436,6 +453,8 @@ mod tests {
             nr_chunks: 2,
             nr_dirty: dirty,
             nr_missing: u64::from(node),
+            nr_came: u64::from(node == 2) * 4,
+            nr_stayed: u64::from(node == 1) * 5,
             ..Default::default()
         };
         let chunks = vec![chunk(1, 0), chunk(2, 1)];
@@ -455,6 +474,9 @@ mod tests {
         assert_eq!(d.chunks[0].dirty[&2], 3);
         assert_eq!(d.pages[&2].dirty, 3);
         assert_eq!(d.missing, 6);
+        // Each move is told by the node to which the chunk came.
+        assert_eq!((d.moves, d.stayed), (4, 5));
+        assert_eq!(moves(d), "4 (5 refused)");
     }
 
     #[test]
@@ -492,7 +514,7 @@ mod tests {
                 r#""roles":["hotpot","hotpot-cd"],"incarnation":5,"epoch":1,"power":"on","#,
                 r#""mount":"/mnt/n1","suspects":[]}],"datasets":[{"name":"words","id":9,"#,
                 r#""size":8388608,"base":"0x100000000000","reserve":1073741824,"mode":"mrmw","#,
-                r#""replicas":2,"chunk_size":4194304,"missing":1,"#,
+                r#""replicas":2,"chunk_size":4194304,"missing":1,"moves":0,"stayed":5,"#,
                 r#""pages":{"1":{"committed":0,"redundant":0,"dirty":0}},"#,
                 r#""chunks":[{"index":0,"owner":1,"pages":40,"min_replicas":2,"local":{"1":10},"dirty":{"1":0}},"#,
                 r#"{"index":1,"owner":2,"pages":null,"min_replicas":null,"local":{"1":11},"dirty":{"1":0}}]}],"#,

@@ -179,7 +179,10 @@ pub struct DatasetInfo {
     pub nr_redundant: u64,
     pub nr_dirty: u64,
     pub nr_missing: u64,
-    pub reserved: [u64; 7],
+    pub nr_came: u64,
+    pub nr_left: u64,
+    pub nr_stayed: u64,
+    pub reserved: [u64; 4],
 }
 
 #[repr(C)]

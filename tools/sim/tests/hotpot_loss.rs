@@ -5,7 +5,9 @@
 use hotpot_core::core::{
     cluster::State,
     commit,
+    fault::{self, Access},
     format::{Cid, Timestamp},
+    host::Mapping,
     msg::Outcome,
     names::{self, NewDataset},
     outcome,
@@ -269,4 +271,63 @@ fn a_commit_to_its_own_node_and_another_is_all_or_nothing_whenever_it_is_lost() 
     lose_it_at_any_time([8, 16 * PAGE + 8]);
     lose_it_at_any_time([8, 32 * PAGE + 8]);
     lose_it_at_any_time([16 * PAGE + 8, 32 * PAGE + 8]);
+}
+
+#[test]
+fn nobody_has_mapped_what_a_lost_owner_had_once_its_successor_publishes() {
+    for slow in [0, 1] {
+        let mut world = world(false);
+        let page = page_of(&world, 0, 3);
+        let until = world.now() + SEC;
+        // A hole: nobody but the owner that is lost knows who reads it.
+        for node in 0..2 {
+            let mapped = world.execute(node, move |host| async move {
+                fault::fault(&host, key(1, page), Access::Read, until).await
+            });
+            assert_eq!(mapped, Ok(()));
+        }
+        let life = world.nodes[slow].life.clone().expect("alive");
+        life.slow_unmap.set(true);
+        world.lose(2);
+        // The map says so by then.
+        world.pass(12 * MS);
+        let writer = 1 - slow;
+        let at = page * PAGE + 8;
+        store(&mut world, writer, 1, at, b"replaced").expect("a store");
+        let committed = commit(&mut world, writer, file(1), 1, &[at], 1);
+        assert_eq!(committed.result, Ok(()));
+        let mapped = life.mapped.borrow().get(&key(1, page)).copied();
+        assert!(
+            !matches!(mapped, Some(Mapping::Zeros)),
+            "n{} loads zeros",
+            slow + 1
+        );
+        assert_eq!(load(&mut world, slow, 1, at), Ok(*b"replaced"));
+    }
+}
+
+#[test]
+fn copies_that_a_node_took_with_it_out_of_a_commit_in_flight_are_made_anew() {
+    for time in 0..60 {
+        let mut world = world(false);
+        for at in [8, 16 * PAGE + 8] {
+            store(&mut world, 0, 1, at, b"degree 2").expect("a store");
+        }
+        let until = world.now() + SEC;
+        let ranges = cells(&[8, 16 * PAGE + 8]);
+        world.begin_result(0, Rc::new(RefCell::new(None)), move |host| async move {
+            commit::commit(&host, file(1), 1, &ranges, 2, until).await
+        });
+        world.pass(time * 10 * US);
+        world.lose(2);
+        world.pass(12 * SEC);
+        for page in [0, 16] {
+            let copies = world.committed_copies(key(1, page));
+            assert!(
+                copies == 0 || copies >= 2,
+                "{copies} of {page}, lost at {time}"
+            );
+        }
+        nothing_left(&mut world);
+    }
 }

@@ -313,3 +313,37 @@ fn a_dataset_is_cut_off_only_where_nobody_writes_the_last_page() {
     assert_eq!(shrink(&mut world), Ok(()));
     nothing_left(&mut world);
 }
+
+#[test]
+fn an_owner_that_missed_the_move_of_its_chunk_learns_who_writes_it() {
+    let mut world = cluster(Plan {
+        mrsw: true,
+        moves: 1,
+        ..Plan::quiet(2)
+    });
+    let page = page_of(&world, 0, 2);
+    let at = page * PAGE + 8;
+    assert_eq!(acquire(&mut world, 0, file(1), 1, &[at], false), Ok(()));
+    // The record comes to node 1 only, then node 2 begins a new life with the old one.
+    world.set_deaf_to(1, 0, true);
+    assert!(world.move_chunk(page / 16, 0));
+    world.pass(MS);
+    world.crash_now(1);
+    world.pass(40 * MS);
+    for _ in 0..20 {
+        let taken = acquire(&mut world, 1, file(2), 1, &[at], false);
+        assert!(taken.is_err(), "two writers");
+        world.pass(MS);
+    }
+    world.set_deaf_to(1, 0, false);
+    world.pass(2 * SEC);
+    assert_eq!(
+        acquire(&mut world, 1, file(2), 1, &[at], false),
+        Err(EAGAIN)
+    );
+    close(&mut world, 0, file(1));
+    world.pass(SEC);
+    assert_eq!(acquire(&mut world, 1, file(2), 1, &[at], false), Ok(()));
+    close(&mut world, 1, file(2));
+    nothing_left(&mut world);
+}

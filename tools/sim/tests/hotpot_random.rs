@@ -80,3 +80,36 @@ fn flipped_bits_are_healed_or_told_and_never_read() {
         },
     );
 }
+
+#[test]
+fn promises_are_kept_while_chunks_move() {
+    for_each_seed(
+        "--test hotpot_random promises_are_kept_while_chunks_move",
+        3_000,
+        |seed| {
+            live(seed, |rng| Plan {
+                moves: rng.range(1..8),
+                ..Plan::random(rng)
+            });
+        },
+    );
+}
+
+#[test]
+fn promises_are_kept_when_a_node_is_lost_while_chunks_move() {
+    for_each_seed(
+        "--test hotpot_random promises_are_kept_when_a_node_is_lost_while_chunks_move",
+        3_000,
+        |seed| {
+            live(seed, |rng| Plan {
+                nodes: rng.range(3..5) as usize,
+                crashes: 0,
+                cuts: 0,
+                room: 0,
+                loss: true,
+                moves: rng.range(1..8),
+                ..Plan::random(rng)
+            });
+        },
+    );
+}

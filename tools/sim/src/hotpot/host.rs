@@ -108,6 +108,8 @@ pub struct Life {
     pub bug: Bug,
     /// Bits have flipped: lines for the operator are no surprise.
     pub flipped: Cell<bool>,
+    /// It takes long to clear all page tables.
+    pub slow_unmap: Cell<bool>,
     fence_owed: Cell<bool>,
 }
 
@@ -140,6 +142,7 @@ impl Life {
             pause_in,
             bug,
             flipped: Cell::new(false),
+            slow_unmap: Cell::new(false),
             fence_owed: Cell::new(false),
         })
     }
@@ -237,6 +240,12 @@ impl Host for SimHost {
         let life = &self.0;
         for (nr, action) in actions.iter().enumerate() {
             self.pause_sometimes().await;
+            if life.slow_unmap.get() && matches!(action, Action::UnmapAll) {
+                // Some 20 ms.
+                for _ in 0..2000 {
+                    self.ask(Ask::Pause).await;
+                }
+            }
             if life.fuse.get() == 0 {
                 self.ask(Ask::PowerFails).await;
             }

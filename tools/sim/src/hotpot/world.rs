@@ -110,6 +110,7 @@ enum Event {
     Cut(usize),
     Heal(usize),
     Flip(usize),
+    Move,
     Step(usize, usize, u64),
 }
 
@@ -166,6 +167,8 @@ pub struct Plan {
     pub mrsw: bool,
     /// Bits of copies that flip.
     pub flips: u64,
+    /// Chunks that are sent to other nodes.
+    pub moves: u64,
     /// A planted bug.
     pub bug: Bug,
 }
@@ -186,6 +189,7 @@ impl Plan {
             loss: false,
             mrsw: false,
             flips: 0,
+            moves: 0,
             bug: Bug::None,
         }
     }
@@ -212,6 +216,7 @@ impl Plan {
             loss: false,
             mrsw: rng.one_in(3),
             flips: 0,
+            moves: 0,
             bug: Bug::None,
         }
     }
@@ -239,6 +244,8 @@ pub struct World {
     pub events: u64,
     /// Pages of which a copy was damaged.
     pub damaged: BTreeSet<PageKey>,
+    /// Nodes, and whose requests do not come to them.
+    deaf_to: Vec<(usize, usize)>,
 }
 
 /// As mkfs makes it, but smaller than it would.
@@ -320,6 +327,7 @@ impl World {
             model: Model::default(),
             working: false,
             events: 0,
+            deaf_to: Vec::new(),
             damaged: BTreeSet::new(),
         };
         for index in 0..plan.nodes {
@@ -573,6 +581,10 @@ impl World {
             let node = self.rng.index(self.nodes.len());
             self.schedule.after(at, Event::Flip(node));
         }
+        for _ in 0..self.plan.moves {
+            let at = self.rng.range(0..duration);
+            self.schedule.after(at, Event::Move);
+        }
         let end = self.now() + duration;
         self.run_until(end, |_| false);
         self.working = false;
@@ -624,6 +636,9 @@ impl World {
             self.events += 1;
             assert!(self.events < 3_000_000, "the world never comes to rest");
             self.handle(event);
+            if self.plan.moves != 0 {
+                self.check_owners();
+            }
             look += 1;
             if look % 64 == 0 && done(self) {
                 return;
@@ -707,6 +722,13 @@ impl World {
             Event::Cut(index) => self.nodes[index].cut = true,
             Event::Heal(index) => self.nodes[index].cut = false,
             Event::Flip(index) => self.flip_somewhere(index),
+            Event::Move => {
+                let chunk = self
+                    .rng
+                    .range(0..super::workload::PAGES * PAGE_SIZE as u64 / super::workload::CHUNK);
+                let to = self.rng.index(self.nodes.len());
+                self.move_chunk(chunk, to);
+            }
             Event::Step(node, process, incarnation) => {
                 let sim = &self.nodes[node];
                 if self.working && sim.ready && sim.incarnation == incarnation {
@@ -806,7 +828,8 @@ impl World {
             };
             let dst = request.dst as usize - 1;
             let lost = self.working && self.rng.one_in(self.plan.loss_in);
-            if lost || self.nodes[src].cut || self.nodes[dst].cut {
+            let deaf = self.deaf_to.contains(&(dst, src));
+            if lost || deaf || self.nodes[src].cut || self.nodes[dst].cut {
                 continue;
             }
             let delay = self.delay();
@@ -1059,6 +1082,40 @@ impl World {
         });
     }
 
+    /// Has the owner of a chunk of dataset 1 send it to node `to`; whether it is willing.
+    pub fn move_chunk(&mut self, chunk: u64, to: usize) -> bool {
+        let to = node_of(to);
+        let mut moves = false;
+        for index in 0..self.nodes.len() {
+            if let Some(life) = self.nodes[index].life.clone() {
+                let result = life.node.borrow_mut().move_chunk(1, chunk, to);
+                self.trace(format_args!(
+                    "n{} sends chunk {chunk} to n{to}: {result:?}",
+                    index + 1
+                ));
+                moves |= result.is_ok();
+                self.wake(index);
+            }
+        }
+        moves
+    }
+
+    /// A page has one owner at most that serves it.
+    pub fn check_owners(&self) {
+        for page in (0..super::workload::PAGES).step_by(16) {
+            let key = PageKey { dataset: 1, page };
+            let serves = |sim: &&SimNode| {
+                sim.life.as_ref().is_some_and(|life| {
+                    let core = life.node.borrow();
+                    // Who is cut off the epoch stops.
+                    core.map.epoch > sim.away && core.map.epoch == self.epoch && core.serves(key)
+                })
+            };
+            let owners: Vec<u32> = self.nodes.iter().filter(serves).map(|sim| sim.id).collect();
+            assert!(owners.len() <= 1, "{key:?} has owners {owners:?}");
+        }
+    }
+
     /// Crashes a node now.
     pub fn crash_now(&mut self, node: usize) {
         self.crash(node);
@@ -1102,6 +1159,14 @@ impl World {
     /// Cuts a node off, or joins it again.
     pub fn set_cut(&mut self, node: usize, cut: bool) {
         self.nodes[node].cut = cut;
+    }
+
+    /// Requests of `other` do not come to a node any more, or do so again.
+    pub fn set_deaf_to(&mut self, node: usize, other: usize, deaf: bool) {
+        self.deaf_to.retain(|pair| *pair != (node, other));
+        if deaf {
+            self.deaf_to.push((node, other));
+        }
     }
 
     /// Has the control plane say that a node is in a state.

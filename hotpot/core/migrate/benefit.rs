@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a chunk moves for: what nodes read and commit of it (the benefit), against what has to be copied
+//! for it (the cost). At the end of each window of time the greatest benefits are chosen, as far as they
+//! cost no more than they may.
+
+use super::{
+    super::{
+        format::PAGE_SIZE,
+        host::PageKey,
+        names::pages_of,
+        node::{Node, WORKER},
+    },
+    Chunk, Leaving,
+};
+use kernel::prelude::*;
+
+/// Most chunks whose traffic is counted in a window.
+const MAX_COUNTED: usize = 4096;
+
+impl Node {
+    /// A node reads or commits bytes of a page of ours.
+    pub(in super::super) fn note_traffic(&mut self, key: PageKey, node: u32, bytes: usize) {
+        if !self.migration.policy.enabled {
+            return;
+        }
+        let Ok(chunk) = self.names.chunk(key) else {
+            return;
+        };
+        let traffic = &mut self.migration.traffic;
+        if traffic.get(&chunk).is_none() {
+            // What is not counted does not move.
+            let full = traffic.values().count() >= MAX_COUNTED;
+            let counted = KVec::new();
+            if full
+                || traffic
+                    .try_create_and_insert(chunk, counted, GFP_KERNEL)
+                    .is_err()
+            {
+                return;
+            }
+        }
+        if let Some(nodes) = traffic.get_mut(&chunk) {
+            match nodes.iter_mut().find(|(id, _)| *id == node) {
+                Some((_, sum)) => *sum = sum.saturating_add(bytes as u64),
+                None => {
+                    let _ = nodes.push((node, bytes as u64), GFP_KERNEL);
+                }
+            }
+        }
+    }
+
+    /// Bytes of a chunk of ours that a node would have to fetch.
+    fn cost(&self, of: Chunk, to: u32) -> u64 {
+        let Ok(record) = self.names.get(of.0) else {
+            return u64::MAX;
+        };
+        let (first, count) = pages_of(record, of.1);
+        let mut at = first;
+        let mut pages = 0;
+        while let Some((key, page)) = self.pages.next(at) {
+            if key.dataset != first.dataset || key.page >= first.page.saturating_add(count) {
+                break;
+            }
+            at.page = key.page + 1;
+            let Some(clean) = page.clean.filter(|clean| clean.pm.is_some()) else {
+                continue;
+            };
+            let kept = self.owned.get(&key).is_some_and(|owned| {
+                let mut kept = owned.kept.iter();
+                kept.any(|(id, version)| *id == to && *version == clean.version)
+            });
+            pages += u64::from(!kept);
+        }
+        pages * PAGE_SIZE as u64
+    }
+
+    /// At the end of a window: chooses what is to move, the greatest benefit first.
+    pub(super) fn choose_moves(&mut self, now: u64) -> Result {
+        let policy = self.migration.policy;
+        if now < self.migration.window_end {
+            return Ok(());
+        }
+        let first = self.migration.window_end == 0;
+        self.migration.window_end = now.saturating_add(policy.window);
+        let traffic = core::mem::take(&mut self.migration.traffic);
+        if first || !policy.enabled || !self.is_fenced() {
+            return Ok(());
+        }
+        let us = self.id();
+        let mut chosen: KVec<(u64, Chunk, u32)> = KVec::new();
+        for (chunk, nodes) in traffic.iter() {
+            let of = |id: u32| {
+                nodes
+                    .iter()
+                    .find(|(node, _)| *node == id)
+                    .map_or(0, |of| of.1)
+            };
+            let others = nodes.iter().filter(|(id, _)| *id != us && self.is_up(*id));
+            let Some((to, theirs)) = others.max_by_key(|(_, bytes)| *bytes) else {
+                continue;
+            };
+            // What is local now goes over the network afterwards.
+            let benefit = theirs.saturating_sub(of(us));
+            let Ok(record) = self.names.get(chunk.0) else {
+                continue;
+            };
+            let (page, _) = pages_of(record, chunk.1);
+            let settled = self.owns(page)
+                && !self.names.is_inherited(page)
+                && self.names.arriving(page).is_none()
+                && (record.room_to_move() != 0 || record.moved(chunk.1).is_some());
+            if settled && benefit >= policy.min_benefit.max(1) {
+                chosen.push((benefit, *chunk, *to), GFP_KERNEL)?;
+            }
+        }
+        chosen.sort_unstable_by(|a, b| b.cmp(a));
+        let mut left = policy.max_cost;
+        for (benefit, chunk, to) in &chosen {
+            let cost = self.cost(*chunk, *to);
+            if cost <= left && cost <= benefit.saturating_mul(4) {
+                left -= cost;
+                self.send_away(*chunk, *to)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn send_away(&mut self, of: Chunk, to: u32) -> Result {
+        let (at, _) = pages_of(self.names.get(of.0)?, of.1);
+        if self.migration.leaving.iter().any(|other| other.of == of) {
+            return Ok(());
+        }
+        let leaving = Leaving {
+            of,
+            to: u16::try_from(to)?,
+            at,
+        };
+        self.migration.leaving.push(leaving, GFP_KERNEL)?;
+        self.wake(WORKER);
+        Ok(())
+    }
+}

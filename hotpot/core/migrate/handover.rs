@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a record with moved chunks means for each node that gets it: nothing that it knows of their
+//! pages counts any more, and nobody has them mapped.
+
+use super::super::{
+    format::dataset::DatasetRecord,
+    handler,
+    host::{Action, Host, PageKey},
+    names::pages_of,
+    node::{Node, Owned, GENERAL, WORKER},
+    persist,
+};
+use kernel::prelude::*;
+
+impl Node {
+    /// Before a new record is taken over: who owns the chunks that it, or the old one, says moved.
+    pub(in super::super) fn owners_before(
+        &mut self,
+        new: &DatasetRecord,
+    ) -> Result<KVec<(u64, u32)>> {
+        let mut before = KVec::new();
+        let Ok(old) = self.names.get(new.id) else {
+            return Ok(before);
+        };
+        if new.tombstone {
+            self.migration.counts.remove(&new.id);
+            return Ok(before);
+        }
+        for of in Iterator::chain(old.moved.iter(), new.moved.iter()) {
+            let chunk = u64::from(of.chunk);
+            let owner = self.names.owner(pages_of(old, chunk).0).unwrap_or(u32::MAX);
+            if !before.contains(&(chunk, owner)) {
+                before.push((chunk, owner), GFP_KERNEL)?;
+            }
+        }
+        self.migration.unmap.reserve(before.len(), GFP_KERNEL)?;
+        Ok(before)
+    }
+
+    /// A new record was taken over: of chunks that have another owner now than `before`, nothing that was
+    /// known counts.
+    pub(in super::super) fn note_moved(&mut self, dataset: u64, before: &[(u64, u32)]) {
+        for (chunk, owner) in before {
+            let Ok(record) = self.names.get(dataset) else {
+                return;
+            };
+            let (first, count) = pages_of(record, *chunk);
+            let moved = self.names.owner(first) != Ok(*owner);
+            let open = self.names.arriving(first).is_some();
+            let within = |key: &PageKey| {
+                key.dataset == dataset && key.page >= first.page && key.page - first.page < count
+            };
+            let waits = open && *owner == self.id();
+            if !(self.owns(first) || waits) {
+                // The next owner has asked who writes it, or will not ask us.
+                self.writers.free(|key, _| within(key));
+            }
+            if !moved {
+                continue;
+            }
+            self.generation += 1;
+            for (_, page) in self.pages.iter_mut().filter(|(key, _)| within(key)) {
+                page.sequence = page.sequence.wrapping_add(1);
+                page.mapped = false;
+                if let Some(clean) = &mut page.clean {
+                    clean.valid = false;
+                }
+            }
+            // Our last commits on it still have to reach all who may read the pages: not everybody knows yet.
+            let idle = |owned: &Owned| owned.txn.is_none();
+            for (_, owned) in self
+                .owned
+                .iter_mut()
+                .filter(|(key, of)| within(key) && idle(of))
+            {
+                owned.holders.clear();
+                owned.kept.clear();
+            }
+            let migration = &mut self.migration;
+            migration.arrived.retain(|of| *of != (dataset, *chunk));
+            migration.leaving.retain(|of| of.of != (dataset, *chunk));
+            migration.traffic.remove(&(dataset, *chunk));
+            migration.serial += 1;
+            let note = ((dataset, *chunk), migration.serial);
+            let _ = migration.unmap.push_within_capacity(note);
+            if *owner == self.id() {
+                self.migration.count(dataset, |of| &mut of.left);
+            }
+        }
+        if !before.is_empty() {
+            for queue in WORKER..=GENERAL {
+                self.wake(queue);
+            }
+        }
+    }
+}
+
+/// Takes chunks that have another owner now out of all page tables. Whoever has just found a copy valid
+/// has mapped it before.
+pub(in super::super) async fn unmap_moved<H: Host>(host: &H) -> Result {
+    loop {
+        let next = host.with(|node| {
+            let Some((chunk, serial)) = node.migration.unmap.first().copied() else {
+                return Ok(None);
+            };
+            let Ok(record) = node.names.get(chunk.0) else {
+                node.migration.unmap.retain(|(of, _)| *of != chunk);
+                return Ok(Some(None));
+            };
+            let (first, count) = pages_of(record, chunk.1);
+            let mut busy = KVec::new();
+            for (key, page) in node.pages.iter() {
+                let within = key.dataset == first.dataset
+                    && key.page >= first.page
+                    && key.page - first.page < count;
+                if within && page.busy != 0 {
+                    busy.push(*key, GFP_KERNEL)?;
+                }
+            }
+            Ok::<_, Error>(Some(Some((chunk, serial, first, count, busy))))
+        })?;
+        let (chunk, serial, first, count, busy) = match next {
+            None => return Ok(()),
+            Some(None) => continue,
+            Some(Some(next)) => next,
+        };
+        let until = handler::call_until(host, u64::MAX);
+        for key in &busy {
+            persist::wait_idle(host, *key, until).await?;
+        }
+        host.run(&[Action::Unmap { first, count }]).await?;
+        host.with(|node| {
+            node.migration
+                .unmap
+                .retain(|(of, nr)| *of != chunk || *nr > serial);
+        });
+    }
+}

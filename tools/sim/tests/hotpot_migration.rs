@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Chunks that go to another owner [2.5.5], one sentence each.
+
+use hotpot_core::core::{
+    commit::commit as commit_areas,
+    fault::{self, Access},
+    host::{Mapping, PageKey},
+    migrate::Policy,
+};
+use sim::{
+    hotpot::{
+        script::*,
+        workload,
+        world::{Plan, World},
+    },
+    schedule::{MS, SEC, US},
+};
+use std::rc::Rc;
+
+/// Three nodes, two copies of each page; `page_of` says where chunks are.
+fn world(loss: bool) -> World {
+    cluster(Plan {
+        loss,
+        // The checker of owners looks after each event.
+        moves: 1,
+        ..Plan::quiet(3)
+    })
+}
+
+fn owner(world: &World, asked: usize, chunk: u64) -> u32 {
+    let life = world.nodes[asked].life.clone().expect("alive");
+    let node = life.node.borrow();
+    let first = PageKey {
+        dataset: 1,
+        page: chunk * workload::CHUNK / PAGE,
+    };
+    node.owner(first).expect("it has one")
+}
+
+/// The chunk of node `index`, and a place in it.
+fn chunk_of(world: &World, index: usize) -> (u64, u64) {
+    let page = page_of(world, 0, index as u32 + 1);
+    (page * PAGE / workload::CHUNK, page * PAGE + 8)
+}
+
+/// Node `node` commits 8 bytes.
+fn put(world: &mut World, node: usize, at: u64, bytes: &[u8; 8]) {
+    store(world, node, 1, at, bytes).expect("a store");
+    let committed = commit(world, node, file(1), 1, &[at], 2);
+    assert_eq!(committed.result, Ok(()));
+}
+
+#[test]
+fn a_chunk_goes_to_the_node_that_commits_most_to_it() {
+    let mut world = world(false);
+    for sim in &world.nodes {
+        let life = sim.life.clone().expect("alive");
+        life.node.borrow_mut().migration.policy = Policy {
+            enabled: true,
+            window: 200 * MS,
+            min_benefit: 64,
+            max_cost: 1 << 20,
+        };
+    }
+    let (chunk, at) = chunk_of(&world, 0);
+    put(&mut world, 0, at + PAGE, b"by owner");
+    world.pass(SEC);
+    for _ in 0..600 {
+        put(&mut world, 2, at, b"by node3");
+        world.pass(MS);
+    }
+    world.pass(2 * SEC);
+    for node in 0..3 {
+        assert_eq!(owner(&world, node, chunk), 3, "as node {node} sees it");
+        assert_eq!(load(&mut world, node, 1, at), Ok(*b"by node3"));
+        assert_eq!(load(&mut world, node, 1, at + PAGE), Ok(*b"by owner"));
+    }
+    let counts = |world: &World, node: usize| {
+        let life = world.nodes[node].life.clone().expect("alive");
+        let counts = life.node.borrow().migration.counts(1);
+        (counts.left, counts.came)
+    };
+    assert_eq!(counts(&world, 0), (1, 0));
+    assert_eq!(counts(&world, 2), (0, 1));
+    nothing_left(&mut world);
+}
+
+#[test]
+fn nothing_moves_when_that_is_switched_off() {
+    let mut world = world(false);
+    for sim in &world.nodes {
+        let life = sim.life.clone().expect("alive");
+        life.node.borrow_mut().migration.policy = Policy {
+            enabled: false,
+            window: 200 * MS,
+            min_benefit: 64,
+            max_cost: 1 << 20,
+        };
+    }
+    let (chunk, at) = chunk_of(&world, 0);
+    for _ in 0..600 {
+        put(&mut world, 2, at, b"by node3");
+        world.pass(MS);
+    }
+    world.pass(SEC);
+    assert_eq!(owner(&world, 1, chunk), 1);
+}
+
+#[test]
+fn a_chunk_that_moved_is_there_after_all_nodes_lost_power() {
+    let mut world = world(false);
+    let (chunk, at) = chunk_of(&world, 0);
+    put(&mut world, 1, at, b"moved...");
+    assert!(world.move_chunk(chunk, 1));
+    world.pass(SEC);
+    assert_eq!(owner(&world, 2, chunk), 2);
+    for node in 0..3 {
+        world.crash_now(node);
+    }
+    world.pass(2 * SEC);
+    for node in 0..3 {
+        assert_eq!(owner(&world, node, chunk), 2);
+        assert_eq!(load(&mut world, node, 1, at), Ok(*b"moved..."));
+    }
+    // Home again: its record is as before.
+    assert!(world.move_chunk(chunk, 0));
+    world.pass(SEC);
+    assert_eq!(owner(&world, 2, chunk), 1);
+    assert_eq!(load(&mut world, 2, 1, at), Ok(*b"moved..."));
+    nothing_left(&mut world);
+}
+
+/// Has a chunk move from node 1 to node 2 while node 3 commits to it, and has something happen at any time.
+fn at_any_time(loss: bool, happens: impl Fn(&mut World)) {
+    for time in 0..60 {
+        let mut world = world(loss);
+        let (chunk, at) = chunk_of(&world, 0);
+        put(&mut world, 2, at, b"before..");
+        put(&mut world, 0, at + PAGE, b"beside..");
+        world.pass(500 * MS);
+        assert!(world.move_chunk(chunk, 1));
+        world.pass(time * 20 * US);
+        happens(&mut world);
+        world.pass(2 * SEC);
+        let alive = (0..3).filter(|node| !world.nodes[*node].gone);
+        let alive: Vec<usize> = alive.collect();
+        let owners: Vec<u32> = alive
+            .iter()
+            .map(|node| owner(&world, *node, chunk))
+            .collect();
+        assert!(
+            owners.iter().all(|of| *of == owners[0]),
+            "at {time}: {owners:?}"
+        );
+        for node in &alive {
+            assert_eq!(
+                load(&mut world, *node, 1, at),
+                Ok(*b"before.."),
+                "at {time}"
+            );
+            assert_eq!(
+                load(&mut world, *node, 1, at + PAGE),
+                Ok(*b"beside.."),
+                "at {time}"
+            );
+        }
+        put(&mut world, alive[0], at, b"after...");
+        for node in &alive {
+            assert_eq!(
+                load(&mut world, *node, 1, at),
+                Ok(*b"after..."),
+                "at {time}"
+            );
+        }
+        nothing_left(&mut world);
+    }
+}
+
+#[test]
+fn a_move_survives_a_power_failure_of_either_side_at_any_time() {
+    for node in 0..3 {
+        at_any_time(false, |world| world.crash_now(node));
+    }
+    at_any_time(false, |world| {
+        world.crash_now(0);
+        world.crash_now(1);
+    });
+}
+
+#[test]
+fn a_move_survives_the_loss_of_either_side_at_any_time() {
+    for node in 0..3 {
+        at_any_time(true, |world| world.lose(node));
+    }
+}
+
+/// The chunk of node 2 has gone to node 3 before. While it goes on to node 1, the dispatcher, that is lost:
+/// whoever knows of it and whoever does not, there is one owner, with all that was committed.
+#[test]
+fn a_chunk_has_one_owner_when_the_dispatcher_to_which_it_goes_is_lost_at_any_time() {
+    for time in 0..200 {
+        let mut world = world(true);
+        let (chunk, at) = chunk_of(&world, 1);
+        put(&mut world, 0, at, b"before..");
+        assert!(world.move_chunk(chunk, 2));
+        world.pass(500 * MS);
+        assert_eq!(owner(&world, 1, chunk), 3);
+        assert!(world.move_chunk(chunk, 0));
+        world.pass(time * 5 * US);
+        world.lose(0);
+        for (round, node) in [1, 2, 1, 2].into_iter().enumerate() {
+            let number = format!("{time:06}.{round}");
+            let bytes: [u8; 8] = number.as_bytes().try_into().expect("8 bytes");
+            if write(&mut world, node, file(1), 1, at, bytes) == Ok(()) {
+                for reader in [1, 2] {
+                    assert_eq!(load(&mut world, reader, 1, at), Ok(bytes), "at {time}");
+                }
+            }
+        }
+        world.pass(2 * SEC);
+        let owners = [owner(&world, 1, chunk), owner(&world, 2, chunk)];
+        assert_eq!(owners[0], owners[1], "at {time}");
+        put(&mut world, 1, at, b"after...");
+        assert_eq!(load(&mut world, 2, 1, at), Ok(*b"after..."), "at {time}");
+        nothing_left(&mut world);
+    }
+}
+
+/// The owner commits to a chunk of its own while it learns that the chunk is not its own any more: who
+/// does not know that yet, and has the page mapped, is told of the new bytes all the same.
+#[test]
+fn the_last_commits_of_the_owner_before_reach_all_who_have_the_page_mapped() {
+    for time in 0..150 {
+        let mut world = world(false);
+        let (chunk, at) = chunk_of(&world, 2);
+        put(&mut world, 2, at, b"before..");
+        let page = key(1, at / PAGE);
+        let until = world.now() + SEC;
+        let mapped = world.execute(1, move |host| async move {
+            fault::fault(&host, page, Access::Read, until).await
+        });
+        assert_eq!(mapped, Ok(()));
+        store(&mut world, 2, 1, at, b"after...").expect("a store");
+        // Node 2 hears nothing of the dispatcher.
+        world.set_deaf_to(1, 0, true);
+        assert!(world.move_chunk(chunk, 1));
+        world.pass(time * 2 * US);
+        let committed = commit(&mut world, 2, file(1), 1, &[at], 1);
+        if committed.result == Ok(()) {
+            let life = world.nodes[1].life.clone().expect("alive");
+            let mapped = life.mapped.borrow().get(&page).copied();
+            if let Some(Mapping::ReadOnly { offset }) = mapped {
+                let pm = world.nodes[1].pm.borrow();
+                let found = pm.read((offset + at % PAGE) as usize, 8);
+                assert_eq!(found, b"after...", "at {time}");
+            }
+        }
+        world.set_deaf_to(1, 0, false);
+        world.pass(2 * SEC);
+        nothing_left(&mut world);
+    }
+}
+
+/// Node 2 commits to a chunk of node 1 and to one that is on its way to itself, and is lost before it could
+/// promise its part. Meanwhile the chunk of node 1 was on its way to it, too.
+#[test]
+fn what_an_owner_staged_that_is_there_is_no_promise_of_the_lost_one_to_which_its_chunk_went() {
+    let mut world = world(true);
+    let (chunk, at) = chunk_of(&world, 0);
+    let (other, beside) = chunk_of(&world, 2);
+    put(&mut world, 1, at, b"before..");
+    put(&mut world, 1, beside, b"before..");
+    world.pass(500 * MS);
+    for place in [at, beside] {
+        store(&mut world, 1, 1, place, b"after...").expect("a store");
+    }
+    // It never comes: node 3 does not hear node 2.
+    assert!(world.move_chunk(other, 1));
+    world.pass(100 * US);
+    world.set_deaf_to(2, 1, true);
+    world.pass(20 * MS);
+    let until = world.now() + SEC;
+    let ranges = cells(&[at, beside]);
+    world.begin_result(1, Rc::default(), move |host| async move {
+        commit_areas(&host, file(1), 1, &ranges, 2, until).await
+    });
+    world.pass(100 * MS);
+    assert!(world.move_chunk(chunk, 1));
+    world.pass(100 * MS);
+    assert_eq!(owner(&world, 2, chunk), 2, "on its way");
+    world.lose(1);
+    world.pass(5 * SEC);
+    for node in [0, 2] {
+        let found = [at, beside].map(|place| load(&mut world, node, 1, place));
+        assert_eq!(found, [Ok(*b"before.."); 2]);
+    }
+    nothing_left(&mut world);
+}
