@@ -81,7 +81,7 @@ pub(super) async fn run<H: Host>(host: &H, order: &Order<'_>) -> Committed {
             break;
         }
         let ticket = host.with(|node| node.ticket(GENERAL));
-        let pause = PAUSE / 4 << pauses.min(2);
+        let pause = (PAUSE / 4) << pauses.min(2);
         if let Err(error) = host.wait(ticket, now + pause, Sleep::Killable).await {
             result = Err(error);
             break;

@@ -260,7 +260,7 @@ TEST_F_TIMEOUT(migration, is_remembered_after_a_restart_of_all_nodes, 200)
 }
 
 /* The chunk has gone from node 2 to node 3; one of them is gone for good then. */
-static void lose_after_a_move(struct __test_metadata *_metadata, FIXTURE_DATA(migration) *self, int lost)
+static void lose_after_a_move(struct __test_metadata *_metadata, struct _test_data_migration *self, int lost)
 {
 	int rest = lost == 2 ? 3 : 2, round;
 	struct hotpot_info info;
