@@ -41,7 +41,8 @@ impl Committed {
     }
 }
 
-/// Publishes the bytes of `ranges` that are dirty here. `replicas` 0 is the dataset's degree.
+/// Publishes `ranges`, as far as they lie in pages that are dirty here: all of these bytes, stored here or
+/// not, as the dirty copies have them once the pages are frozen. `replicas` 0 is the dataset's degree.
 pub async fn commit<H: Host>(
     host: &H,
     opener: Opener,

@@ -137,6 +137,10 @@ pub(super) async fn on_stage<H: Host>(
     // What it finds is enough, or the owner hears of it.
     let _ = eviction::make_room(host, want, 0).await?;
     let geometry = host.with(|node| {
+        if node.is_out(from.node) {
+            // That it is we learnt while we made room: its successor may have heard what we have.
+            return Err(ESTALE);
+        }
         node.rooms.count(want);
         for page in &stage.pages {
             let plan = node

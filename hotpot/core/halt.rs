@@ -18,7 +18,7 @@ use core::{fmt, str::FromStr};
 use kernel::prelude::*;
 
 /// Requests by name, as [`Request::OPCODE`](super::msg::Request::OPCODE) counts them.
-const NAMES: [(u16, &str); 24] = [
+const NAMES: [(u16, &str); 25] = [
     (1, "hello"),
     (2, "fetch"),
     (3, "prepare-data"),
@@ -43,6 +43,7 @@ const NAMES: [(u16, &str); 24] = [
     (22, "fate"),
     (23, "ask-trace"),
     (24, "ask-staged"),
+    (25, "ask-writers"),
 ];
 
 /// Where a node is in what it does.

@@ -120,10 +120,12 @@ pub(super) fn on_salvage<H: Host>(host: &H, wanted: &Salvage, reply: &mut [u8]) 
             .clean
             .filter(|clean| (clean.version, clean.cid) == (wanted.version, wanted.cid))
             .and_then(|clean| clean.pm);
-        // It may be committed here and not be known to be.
-        let staged = page.staged.iter().find(|staged| {
-            staged.ready && (staged.version, staged.cid) == (wanted.version, wanted.cid)
-        });
+        // It may be committed here and not be known to be. Who asks has published it, so it was decided,
+        // and is durable with all who prepared it: an owner notes that of its own copy only as it publishes.
+        let staged = page
+            .staged
+            .iter()
+            .find(|staged| (staged.version, staged.cid) == (wanted.version, wanted.cid));
         let Some(pm) = clean.or(staged.map(|staged| staged.pm)) else {
             return Salvaged::Absent;
         };

@@ -4,7 +4,7 @@
 
 use hotpot_core::core::{
     halt::{Halt, Passing, Point},
-    msg::{AskRecords, AskTrace, Hello, Request, Stage},
+    msg::{AskRecords, AskTrace, AskWriters, Hello, Request, Stage},
 };
 
 fn halt(text: &str) -> Halt {
@@ -19,6 +19,8 @@ fn a_node_stops_at_the_point_that_was_named_and_at_no_other() {
     assert_eq!(at.pass(Point::Handle(Hello::OPCODE)), Passing::On);
     assert_eq!(at.pass(Point::Fence), Passing::On);
     assert_eq!(halt("fence").pass(Point::Fence), Passing::Stop);
+    let last = halt("sent ask-writers");
+    assert_eq!(last.pass(Point::Sent(AskWriters::OPCODE)), Passing::Stop);
     assert_eq!(halt("").pass(Point::Fence), Passing::On);
 }
 

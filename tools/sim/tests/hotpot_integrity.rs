@@ -15,11 +15,12 @@ use hotpot_core::core::{
 use kernel::error::{code::*, Result};
 use sim::{
     hotpot::{
-        workload,
+        script, workload,
         world::{Plan, World},
     },
-    schedule::{MS, SEC},
+    schedule::{MS, SEC, US},
 };
+use std::{cell::RefCell, rc::Rc};
 
 const DATASET: u64 = 1;
 /// An open file; the mount does not come to such numbers.
@@ -279,4 +280,48 @@ fn a_bit_that_flips_while_a_power_failure_is_repaired_is_healed_as_well() {
         assert_eq!(read(&mut world, node, page * PAGE), Ok(*b"original"));
     }
     nothing_left(&mut world);
+}
+
+/// The owner of a page has prepared a commit, and does not hear that it was decided.
+#[test]
+fn a_damaged_copy_that_was_just_committed_is_not_outdated_because_the_owner_is_in_doubt() {
+    let mut in_doubt = 0;
+    for time in 0..100 {
+        let mut world = cluster(3);
+        let (writer, owner, other) = (2, 1, 0);
+        let places = [writer, owner].map(|node| page_of(&world, node) * PAGE + 8);
+        let of_owner = key(places[1] / PAGE);
+        for at in places {
+            script::store(&mut world, writer, DATASET, at, b"original").expect("a store");
+        }
+        let told = Rc::new(RefCell::new(None));
+        let (until, begun) = (world.now() + SEC, world.now());
+        let ranges = script::cells(&places);
+        world.begin_result(writer, told.clone(), move |host| async move {
+            commit::commit(&host, script::file(1), DATASET, &ranges, 3, until).await
+        });
+        world.pass(10 * US * time);
+        world.set_deaf_to(owner, writer, true);
+        world.pass(MS);
+        let is_doubtful = {
+            let core = world.nodes[owner].life.as_ref().unwrap().node.borrow();
+            let page = core.pages.get(of_owner);
+            page.is_some_and(|page| !page.staged.is_empty())
+        };
+        if is_doubtful && has_copy(&world, other, of_owner.page) {
+            world.flip(other, of_owner, false);
+            scrub_all(&mut world, other);
+            assert!(has_copy(&world, other, of_owner.page), "after {time}0 us");
+            in_doubt += 1;
+        }
+        world.set_deaf_to(owner, writer, false);
+        world.pass(2 * SEC);
+        let told = told.borrow_mut().take().expect("it has an end");
+        if told.result == Ok(()) && told.cid.0 != 0 {
+            let copies = world.durable_copies(of_owner, told.cid.0, begun);
+            assert_eq!(copies, Some(3), "after {time}0 us");
+        }
+        nothing_left(&mut world);
+    }
+    assert!(in_doubt > 0, "the owner is never in doubt");
 }

@@ -3,16 +3,21 @@
 //! Nodes that are lost with their PM (the rows "no PM" of Table 2.2), one sentence each.
 
 use hotpot_core::core::{
-    cluster::State,
+    background,
+    cluster::{Sender, State},
     commit,
     fault::{self, Access},
     format::{Cid, Timestamp},
+    handler,
     host::Mapping,
-    msg::Outcome,
+    msg::{Outcome, Request, Stage, StagePage},
     names::{self, NewDataset},
     outcome,
 };
-use kernel::error::code::*;
+use kernel::{
+    alloc::{flags::GFP_KERNEL, KVec},
+    error::{code::*, Result},
+};
 use sim::{
     hotpot::{
         script::*,
@@ -330,4 +335,100 @@ fn copies_that_a_node_took_with_it_out_of_a_commit_in_flight_are_made_anew() {
         }
         nothing_left(&mut world);
     }
+}
+
+/// A `Stage` of one whole page, version 2, as its owner `from` sends it.
+fn stage_of(world: &World, from: usize, page: u64) -> (Sender, Vec<u8>) {
+    let life = world.nodes[from].life.clone().expect("alive");
+    let sender = Sender {
+        node: life.id,
+        incarnation: life.incarnation,
+        epoch: life.node.borrow().map.epoch,
+    };
+    let mut pages = KVec::new();
+    let one = StagePage {
+        key: key(1, page),
+        version: 2,
+        whole: true,
+        must: true,
+        nr_spans: 0,
+    };
+    pages.push(one, GFP_KERNEL).unwrap();
+    let stage = Stage {
+        cid: Cid::new(life.id as u16, 1 << 20),
+        part: 1,
+        owners: KVec::new(),
+        pages,
+        spans: KVec::new(),
+    };
+    let mut bytes = stage.encode(sender.epoch).unwrap().to_vec();
+    bytes.resize(bytes.len() + PAGE as usize, 0xee);
+    (sender, bytes)
+}
+
+#[test]
+fn nothing_is_staged_for_an_owner_that_is_out_however_long_it_waited_for_room() {
+    let mut world = cluster(Plan {
+        loss: true,
+        ..Plan::quiet(4)
+    });
+    let owner = |world: &World, node: usize, page| {
+        let life = world.nodes[node].life.clone().expect("alive");
+        let owner = life.node.borrow().owner(key(1, page));
+        owner.expect("it exists") as usize - 1
+    };
+    let [lost, silent, third] = [0, 16, 32].map(|page| owner(&world, 0, page));
+    let full = 6 - lost - silent - third;
+    // Copies of all three that the fourth node may drop.
+    for at in PLACES {
+        store(&mut world, lost, 1, at, b"version1").expect("a store");
+    }
+    let committed = commit(&mut world, lost, file(1), 1, &PLACES, 2);
+    assert_eq!(committed.result, Ok(()));
+    for at in PLACES {
+        assert_eq!(load(&mut world, full, 1, at), Ok(*b"version1"));
+    }
+    world.pass(100 * MS);
+    let life = world.nodes[full].life.clone().expect("alive");
+    let mut taken: Vec<u64> = Vec::new();
+    taken.extend(std::iter::from_fn(|| life.node.borrow_mut().space.take()));
+
+    // It asks one owner after the other what it may drop: the first is lost, the second silent.
+    let begun = world.now();
+    let (sender, bytes) = stage_of(&world, lost, 0);
+    let staged: Rc<RefCell<Option<Result>>> = Rc::default();
+    world.begin_result(full, staged.clone(), move |host| async move {
+        let mut reply = [0; 64];
+        let len = handler::handle(&host, sender, &bytes, &mut reply).await?;
+        assert_eq!(reply[..len], [1, 0, 0, 0, 0], "durable");
+        Ok(())
+    });
+    world.lose(lost);
+    world.declare(lost, State::Out);
+    world.run_until(begun + 4900 * US, |_| false);
+    world.set_deaf_to(silent, full, true);
+    world.run_until(begun + 5100 * US, |_| false);
+    world.set_deaf_to(silent, full, false);
+
+    // Meanwhile it tells the lost one's successor what it has, when both have all records.
+    world.run_until(begun + 5600 * US, |_| false);
+    let next = owner(&world, full, 0);
+    assert!(next != lost && next != full);
+    let left = (0..4).filter(|node| *node != lost);
+    for node in left.chain([next]) {
+        world.execute(node, |host| async move { background::run(&host).await });
+    }
+    world.run_until(begun + 9900 * US, |_| false);
+    assert_eq!(*staged.borrow(), None, "it still waits");
+    let successor = world.nodes[next].life.clone().expect("alive");
+    assert!(successor.node.borrow().serves(key(1, 0)), "taken over");
+
+    // Then there is room.
+    for pm in taken {
+        life.node.borrow_mut().space.give(pm);
+    }
+    world.pass(10 * MS);
+    assert_eq!(*staged.borrow(), Some(Err(ESTALE)));
+    assert_eq!(load(&mut world, next, 1, PLACES[0]), Ok(*b"version1"));
+    nothing_left(&mut world);
 }

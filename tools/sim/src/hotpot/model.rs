@@ -7,7 +7,7 @@
 //! a later load may see.
 
 use hotpot_core::core::host::PageKey;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// 8 bytes of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +40,9 @@ pub struct Attempt {
     pub end: End,
     /// All or nothing of this.
     pub values: BTreeMap<Cell, u64>,
-    /// Stored on the node while it ran: in time for it, or not.
+    /// Cells that it publishes as the node's dirty copies have them, stored there or not.
+    pub named: BTreeSet<Cell>,
+    /// On the node while it ran: in time for it, or not.
     pub late: Vec<(Cell, u64)>,
     /// It is running.
     pub running: bool,
@@ -78,6 +80,7 @@ impl Model {
             begun: now,
             end: End::Unknown,
             values,
+            named: BTreeSet::new(),
             late: Vec::new(),
             running: true,
         });
@@ -94,6 +97,25 @@ impl Model {
     pub fn stored(&mut self, node: u32, cell: Cell, value: u64) {
         for attempt in &mut self.attempts {
             if attempt.running && attempt.node == node {
+                attempt.late.push((cell, value));
+            }
+        }
+    }
+
+    /// Whether a commit of the node runs that may yet find another value in a dirty copy than it
+    /// found when it began.
+    pub fn awaits_copies(&self, node: u32) -> bool {
+        self.attempts
+            .iter()
+            .any(|attempt| attempt.running && attempt.node == node && !attempt.named.is_empty())
+    }
+
+    /// A dirty copy of the node that no commit works on has this value: one that runs, and names
+    /// the cell, may find it there.
+    pub fn found(&mut self, node: u32, cell: Cell, value: u64) {
+        for attempt in &mut self.attempts {
+            let names = attempt.running && attempt.node == node && attempt.named.contains(&cell);
+            if names && !attempt.may_have(cell, value) {
                 attempt.late.push((cell, value));
             }
         }
@@ -221,5 +243,65 @@ impl Model {
                 );
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CELL: Cell = Cell {
+        key: PageKey {
+            dataset: 1,
+            page: 0,
+        },
+        offset: 8,
+    };
+
+    /// Node 1 publishes 1 and then 2; both are acked before 40.
+    fn overwritten() -> Model {
+        let mut model = Model::default();
+        for value in [1, 2] {
+            let attempt = model.begin(1, 20 * value - 10, BTreeMap::from([(CELL, value)]));
+            model.end(attempt, End::Acked(20 * value));
+        }
+        model
+    }
+
+    /// A commit of node 2 from 25 to 50 that names the cell, which nobody stored there.
+    fn with_a_commit_of_what_nobody_stored(found: Option<u64>) -> Model {
+        let mut model = overwritten();
+        let attempt = model.begin(2, 25, BTreeMap::new());
+        model.attempts[attempt].named.insert(CELL);
+        if let Some(value) = found {
+            model.found(2, CELL, value);
+        }
+        model.end(attempt, End::Acked(50));
+        model
+    }
+
+    #[test]
+    #[should_panic(expected = "stale read")]
+    fn what_was_overwritten_is_stale() {
+        overwritten().read(3, CELL, 1, 60, 60);
+    }
+
+    #[test]
+    fn what_a_commit_found_below_it_may_be_read_again() {
+        with_a_commit_of_what_nobody_stored(Some(1)).read(3, CELL, 1, 60, 60);
+    }
+
+    #[test]
+    #[should_panic(expected = "stale read")]
+    fn what_a_commit_did_not_find_stays_stale() {
+        with_a_commit_of_what_nobody_stored(None).read(3, CELL, 1, 60, 60);
+    }
+
+    #[test]
+    #[should_panic(expected = "stale read")]
+    fn what_is_found_after_a_commit_stays_stale() {
+        let mut model = with_a_commit_of_what_nobody_stored(None);
+        model.found(2, CELL, 1);
+        model.read(3, CELL, 1, 60, 60);
     }
 }

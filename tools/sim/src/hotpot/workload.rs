@@ -364,6 +364,25 @@ fn ranges(cells: impl Iterator<Item = Cell>) -> Vec<ByteRange> {
         .collect()
 }
 
+/// What commits that run on a node may find: an earlier one that ends brings the dirty copies up
+/// to the newest version that the node has, bytes included that nobody stored there.
+pub fn look_at_copies(world: &mut World, node: usize) {
+    let id = world.nodes[node].id;
+    if !world.model.awaits_copies(id) {
+        return;
+    }
+    for (cell, value) in all_in_dirty_pages(world, node) {
+        let life = world.nodes[node].life.as_ref().expect("alive");
+        let frozen = {
+            let core = life.node.borrow();
+            core.pages.get(cell.key).is_some_and(|page| page.frozen)
+        };
+        if !frozen {
+            world.model.found(id, cell, value);
+        }
+    }
+}
+
 fn commit_some(world: &mut World, node: usize, process: usize, until: Time) {
     let mut values = all_in_dirty_pages(world, node);
     if world.plan.mrsw {
@@ -378,6 +397,31 @@ fn commit_some(world: &mut World, node: usize, process: usize, until: Time) {
         true => 2 * world.rng.range(0..2) as u32,
         false => world.rng.range(0..4) as u32,
     };
+    commit_values(world, node, process, values, replicas, until);
+}
+
+/// Begins a commit of cells in dirty pages; its attempt.
+pub fn commit_cells(
+    world: &mut World,
+    node: usize,
+    process: usize,
+    cells: &[Cell],
+    until: Time,
+) -> usize {
+    let mut values = all_in_dirty_pages(world, node);
+    values.retain(|cell, _| cells.contains(cell));
+    assert_eq!(values.len(), cells.len(), "in dirty pages");
+    commit_values(world, node, process, values, 0, until)
+}
+
+fn commit_values(
+    world: &mut World,
+    node: usize,
+    process: usize,
+    values: BTreeMap<Cell, u64>,
+    replicas: u32,
+    until: Time,
+) -> usize {
     let now = world.now();
     let id = world.nodes[node].id;
     let cells: Vec<Cell> = values.keys().copied().collect();
@@ -392,9 +436,9 @@ fn commit_some(world: &mut World, node: usize, process: usize, until: Time) {
     world
         .model
         .gives_back(id, process, |key| cells.iter().any(|cell| cell.key == *key));
-    world.model.attempts[attempt]
-        .late
-        .extend::<BTreeMap<_, _>>(below);
+    let model = &mut world.model.attempts[attempt];
+    model.named.extend(cells.iter().copied());
+    model.late.extend::<BTreeMap<_, _>>(below);
     world.trace(format_args!(
         "n{id} commits {values:?} to {replicas} (attempt {attempt})"
     ));
@@ -402,6 +446,7 @@ fn commit_some(world: &mut World, node: usize, process: usize, until: Time) {
         let committed = commit::commit(&host, opener(process), 1, &ranges, replicas, until).await;
         Done::Commit(attempt, cells, committed, replicas)
     });
+    attempt
 }
 
 fn sync_all(world: &mut World, node: usize, process: usize, until: Time) {
@@ -441,7 +486,8 @@ fn write_cell(world: &mut World, node: usize, process: usize, cell: Cell, until:
     });
 }
 
-fn read_cell(world: &mut World, node: usize, process: usize, cell: Cell, until: Time) {
+/// Begins a read(2) of a cell.
+pub fn read_cell(world: &mut World, node: usize, process: usize, cell: Cell, until: Time) {
     let begun = world.now();
     spawn(world, node, process, |host| async move {
         let mut bytes = [0; 8];

@@ -780,6 +780,7 @@ impl World {
                 self.ops.insert(id, op);
             }
         }
+        super::workload::look_at_copies(self, index);
         self.wake(index);
     }
 
