@@ -140,6 +140,7 @@ impl Image {
             modified: Timestamp::default(),
             changed: Timestamp::default(),
             nodes,
+            moved: KVec::new(),
         };
         for copy in 0..2 {
             let mut block = [0; PAGE_SIZE];
