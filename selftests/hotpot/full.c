@@ -2,8 +2,8 @@
 /* No room on PM, at the writer, the owner, or a replica: ENOSPC, nothing lost. */
 #include "hotpot.h"
 
-#define SMALL (10UL << 20)
-#define LARGE (24UL << 20)
+#define SMALL (8UL << 20)
+#define LARGE (14UL << 20)
 
 FIXTURE(full) {
 	struct cluster c;

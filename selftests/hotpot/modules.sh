@@ -6,7 +6,7 @@
 # shellcheck source=selftests/lib/shell.sh
 . "$(dirname "$0")/../lib/shell.sh"
 
-rounds=${POTLUCK_ROUNDS:-10}
+rounds=${POTLUCK_ROUNDS:-5}
 configfs=/sys/kernel/config/rdma_lite
 pair=$(dirname "$0")/../rdma_lite/pingpair
 cluster=5e1f7e57-0000-4000-8000-000000000001

@@ -5,7 +5,7 @@
 # shellcheck source=selftests/lib/shell.sh
 . "$(dirname "$0")/../lib/shell.sh"
 
-rounds=${POTLUCK_ROUNDS:-10}
+rounds=${POTLUCK_ROUNDS:-5}
 lite=/sys/kernel/config/rdma_lite
 configfs=/sys/kernel/config/legomem
 pair=$(dirname "$0")/../rdma_lite/pingpair

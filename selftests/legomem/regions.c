@@ -120,7 +120,7 @@ static uint64_t use(uint64_t addr, int stop, int *failed)
 
 TEST_F(regions, move_under_clients_whose_requests_are_executed_once)
 {
-	unsigned long rounds = env_number("POTLUCK_ROUNDS", 10);
+	unsigned long rounds = env_number("POTLUCK_ROUNDS", 5);
 	uint32_t at = owner(self->fd, self->ras);
 	uint64_t word = 0, added = 0;
 	int stop[2], count[2];

@@ -337,7 +337,11 @@ static void close_and_leave(struct world *w)
 	netns_leave(w->ns);
 }
 
-static int nothing(struct world *w) { w->handle = 0; return 0; }
+static int nothing(struct world *w)
+{
+	w->handle = 0;
+	return 0;
+}
 
 static int once_ping_near(struct world *w) { return ERRNO_OF(lite_ping(w->one, 1, 5000, 0)); }
 static int once_ping_far(struct world *w) { return ERRNO_OF(lite_ping(w->one, 2, 5000, 0)); }

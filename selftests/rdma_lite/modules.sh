@@ -6,7 +6,7 @@
 # shellcheck source=selftests/lib/shell.sh
 . "$(dirname "$0")/../lib/shell.sh"
 
-rounds=${POTLUCK_ROUNDS:-10}
+rounds=${POTLUCK_ROUNDS:-5}
 configfs=/sys/kernel/config/rdma_lite
 pair=$(dirname "$0")/pingpair
 life=$(dirname "$0")/life

@@ -24,7 +24,7 @@ fn one_file_never_has_all_workers() {
     let mut turns = Turns::new(WORKERS);
     wait(&mut turns, 1, 7, 1000);
     let begun = begin_all(&mut turns).len();
-    assert!(begun >= WORKERS / 4 && begun < WORKERS / 2, "{begun}");
+    assert!((WORKERS / 4..WORKERS / 2).contains(&begun), "{begun}");
     // Another one's begin at once, whatever becomes of the first's.
     wait(&mut turns, 2, 8, 5);
     assert_eq!(begin_all(&mut turns), [2; 5]);

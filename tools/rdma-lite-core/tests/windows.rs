@@ -18,7 +18,7 @@ proptest! {
             there.push((windows.give(handle as u64, *size).unwrap(), *size, handle as u64));
         }
         for at in (0..there.len()).rev() {
-            if ended >> at & 1 != 0 {
+            if (ended >> at) & 1 != 0 {
                 windows.end(there.remove(at).0);
             }
         }
