@@ -112,6 +112,12 @@ TEST_F(keys, are_of_no_use_when_the_region_was_freed_or_revoked)
 	EXPECT_EQ(1, byte);
 	ASSERT_EQ(0, lite_grant(self->two, r, 1, 0));
 	EXPECT_EQ(EACCES, ERRNO_OF(lite_read(self->one, m, LEN - 1, &byte, 1)));
+	/* With a new mapping, as the old one stays revoked. */
+	ASSERT_EQ(0, lite_grant(self->two, r, 1, RW));
+	m = lite_map(self->one, 2, "far", RW);
+	ASSERT_NE(0, m);
+	ASSERT_EQ(0, lite_read(self->one, m, LEN - 1, &byte, 1));
+	EXPECT_EQ(1, byte);
 	ASSERT_EQ(0, lite_free(self->two, r));
 	EXPECT_EQ(ESTALE, ERRNO_OF(lite_read(self->one, m, LEN - 1, &byte, 1)));
 	/* Nobody had to be cut off for that. */
