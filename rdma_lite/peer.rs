@@ -121,10 +121,12 @@ pub(crate) struct Accessed {
 }
 
 impl Accessed {
-    const NONE: Self = Self {
-        one_sided: Atomic::new(0),
-        by_calls: Atomic::new(0),
-    };
+    const fn none() -> Self {
+        Self {
+            one_sided: Atomic::new(0),
+            by_calls: Atomic::new(0),
+        }
+    }
 }
 
 impl_has_delayed_work! {
@@ -154,7 +156,7 @@ impl Peer {
                 host: host.clone(),
                 id,
                 stats <- new_spinlock_bh!(Stats::new(), "lite_stats"),
-                accessed: Accessed::NONE,
+                accessed: Accessed::none(),
                 recent: [const { Atomic::new(0) }; PORT_KINDS],
                 state <- new_spinlock_bh!(State {
                     protocol,
