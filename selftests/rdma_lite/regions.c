@@ -487,7 +487,7 @@ struct reader {
 	uint64_t handle;
 	volatile bool stop;
 	int err;
-	unsigned int reads;
+	volatile unsigned int reads;
 };
 
 static void *read_on(void *arg)
@@ -519,6 +519,9 @@ TEST_F(regions, that_are_revoked_in_use_end_that_use_and_break_nothing)
 			ASSERT_NE(0, readers[i].handle);
 			ASSERT_EQ(0, pthread_create(&threads[i], NULL, read_on, &readers[i]));
 		}
+		/* All of them are at it, however slow the machine. */
+		for (int i = 0; i < 4; i++)
+			EXPECT_TRUE(EVENTUALLY(20000, readers[i].reads > 0));
 		sleep_ms(100);
 		if (round % 2) {
 			EXPECT_EQ(0, lite_free(self->one, r)) TH_LOG("%s", strerror(errno));
