@@ -79,7 +79,7 @@ def play(this, cluster, number):
         cluster.check_devices()
         cluster.check_contents()
     # New nodes own nothing of old datasets, until no owner is left.
-    if not cluster.owners or (not this.is_kept and this.rng.random() < 0.5):
+    if not cluster.owners or (not this.is_kept and this.rng.random() < 0.2):
         cluster.make_datasets()
     for lane in cluster.guests:
         cluster.start_lanes(lane)
