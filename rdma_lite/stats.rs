@@ -87,8 +87,8 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// One line for each node and peer: what carries their connection (`verbs`, `shm`, or `none` when there
-/// is none now), and whether the peer is suspected.
+/// One line for each node and peer: what carries their connection (`verbs`, `shm`, `guests`, or `none` when
+/// there is none now), and whether the peer is suspected.
 fn show_peers(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str("node peer transport suspect\n")?;
     let registry = REGISTRY.lock();
@@ -100,6 +100,7 @@ fn show_peers(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
             let transport = match peer.transport() {
                 Some(Transport::Verbs) => "verbs",
                 Some(Transport::Shm) => "shm",
+                Some(Transport::Guests) => "guests",
                 None => "none",
             };
             let suspect = u8::from(peer.is_suspect());

@@ -76,13 +76,13 @@ struct Table {
 
 /// The windows of one end of a link.
 #[pin_data]
-pub(super) struct Windows {
+pub(in crate::transport) struct Windows {
     #[pin]
     table: SpinLock<Table>,
 }
 
 impl Windows {
-    pub(super) fn new() -> impl PinInit<Self> {
+    pub(in crate::transport) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             table <- new_spinlock!(Table {
                 open: Openings::new(),
@@ -91,7 +91,12 @@ impl Windows {
         })
     }
 
-    fn open(&self, buffer: &Arc<DmaBuffer>, allowed: Allowed) -> Result<Window> {
+    /// Opens a buffer, until the window is shut.
+    pub(in crate::transport) fn open(
+        &self,
+        buffer: &Arc<DmaBuffer>,
+        allowed: Allowed,
+    ) -> Result<Window> {
         let chunk = Arc::pin_init(
             pin_init!(Chunk {
                 buffer: buffer.clone(),
@@ -124,8 +129,25 @@ impl Windows {
         Ok((Use(chunk.clone()), start as usize))
     }
 
+    /// An access to `len` bytes at `remote`, which `copy` makes when it is let in: between the buffer, from
+    /// the offset on, and whatever it has.
+    pub(in crate::transport) fn access(
+        &self,
+        way: Way,
+        remote: RemoteAddr,
+        len: usize,
+        copy: impl FnOnce(&DmaBuffer, usize) -> Result,
+    ) -> Result {
+        let need = Allowed {
+            read: way == Way::Read,
+            write: way == Way::Write,
+        };
+        let (open, start) = self.begin(remote, len, need)?;
+        copy(&open.0.buffer, start)
+    }
+
     /// Shuts a window. Afterwards the peer does nothing to the chunk any more.
-    fn hide(&self, window: Window) {
+    pub(in crate::transport) fn hide(&self, window: Window) {
         let closed = self.table.lock().open.close(window.key, window.addr);
         if let Some(chunk) = closed {
             chunk.put();
@@ -135,7 +157,7 @@ impl Windows {
     }
 
     /// Shuts all windows, for good.
-    pub(super) fn close(&self) {
+    pub(in crate::transport) fn close(&self) {
         self.table.lock().closed = true;
         loop {
             let closed = self.table.lock().open.close_any();
@@ -165,22 +187,17 @@ impl<U: LinkUser> Inbound<U> {
         len: usize,
         remote: RemoteAddr,
     ) -> Result {
-        let need = Allowed {
-            read: way == Way::Read,
-            write: way == Way::Write,
-        };
         if len > buffer.len() {
             return Err(ERANGE);
         }
-        let (open, start) = self.windows.begin(remote, len, need)?;
-        let chunk = &open.0.buffer;
-        let there = chunk.as_ptr().as_ptr().wrapping_add(start);
-        match way {
-            // SAFETY: The window has so many bytes from `start` on, as `begin()` has checked, and
-            // `open` keeps them.
-            Way::Read => unsafe { buffer.write_raw(0, there, len) },
-            // SAFETY: The buffer has so many bytes, as was just checked.
-            Way::Write => unsafe { chunk.write_raw(start, buffer.as_ptr().as_ptr(), len) },
-        }
+        self.windows.access(way, remote, len, |chunk, start| {
+            let there = chunk.as_ptr().as_ptr().wrapping_add(start);
+            match way {
+                // SAFETY: The window has so many bytes from `start` on, and keeps them meanwhile.
+                Way::Read => unsafe { buffer.write_raw(0, there, len) },
+                // SAFETY: The buffer has so many bytes, as was just checked.
+                Way::Write => unsafe { chunk.write_raw(start, buffer.as_ptr().as_ptr(), len) },
+            }
+        })
     }
 }
