@@ -12,9 +12,11 @@ use crate::{
         shm::ShmLink,
         verbs::VerbsLink,
     },
-
 };
 use kernel::{prelude::*, sync::Arc, workqueue::WorkItem};
+
+/// Where a peer is in memory that kernels share.
+type Found = (Arc<Attachment<Peer>>, Place);
 
 impl WorkItem<0> for Peer {
     type Pointer = Arc<Self>;
@@ -57,7 +59,7 @@ impl Peer {
     }
 
     /// What there is to reach the peer by, and where it is in memory that kernels share.
-    fn ways(&self, there: Option<&Host>) -> (Ways, Option<(Arc<Attachment<Self>>, Place)>) {
+    fn ways(&self, there: Option<&Host>) -> (Ways, Option<Found>) {
         let attachment = self.host.guests();
         let guests = attachment.and_then(|attachment| {
             let place = attachment.find(self.id)?;

@@ -3,7 +3,8 @@
 //! A link over whichever transport it was made.
 
 use super::{
-    access::Way, guests::GuestLink, shm, shm::ShmLink, verbs::VerbsLink, window::Window, Link, LinkUser, Piece,
+    access::Way, guests::GuestLink, shm, shm::ShmLink, verbs::VerbsLink, window::Window, Link,
+    LinkUser, Piece,
 };
 use crate::core::{wire::ReplyBuffer, Allowed, Class, Hello, Transport};
 use kernel::{

@@ -77,7 +77,6 @@ impl<U: LinkUser> GuestLink<U> {
         }
     }
 
-    #[expect(clippy::too_many_arguments)]
     fn part(
         &self,
         way: Way,

@@ -106,7 +106,9 @@ impl<U: LinkUser> Attachment<U> {
         let layout = Layout::open(device.memory(), ring_size.size_log2, uuid());
         let layout = layout.inspect_err(|e| {
             let why = match *e {
-                EMEDIUMTYPE => "it holds something else: wipe its first 64 KiB if that is not needed",
+                EMEDIUMTYPE => {
+                    "it holds something else: wipe its first 64 KiB if that is not needed"
+                }
                 EPROTONOSUPPORT => "it has a format of another version",
                 EBADMSG => "its header is damaged: wipe its first 64 KiB while no node uses it",
                 EMSGSIZE => "its rings are smaller than ring_size",
@@ -155,7 +157,10 @@ impl<U: LinkUser> Attachment<U> {
             }),
             GFP_KERNEL,
         )?;
-        pr_info!("{name}: has slot {own_slot} of {} in shared_memory {at}\n", layout.slots);
+        pr_info!(
+            "{name}: has slot {own_slot} of {} in shared_memory {at}\n",
+            layout.slots
+        );
         let _ = queues.rounds.enqueue::<_, 0>(this.clone());
         Ok(this)
     }
@@ -318,9 +323,8 @@ impl<U: LinkUser> Attachment<U> {
             return self.requested(slot, who, record);
         }
         let link = self.table.lock().links[slot].clone();
-        let link = link.filter(|link| {
-            link.session.id == session.id && link.their_life() == session.from
-        });
+        let link =
+            link.filter(|link| link.session.id == session.id && link.their_life() == session.from);
         match link {
             Some(link) => link.heard(record.kind, record.bytes()),
             None => Ok(()),

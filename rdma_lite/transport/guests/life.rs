@@ -107,7 +107,9 @@ impl<U: LinkUser> GuestLink<U> {
 
     /// The peer says that this is its ring: the lane has room for it.
     fn check_ring(&self, ring: RingAddress) -> Result {
-        self.outbound.ring(0, ring.size() as usize).map_err(|_| EPROTO)?;
+        self.outbound
+            .ring(0, ring.size() as usize)
+            .map_err(|_| EPROTO)?;
         Ok(())
     }
 

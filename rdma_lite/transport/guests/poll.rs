@@ -98,15 +98,17 @@ impl<U: LinkUser> GuestLink<U> {
             true => Way::Write,
             false => Way::Read,
         };
-        let done = self.windows.access(way, remote, len, |chunk, start| match way {
-            // SAFETY: The window has so many bytes from `start` on, and keeps them meanwhile; they are
-            // not of the shared memory.
-            Way::Read => unsafe {
-                memory.write_raw(at, chunk.as_ptr().as_ptr().wrapping_add(start), len)
-            },
-            // SAFETY: The shared memory has so many bytes there, as was just checked.
-            Way::Write => unsafe { chunk.write_raw(start, there.as_ptr(), len) },
-        });
+        let done = self
+            .windows
+            .access(way, remote, len, |chunk, start| match way {
+                // SAFETY: The window has so many bytes from `start` on, and keeps them meanwhile; they are
+                // not of the shared memory.
+                Way::Read => unsafe {
+                    memory.write_raw(at, chunk.as_ptr().as_ptr().wrapping_add(start), len)
+                },
+                // SAFETY: The shared memory has so many bytes there, as was just checked.
+                Way::Write => unsafe { chunk.write_raw(start, there.as_ptr(), len) },
+            });
         let response = Response {
             id: request.id,
             status: done.map_or_else(|e| e.to_errno(), |()| 0),
