@@ -13,7 +13,7 @@ use self::text::{number, number_in, show, switch, text, trimmed};
 use crate::{
     core::{wire::RingAddress, Policy},
     host::{Ip, Queues},
-    node::{Node, DEVICE_NAME},
+    node::{Node, DEVICE_NAME, PATH},
 };
 use ::core::net::{IpAddr, Ipv4Addr};
 use kernel::{
@@ -85,6 +85,7 @@ impl configfs::GroupOperations for Root {
                 incarnation: 13,
                 poll_us: 20,
                 transport: 21,
+                shared_memory: 22,
                 memory_limit: 24,
                 memory_used: 25,
                 unsafe_global_rkey: 26,
@@ -261,21 +262,22 @@ attribute!(
     |_node, s| match s.policy {
         Policy::Verbs => fmt!("verbs"),
         Policy::Auto => fmt!("auto"),
+        Policy::Guests => fmt!("guests"),
     },
     |s, page| {
         s.policy = match trimmed(page)? {
             "verbs" => Policy::Verbs,
             "auto" => Policy::Auto,
-            "guests" => {
-                pr_warn!(
-                    "transport guests is not supported: only nodes of one kernel share memory\n"
-                );
-                return Err(EOPNOTSUPP);
-            }
+            "guests" => Policy::Guests,
             _ => return Err(EINVAL),
         };
         Ok(())
     }
+);
+attribute!(
+    22,
+    |node, s| fmt!("{}", BStr::from_bytes(s.shared_memory())),
+    |s, page| s.set_shared_memory(&text(page, PATH)?)
 );
 attribute!(11, |node, s| match node.host() {
     Ok(_) => fmt!("on"),

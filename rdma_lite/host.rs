@@ -16,6 +16,7 @@ use crate::{
     sync::Sync,
     trace,
     transport::{
+        guests::Attachment,
         listener::{Acceptor, Listener},
         verbs::{self, VerbsLink},
         RingSize, //
@@ -54,6 +55,8 @@ pub(crate) struct Queues {
     /// Accesses to regions that nobody waits for. They wait for handlers, so they have a queue of
     /// their own, where they cannot take all places that handlers have.
     accesses: OwnedQueue,
+    /// What looks into memory that kernels share, for as long as a node is on.
+    pub(crate) rounds: OwnedQueue,
     /// Which of them.
     turns: Arc<AccessTurns>,
     /// Those of the high class.
@@ -78,6 +81,7 @@ impl Queues {
                 unbound | QueueFlags::HIGHPRI,
                 ACCESSES,
             )?,
+            rounds: OwnedQueue::new(c"rdma_lite_rounds", unbound | QueueFlags::HIGHPRI, 0)?,
             turns: AccessTurns::new(ACCESSES)?,
             express_turns: AccessTurns::new(ACCESSES)?,
         };
@@ -154,6 +158,9 @@ pub(crate) struct Host {
     /// What may carry connections.
     pub(crate) policy: Policy,
     global_rkey: bool,
+    /// Our part in memory that other kernels map too.
+    #[pin]
+    guests: SpinLock<Option<Arc<Attachment<Peer>>>>,
     #[pin]
     pub(crate) map: Mutex<Membership>,
     /// That of the map, for those who cannot lock it.
@@ -210,6 +217,7 @@ impl Host {
                 port: settings.port,
                 policy: settings.policy,
                 global_rkey: settings.unsafe_global_rkey,
+                guests <- new_spinlock!(None, "lite_guests"),
                 map <- new_mutex!(Membership::new(*local), "lite_map"),
                 epoch: Atomic::new(0),
                 peers <- new_spinlock!(KVec::new(), "lite_peers"),
@@ -223,6 +231,46 @@ impl Host {
             }),
             GFP_KERNEL,
         )?;
+        this.attach(settings)?;
+        this.listen(settings).inspect_err(|_| this.detach())?;
+        Ok(this)
+    }
+
+    /// Takes part in memory that other kernels map too, if that is wanted.
+    fn attach(self: &Arc<Self>, settings: &Settings) -> Result {
+        let name = self.node.name();
+        let path = settings.shared_memory();
+        match (self.policy, path) {
+            (Policy::Guests, []) => {
+                pr_err!("{name}: set shared_memory before power, for transport guests\n");
+                return Err(EINVAL);
+            }
+            (Policy::Verbs, _) | (_, []) => return Ok(()),
+            _ => {}
+        }
+        let local = &self.local;
+        let node = (local.id, local.cluster, local.incarnation);
+        let (size, queues) = (self.ring_size(), self.queues());
+        let attachment = Attachment::new(name, path, node, size, queues, self.clone())?;
+        *self.guests.lock() = Some(attachment);
+        Ok(())
+    }
+
+    /// Takes part no more. All links over it are shut.
+    fn detach(&self) {
+        let attachment = self.guests.lock().take();
+        if let Some(attachment) = attachment {
+            attachment.stop();
+        }
+    }
+
+    /// Our part in memory that other kernels map too.
+    pub(crate) fn guests(&self) -> Option<Arc<Attachment<Peer>>> {
+        self.guests.lock().clone()
+    }
+
+    fn listen(self: &Arc<Self>, settings: &Settings) -> Result {
+        let (this, node, ip) = (self, &self.node, self.ip);
         let addr = SocketAddr::new(ip, settings.port);
         let listener = Listener::new(node.net(), &addr.into(), this.clone()).inspect_err(|e| {
             let name = node.name();
@@ -245,7 +293,7 @@ impl Host {
             this.check_global_rkey(&*listener.device()?)?;
         }
         *this.listener.lock() = Some(listener);
-        Ok(this)
+        Ok(())
     }
 
     /// Says what `unsafe_global_rkey` means, or that the device cannot.
@@ -268,10 +316,14 @@ impl Host {
         self.releases.stop();
         let listener = self.listener.lock().take();
         drop(listener);
+        if let Some(attachment) = self.guests() {
+            attachment.close_door();
+        }
         let peers = ::core::mem::take(&mut *self.peers.lock());
         for peer in &peers {
             peer.stop();
         }
+        self.detach();
         workqueue::cancel_delayed_work_sync::<Self, 1>(self);
         self.drop_regions();
     }

@@ -28,6 +28,8 @@ kernel::sync::global_lock! {
 
 /// Most bytes of the name of a verbs device.
 pub(crate) const DEVICE_NAME: usize = 63;
+/// Most bytes of the path of shared memory.
+pub(crate) const PATH: usize = 127;
 
 /// What is set in configfs before a node is switched on.
 #[derive(Clone, Copy)]
@@ -38,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) port: u16,
     /// Verbs device, up to the first zero; empty for whichever has the address.
     device: [u8; DEVICE_NAME],
+    /// Path of the device that other kernels map too, up to the first zero; empty for none.
+    shared_memory: [u8; PATH],
     /// All zeroes until it is set.
     pub(crate) cluster: [u8; 16],
     pub(crate) timeout_ms: u32,
@@ -57,6 +61,7 @@ impl Settings {
             addr: None,
             port: 18515,
             device: [0; DEVICE_NAME],
+            shared_memory: [0; PATH],
             cluster: [0; 16],
             timeout_ms: 10_000,
             config: crate::core::Config {
@@ -74,6 +79,21 @@ impl Settings {
     pub(crate) fn device(&self) -> &[u8] {
         let len = self.device.iter().position(|byte| *byte == 0);
         &self.device[..len.unwrap_or(DEVICE_NAME)]
+    }
+
+    /// Path of the device that other kernels map too; empty for none.
+    pub(crate) fn shared_memory(&self) -> &[u8] {
+        let len = self.shared_memory.iter().position(|byte| *byte == 0);
+        &self.shared_memory[..len.unwrap_or(PATH)]
+    }
+
+    /// [`EINVAL`]: the path is too long.
+    pub(crate) fn set_shared_memory(&mut self, path: &[u8]) -> Result {
+        let mut shared_memory = [0; PATH];
+        let place = shared_memory.get_mut(..path.len()).ok_or(EINVAL)?;
+        place.copy_from_slice(path);
+        self.shared_memory = shared_memory;
+        Ok(())
     }
 
     /// [`EINVAL`]: no verbs device has so long a name.

@@ -14,7 +14,7 @@ extern "C" {
 }
 
 /// Lets another task have the processor if one wants it.
-fn yield_or_relax() {
+pub(crate) fn yield_or_relax() {
     // SAFETY: Callers are tasks that wait and hold no lock.
     unsafe { lite_yield_or_relax() };
 }

@@ -79,6 +79,8 @@ impl kernel::InPlaceModule for RdmaLite {
     fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         // SAFETY: Called once, before anything else of the module runs.
         unsafe { node::REGISTRY.init() };
+        // SAFETY: As above.
+        unsafe { transport::guests::DEVICES.init() };
         try_pin_init!(Self {
             queues: host::Drained(host::Queues::new()?),
             nodes <- configfs::subsystem(queues.0.clone()),

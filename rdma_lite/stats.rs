@@ -88,8 +88,8 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// One line for each node and peer: what carries their connection (`verbs`, `shm`, or `none` when there
-/// is none now), whether the peer is suspected, and how many parts of its regions were read or written
+/// One line for each node and peer: what carries their connection (`verbs`, `shm`, `guests`, or `none` when
+/// there is none now), whether the peer is suspected, and how many parts of its regions were read or written
 /// one-sided, and by calls.
 fn show_peers(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str("node peer transport suspect one_sided by_calls\n")?;
@@ -102,6 +102,7 @@ fn show_peers(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
             let transport = match peer.transport() {
                 Some(Transport::Verbs) => "verbs",
                 Some(Transport::Shm) => "shm",
+                Some(Transport::Guests) => "guests",
                 None => "none",
             };
             let suspect = u8::from(peer.is_suspect());

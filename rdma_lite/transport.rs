@@ -4,11 +4,13 @@
 //!
 //! A [`Link`] is one connection to one peer: a ring in our memory that the peer writes its messages
 //! to, a ring of the peer's that we write to, and windows through which a peer may write a large
-//! reply straight into the memory of the caller. There are two transports: [`verbs`], and memory that
-//! nodes share coherently ([`shm`]); a [`NodeLink`] is a link of either.
+//! reply straight into the memory of the caller. There are three transports: [`verbs`], memory of the
+//! kernel that both nodes live in ([`shm`]), and memory that their kernels share ([`guests`]); a
+//! [`NodeLink`] is a link of any.
 
 pub(crate) mod access;
 pub(crate) mod chunk;
+pub(crate) mod guests;
 pub(crate) mod listener;
 mod node_link;
 pub(crate) mod shm;
@@ -50,6 +52,12 @@ pub(crate) enum Down {
 /// All but `message` are called one at a time for a link, by work of the link's queue, without
 /// locks held. `message` is called in the order in which messages came, mostly in softirq context.
 pub(crate) trait LinkUser: Send + Sync + Sized + 'static {
+    /// Who knows all users of a node.
+    type Home: Send + Sync;
+
+    /// Who stands for the node of this id, which wants to connect; else what to say to it.
+    fn called(home: &Arc<Self::Home>, node: u16) -> Result<Arc<Self>, KVec<u8>>;
+
     /// What to say first to the peer, given the ring that it may write to.
     fn hello(&self, ring: RingAddress) -> Result<KVec<u8>>;
 

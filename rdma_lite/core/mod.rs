@@ -65,6 +65,7 @@ pub mod calls;
 pub mod class;
 pub mod connection;
 pub mod gate;
+pub mod guests;
 pub mod heartbeat;
 pub mod holder;
 pub mod lanes;
@@ -98,6 +99,6 @@ pub use self::{
     polling::Recent,
     receive::{Bounds, ReceiveQueue, Refused, Token},
     session::CallRef,
-    transport::{Choice, Policy, Transport},
+    transport::{Choice, Policy, Transport, Ways},
     wire::{CallId, Hello, Refusal, Reject, RejectReason, ReplyBuffer},
 };

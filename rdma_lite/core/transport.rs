@@ -3,7 +3,7 @@
 //! Over which transport a node connects to a peer.
 //!
 //! Nodes that share coherent memory and both let it be used connect over that (RPCool), all others over
-//! verbs. A way that fails again and again is not the only one that is tried: after a few attempts over
+//! verbs. Nodes of one kernel have its memory; nodes of several may have a region that all of these map. A way that fails again and again is not the only one that is tried: after a few attempts over
 //! memory one goes over verbs, then memory has its turn again. A connection that is up stays where it is.
 
 /// What carries a connection.
@@ -11,8 +11,10 @@
 pub enum Transport {
     /// A reliable connected queue pair.
     Verbs,
-    /// Rings in memory that both nodes share.
+    /// Rings in memory of the kernel of both nodes.
     Shm,
+    /// Rings in memory that the kernels of both nodes share.
+    Guests,
 }
 
 /// What a node lets connections be carried by.
@@ -20,8 +22,19 @@ pub enum Transport {
 pub enum Policy {
     /// Verbs alone.
     Verbs,
-    /// Shared memory where there is some.
+    /// Shared memory where there is some: that of the kernel first.
     Auto,
+    /// The region that kernels share, even between nodes of one, where the peer is there.
+    Guests,
+}
+
+/// What there is to reach a peer by, beside verbs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// The policy of the peer's node, if that is on in this kernel.
+    pub neighbour: Option<Policy>,
+    /// The peer's node is there in the region that we share with other kernels.
+    pub region: bool,
 }
 
 /// The attempts to connect to one peer.
@@ -44,13 +57,16 @@ impl Choice {
         }
     }
 
-    /// What would be best now. `theirs` is the policy of the peer's node, if we share memory with it.
-    /// An attempt that began when that was not known, and has got to the peer since, is given up when
-    /// it is over another transport than this.
-    pub fn best(&self, ours: Policy, theirs: Option<Policy>) -> Transport {
-        let shared = ours == Policy::Auto && theirs == Some(Policy::Auto);
-        if shared && self.failures < Self::PATIENCE {
+    /// What would be best now. An attempt that began when less was known, and has got to the peer since,
+    /// is given up when it is over verbs and this is not.
+    pub fn best(&self, ours: Policy, ways: Ways) -> Transport {
+        let of_one_kernel = ours == Policy::Auto && ways.neighbour == Some(Policy::Auto);
+        if self.failures >= Self::PATIENCE {
+            Transport::Verbs
+        } else if of_one_kernel {
             Transport::Shm
+        } else if ours != Policy::Verbs && ways.region {
+            Transport::Guests
         } else {
             Transport::Verbs
         }
@@ -58,13 +74,13 @@ impl Choice {
 
     /// What carries the next attempt. An attempt that was not reported to have come [`Self::up`], or to
     /// have been [`Self::refused`], has failed.
-    pub fn next(&mut self, ours: Policy, theirs: Option<Policy>) -> Transport {
+    pub fn next(&mut self, ours: Policy, ways: Ways) -> Transport {
         match self.last.take() {
-            Some(Transport::Shm) => self.failures += 1,
+            Some(Transport::Shm | Transport::Guests) => self.failures += 1,
             Some(Transport::Verbs) => self.failures = 0,
             None => {}
         }
-        let transport = self.best(ours, theirs);
+        let transport = self.best(ours, ways);
         self.last = Some(transport);
         transport
     }

@@ -4,11 +4,19 @@
 
 use super::{complaint, Peer, PeerLink};
 use crate::{
-    core::Transport,
+    core::{Transport, Ways},
     events::now,
-    transport::{shm::ShmLink, verbs::VerbsLink},
+    host::Host,
+    transport::{
+        guests::{Attachment, GuestLink, Place},
+        shm::ShmLink,
+        verbs::VerbsLink,
+    },
 };
 use kernel::{prelude::*, sync::Arc, workqueue::WorkItem};
+
+/// Where a peer is in memory that kernels share.
+type Found = (Arc<Attachment<Peer>>, Place);
 
 impl WorkItem<0> for Peer {
     type Pointer = Arc<Self>;
@@ -22,13 +30,17 @@ impl WorkItem<0> for Peer {
 }
 
 impl Peer {
-    /// Starts to connect, over memory if the peer lives in this kernel and both nodes let that be used.
+    /// Starts to connect, over memory if both nodes have some in common and let it be used.
     fn connect(self: &Arc<Self>, generation: u32) -> Result<PeerLink> {
         let host = &self.host;
         let (size, queues) = (host.ring_size(), host.queues());
         let there = host.neighbour(self.id);
-        let theirs = there.as_ref().map(|there| there.policy);
-        let transport = self.state.lock().choice.next(host.policy, theirs);
+        let (ways, guests) = self.ways(there.as_deref());
+        let transport = self.state.lock().choice.next(host.policy, ways);
+        if let (Transport::Guests, Some((attachment, place))) = (transport, guests) {
+            return GuestLink::connect(self.clone(), generation, &attachment, place)
+                .map(PeerLink::Guests);
+        }
         if let (Transport::Shm, Some(there)) = (transport, there) {
             let Some(to) = there.peer(host.local.id) else {
                 // No map of its own named us yet.
@@ -46,12 +58,27 @@ impl Peer {
         }
     }
 
+    /// What there is to reach the peer by, and where it is in memory that kernels share.
+    fn ways(&self, there: Option<&Host>) -> (Ways, Option<Found>) {
+        let attachment = self.host.guests();
+        let guests = attachment.and_then(|attachment| {
+            let place = attachment.find(self.id)?;
+            Some((attachment, place))
+        });
+        let ways = Ways {
+            neighbour: there.map(|there| there.policy),
+            region: guests.is_some(),
+        };
+        (ways, guests)
+    }
+
     /// Whether a connection that we asked for over this link is not to be had any more, as there is a
     /// better way now.
     pub(super) fn is_second_best(&self, link: &PeerLink) -> bool {
-        let theirs = self.host.neighbour(self.id).map(|there| there.policy);
-        let best = self.state.lock().choice.best(self.host.policy, theirs);
-        link.transport() == Transport::Verbs && best == Transport::Shm
+        let there = self.host.neighbour(self.id);
+        let (ways, _) = self.ways(there.as_deref());
+        let best = self.state.lock().choice.best(self.host.policy, ways);
+        link.transport() == Transport::Verbs && best != Transport::Verbs
     }
 }
 

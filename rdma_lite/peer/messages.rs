@@ -15,6 +15,7 @@ use crate::{
         Request, //
     },
     events::now,
+    host::Host,
     port::{
         job::{Caller, Job, Remote},
         PortUse, //
@@ -137,6 +138,21 @@ impl Peer {
 }
 
 impl LinkUser for Peer {
+    type Home = Host;
+
+    fn called(home: &Arc<Host>, node: u16) -> Result<Arc<Self>, KVec<u8>> {
+        home.peer(node).ok_or_else(|| {
+            let reject = Reject {
+                reason: RejectReason::NotMember,
+                epoch: home.epoch(),
+            };
+            let mut bytes = KVec::new();
+            // Without memory the peer hears no reason, and is refused all the same.
+            let _ = bytes.extend_from_slice(&reject.encode(), GFP_KERNEL);
+            bytes
+        })
+    }
+
     fn hello(&self, ring: RingAddress) -> Result<KVec<u8>> {
         let hello = self.state.lock().protocol.hello(ring.addr, ring.rkey);
         let mut bytes = KVec::new();

@@ -3,8 +3,8 @@
 //! A link over whichever transport it was made.
 
 use super::{
-    access::Way, chunk::Chunk, shm, shm::ShmLink, verbs::VerbsLink, window::Window, Link, LinkUser,
-    Piece,
+    access::Way, chunk::Chunk, guests::GuestLink, shm, shm::ShmLink, verbs::VerbsLink,
+    window::Window, Link, LinkUser, Piece,
 };
 use crate::core::{wire::ReplyBuffer, Allowed, Class, Hello, Transport};
 use kernel::{
@@ -17,8 +17,10 @@ use kernel::{
 pub(crate) enum NodeLink<U: LinkUser> {
     /// Over a queue pair.
     Verbs(Arc<VerbsLink<U>>),
-    /// Over memory that both nodes have.
+    /// Over memory of the kernel of both nodes.
     Shm(Arc<ShmLink<U>>),
+    /// Over memory that the kernels of both nodes share.
+    Guests(Arc<GuestLink<U>>),
 }
 
 /// Memory of ours that a peer is let into.
@@ -54,6 +56,7 @@ impl<U: LinkUser> Clone for NodeLink<U> {
         match self {
             Self::Verbs(link) => Self::Verbs(link.clone()),
             Self::Shm(link) => Self::Shm(link.clone()),
+            Self::Guests(link) => Self::Guests(link.clone()),
         }
     }
 }
@@ -70,12 +73,13 @@ impl<U: LinkUser> From<Arc<ShmLink<U>>> for NodeLink<U> {
     }
 }
 
-/// Does the same on a link of either transport.
-macro_rules! on_either {
+/// Does the same on a link of any transport.
+macro_rules! on_any {
     ($self:expr, $link:ident => $do:expr) => {
         match $self {
             NodeLink::Verbs($link) => $do,
             NodeLink::Shm($link) => $do,
+            NodeLink::Guests($link) => $do,
         }
     };
 }
@@ -86,6 +90,7 @@ impl<U: LinkUser> NodeLink<U> {
         match self {
             Self::Verbs(_) => Transport::Verbs,
             Self::Shm(_) => Transport::Shm,
+            Self::Guests(_) => Transport::Guests,
         }
     }
 
@@ -94,23 +99,24 @@ impl<U: LinkUser> NodeLink<U> {
         match (self, other) {
             (Self::Verbs(one), Self::Verbs(other)) => Arc::ptr_eq(one, other),
             (Self::Shm(one), Self::Shm(other)) => Arc::ptr_eq(one, other),
+            (Self::Guests(one), Self::Guests(other)) => Arc::ptr_eq(one, other),
             _ => false,
         }
     }
 
     /// What the user knows the link by.
     pub(crate) fn tag(&self) -> u32 {
-        on_either!(self, link => link.tag())
+        on_any!(self, link => link.tag())
     }
 
     /// Sets what the user knows the link by.
     pub(crate) fn set_tag(&self, tag: u32) {
-        on_either!(self, link => link.set_tag(tag))
+        on_any!(self, link => link.set_tag(tag))
     }
 
     /// Whether it has ended.
     pub(crate) fn is_over(&self) -> bool {
-        on_either!(self, link => link.is_over())
+        on_any!(self, link => link.is_over())
     }
 
     /// The peer asks for another queue pair of this link, and is refused if it cannot have it.
@@ -123,14 +129,14 @@ impl<U: LinkUser> NodeLink<U> {
 
     /// Ends the link: `down` follows.
     pub(crate) fn fail(&self, why: Error) {
-        on_either!(self, link => link.fail(why))
+        on_any!(self, link => link.fail(why))
     }
 
     /// Ends the link without telling the user, and waits until nothing of it is left.
     ///
     /// Not to be called by the user's callbacks.
     pub(crate) fn shutdown(&self) {
-        on_either!(self, link => link.shutdown())
+        on_any!(self, link => link.shutdown())
     }
 
     /// See [`Link::send`].
@@ -145,18 +151,18 @@ impl<U: LinkUser> NodeLink<U> {
         payload: impl Iterator<Item = Piece>,
         imm: u32,
     ) -> Result {
-        // SAFETY: The caller promises what either wants.
-        on_either!(self, link => unsafe { link.send(offset, header, payload, imm) })
+        // SAFETY: The caller promises what each wants.
+        on_any!(self, link => unsafe { link.send(offset, header, payload, imm) })
     }
 
     /// See [`Link::ring_bell`].
     pub(crate) fn ring_bell(&self, imm: u32) -> Result {
-        on_either!(self, link => link.ring_bell(imm))
+        on_any!(self, link => link.ring_bell(imm))
     }
 
     /// See [`Link::read`].
     pub(crate) fn read(&self, offset: u32, into: &mut [u8]) -> Result {
-        on_either!(self, link => link.read(offset, into))
+        on_any!(self, link => link.read(offset, into))
     }
 
     /// See [`Link::expose`].
@@ -170,6 +176,8 @@ impl<U: LinkUser> NodeLink<U> {
             Self::Verbs(link) => unsafe { link.expose(ptr, len) }.map(NodeWindow::Verbs),
             // SAFETY: As above.
             Self::Shm(link) => unsafe { link.expose(ptr, len) }.map(NodeWindow::Shm),
+            // SAFETY: As above.
+            Self::Guests(link) => unsafe { link.expose(ptr, len) }.map(NodeWindow::Shm),
         }
     }
 
@@ -179,18 +187,19 @@ impl<U: LinkUser> NodeLink<U> {
             (Self::Verbs(link), NodeWindow::Verbs(window)) => link.hide(window),
             (Self::Shm(link), NodeWindow::Shm(window)) => link.hide(window),
             (Self::Verbs(_), NodeWindow::Global(_)) => {}
+            (Self::Guests(link), NodeWindow::Shm(window)) => link.hide(window),
             _ => pr_err!("a window of one link was given to another\n"),
         }
     }
 
     /// See [`Link::buffer`].
     pub(crate) fn buffer(&self, len: usize) -> Result<Arc<DmaBuffer>> {
-        on_either!(self, link => link.buffer(len))
+        on_any!(self, link => link.buffer(len))
     }
 
     /// See [`Link::put`].
     pub(crate) fn put(&self, buffer: &Arc<DmaBuffer>, len: usize, to: &ReplyBuffer) -> Result {
-        on_either!(self, link => link.put(buffer, len, to))
+        on_any!(self, link => link.put(buffer, len, to))
     }
 
     /// Lets the peer into a chunk, until the window is given to [`Self::hide`]. The chunk lives
@@ -211,17 +220,18 @@ impl<U: LinkUser> NodeLink<U> {
                 link.open(chunk, access).map(NodeWindow::Verbs)
             }
             Self::Shm(link) => link.open(chunk, allowed).map(NodeWindow::Shm),
+            Self::Guests(link) => link.open(chunk, allowed).map(NodeWindow::Shm),
         }
     }
 
     /// The ring that the peer writes to: names this connection, on both sides.
     pub(crate) fn own_ring(&self) -> Option<RemoteAddr> {
-        on_either!(self, link => link.own_ring())
+        on_any!(self, link => link.own_ring())
     }
 
     /// The ring of the peer that we write to.
     pub(crate) fn peer_ring(&self) -> Option<RemoteAddr> {
-        on_either!(self, link => link.peer_ring())
+        on_any!(self, link => link.peer_ring())
     }
 
     /// Reads `len` bytes at `remote` into the beginning of `buffer`, or writes them there, and waits
@@ -240,6 +250,8 @@ impl<U: LinkUser> NodeLink<U> {
             Self::Verbs(link) => link.access(class, way, buffer, len, remote, timeout_ms),
             // A copy by whoever asks: nothing that classes would have to share.
             Self::Shm(link) => Ok(link.access(way, buffer, len, remote)),
+            // In the order in which they come: the owner's work item is the only one that copies.
+            Self::Guests(link) => link.access(way, buffer, len, remote, timeout_ms),
         }
     }
 }

@@ -17,6 +17,7 @@ mod ring;
 mod windows;
 
 pub(crate) use self::windows::Window;
+pub(super) use self::windows::Windows;
 
 use self::{inbound::Inbound, ring::Ring};
 use super::{access::Way, chunk::Chunk, Down, Link, LinkUser, NodeLink, Piece, RingSize};

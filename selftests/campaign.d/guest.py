@@ -18,9 +18,9 @@ class Dead(Exception):
 
 
 class Guest:
-    """Node `node` of the cluster, with its PM in `pm` (a directory)."""
+    """Node `node` of the cluster, with its PM in `pm` (a directory), `smp` processors and more options of QEMU."""
 
-    def __init__(self, name, node, pm, flavour, port, heard):
+    def __init__(self, name, node, pm, flavour, port, heard, smp=1, more=()):
         self.name, self.node, self.pm = name, node, pm
         self.numbers = 0
         self.answers = {}
@@ -31,9 +31,9 @@ class Guest:
                    f"virtio-net-pci,netdev=cluster,mac=52:54:00:77:00:{node:02x}")
         self.process = subprocess.Popen(
             ["python3", "-B", str(RUNNER), "run", "--flavour", flavour, "--name", name, "--mem", "1G",
-             "--smp", "1", "--pmem", "1x64M", "--pmem-dir", str(pm), "--timeout", "86400", "--stdin",
+             "--smp", str(smp), "--pmem", "1x64M", "--pmem-dir", str(pm), "--timeout", "86400", "--stdin",
              "--no-leak-scan", "--quiet", "--qemu-opt=-netdev", f"--qemu-opt={network[0]}",
-             "--qemu-opt=-device", f"--qemu-opt={network[1]}", "--", "selftests/campaign.d/agent"],
+             "--qemu-opt=-device", f"--qemu-opt={network[1]}", *(f"--qemu-opt={word}" for word in more), "--", "selftests/campaign.d/agent"],
             cwd=TOP, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log)
         threading.Thread(target=self._listen, daemon=True).start()
 

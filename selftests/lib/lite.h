@@ -133,14 +133,48 @@ static __maybe_unused int node_remove(const char *node)
 static const char *lite_ring_size __maybe_unused;
 
 /*
- * What carries the private cluster: POTLUCK_TRANSPORT=shm is shared memory, anything
- * else verbs, which those tests need that cut links.
+ * What carries the private cluster: POTLUCK_TRANSPORT=shm is memory of the kernel,
+ * POTLUCK_TRANSPORT=guests a pmem device as kernels share it, anything else verbs,
+ * which those tests need that cut links.
  */
-static __maybe_unused bool lite_is_shm(void)
+static __maybe_unused bool lite_transport_is(const char *name)
 {
 	const char *transport = getenv("POTLUCK_TRANSPORT");
 
-	return transport && !strcmp(transport, "shm");
+	return transport && !strcmp(transport, name);
+}
+
+static __maybe_unused bool lite_is_guests(void)
+{
+	return lite_transport_is("guests");
+}
+
+static __maybe_unused bool lite_is_shm(void)
+{
+	return lite_transport_is("shm") || lite_is_guests();
+}
+
+/* The device that the nodes share then; what is on it is lost. */
+static __maybe_unused const char *lite_shared_memory(void)
+{
+	return getenv("POTLUCK_SHARED_MEMORY") ?: "/dev/pmem2";
+}
+
+/* Writes blocks of 4096 bytes, all of this value, to that device, past any cache; 0 or an errno. */
+static __maybe_unused int lite_poke_memory(off_t at, size_t len, int value)
+{
+	int fd = open(lite_shared_memory(), O_WRONLY | O_DIRECT | O_CLOEXEC);
+	void *block = aligned_alloc(4096, 4096);
+	int err = fd < 0 || !block ? errno : 0;
+
+	if (!err)
+		memset(block, value, 4096);
+	for (size_t done = 0; !err && done < len; done += 4096)
+		err = pwrite(fd, block, 4096, at + done) == 4096 ? 0 : errno;
+	free(block);
+	if (fd >= 0)
+		close(fd);
+	return err;
 }
 
 /* Whether nodes give out the key over all memory: POTLUCK_GLOBAL_RKEY=1. */
@@ -154,7 +188,7 @@ static __maybe_unused const char *lite_global_rkey(void)
 
 static __maybe_unused const char *lite_transport(void)
 {
-	return lite_is_shm() ? "auto" : "verbs";
+	return lite_is_guests() ? "guests" : lite_is_shm() ? "auto" : "verbs";
 }
 
 /* All attributes of node lti as the private cluster has them, not powered. */
@@ -177,6 +211,8 @@ static __maybe_unused int node_configure(int i)
 		err = err ?: node_attr(node, "ring_size", lite_ring_size);
 	err = err ?: node_attr(node, "transport", lite_transport());
 	err = err ?: node_attr(node, "unsafe_global_rkey", lite_global_rkey());
+	if (lite_is_guests())
+		err = err ?: node_attr(node, "shared_memory", lite_shared_memory());
 	err = err ?: node_attr(node, "timeout_ms", LITE_TIMEOUT_MS);
 	return err ?: node_attr(node, "heartbeat_ms", LITE_HEARTBEAT_MS);
 }
@@ -371,11 +407,19 @@ static __maybe_unused int cluster_up(struct cluster *c, int nr)
 		snprintf(mnt, sizeof(mnt), "/mnt/lt%d", i);
 		umount2(mnt, 0);
 	}
+	for (int i = 1; i <= nr; i++)
+		node_down(i);	/* what a test that died may have left */
+	if (lite_is_guests()) {
+		err = lite_poke_memory(0, 65536, 0);
+		if (err) {
+			fprintf(stderr, "# cannot clear %s: %s\n", lite_shared_memory(), strerror(err));
+			return err;
+		}
+	}
 	for (int i = 1; i <= nr; i++) {
 		char ns[16];
 
 		snprintf(ns, sizeof(ns), "lt%d", i);
-		node_down(i);	/* what a test that died may have left */
 		err = node_up(i);
 		if (!err) {
 			c->fd[i] = lite_open(ns, O_NONBLOCK);

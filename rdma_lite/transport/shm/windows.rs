@@ -76,13 +76,13 @@ struct Table {
 
 /// The windows of one end of a link.
 #[pin_data]
-pub(super) struct Windows {
+pub(in crate::transport) struct Windows {
     #[pin]
     table: SpinLock<Table>,
 }
 
 impl Windows {
-    pub(super) fn new() -> impl PinInit<Self> {
+    pub(in crate::transport) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             table <- new_spinlock!(Table {
                 open: Openings::new(),
@@ -91,7 +91,8 @@ impl Windows {
         })
     }
 
-    fn open(&self, chunk: &Chunk, allowed: Allowed) -> Result<Window> {
+    /// Opens a chunk, until the window is shut.
+    pub(in crate::transport) fn open(&self, chunk: &Chunk, allowed: Allowed) -> Result<Window> {
         let open = Arc::pin_init(
             pin_init!(Open {
                 chunk: chunk.clone(),
@@ -124,8 +125,25 @@ impl Windows {
         Ok((Use(open.clone()), start as usize))
     }
 
+    /// An access to `len` bytes at `remote`, which `copy` makes when it is let in: between the chunk, from
+    /// the offset on, and whatever it has.
+    pub(in crate::transport) fn access(
+        &self,
+        way: Way,
+        remote: RemoteAddr,
+        len: usize,
+        copy: impl FnOnce(&Chunk, usize) -> Result,
+    ) -> Result {
+        let need = Allowed {
+            read: way == Way::Read,
+            write: way == Way::Write,
+        };
+        let (open, start) = self.begin(remote, len, need)?;
+        copy(&open.0.chunk, start)
+    }
+
     /// Shuts a window. Afterwards the peer does nothing to the chunk any more.
-    fn hide(&self, window: Window) {
+    pub(in crate::transport) fn hide(&self, window: Window) {
         let closed = self.table.lock().open.close(window.key, window.addr);
         if let Some(chunk) = closed {
             chunk.put();
@@ -135,7 +153,7 @@ impl Windows {
     }
 
     /// Shuts all windows, for good.
-    pub(super) fn close(&self) {
+    pub(in crate::transport) fn close(&self) {
         self.table.lock().closed = true;
         loop {
             let closed = self.table.lock().open.close_any();
@@ -165,17 +183,13 @@ impl<U: LinkUser> Inbound<U> {
         len: usize,
         remote: RemoteAddr,
     ) -> Result {
-        let need = Allowed {
-            read: way == Way::Read,
-            write: way == Way::Write,
-        };
         if len > buffer.len() {
             return Err(ERANGE);
         }
-        let (open, start) = self.windows.begin(remote, len, need)?;
-        match way {
-            Way::Read => open.0.chunk.copy_out(start, buffer, len),
-            Way::Write => open.0.chunk.copy_in(start, buffer, len),
-        }
+        self.windows
+            .access(way, remote, len, |chunk, start| match way {
+                Way::Read => chunk.copy_out(start, buffer, len),
+                Way::Write => chunk.copy_in(start, buffer, len),
+            })
     }
 }

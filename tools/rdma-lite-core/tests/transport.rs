@@ -2,7 +2,7 @@
 
 //! Which way a connection goes, and what a link over shared memory lets in.
 
-use rdma_lite_core::core::{Allowed, Bells, Choice, Openings, Policy, Transport, Turn};
+use rdma_lite_core::core::{Allowed, Bells, Choice, Openings, Policy, Transport, Turn, Ways};
 
 use proptest::prelude::*;
 
@@ -15,22 +15,56 @@ const WRITE: Allowed = Allowed {
     write: true,
 };
 
+/// The peer's node is in this kernel.
+const NEIGHBOUR: Ways = Ways {
+    neighbour: Some(Policy::Auto),
+    region: false,
+};
+const REGION: Ways = Ways {
+    neighbour: None,
+    region: true,
+};
+const NONE: Ways = Ways {
+    neighbour: None,
+    region: false,
+};
+
 #[test]
 fn memory_is_used_only_where_it_is_shared_and_both_nodes_let_it() {
+    use {Policy::*, Transport as T};
     let cases = [
-        (Policy::Auto, Some(Policy::Auto), Transport::Shm),
-        (Policy::Auto, Some(Policy::Verbs), Transport::Verbs),
-        (Policy::Auto, None, Transport::Verbs),
-        (Policy::Verbs, Some(Policy::Auto), Transport::Verbs),
-        (Policy::Verbs, Some(Policy::Verbs), Transport::Verbs),
-        (Policy::Verbs, None, Transport::Verbs),
+        (Auto, Some(Auto), false, T::Shm),
+        (Auto, Some(Auto), true, T::Shm),
+        (Auto, Some(Guests), false, T::Verbs),
+        (Auto, Some(Guests), true, T::Guests),
+        (Auto, Some(Verbs), false, T::Verbs),
+        (Auto, None, false, T::Verbs),
+        (Auto, None, true, T::Guests),
+        (Guests, Some(Auto), true, T::Guests),
+        (Guests, Some(Guests), false, T::Verbs),
+        (Guests, None, true, T::Guests),
+        (Verbs, Some(Auto), true, T::Verbs),
+        (Verbs, None, true, T::Verbs),
+        (Verbs, None, false, T::Verbs),
     ];
-    for (ours, theirs, expected) in cases {
+    for (ours, neighbour, region, expected) in cases {
+        let ways = Ways { neighbour, region };
         assert_eq!(
-            Choice::new().next(ours, theirs),
+            Choice::new().next(ours, ways),
             expected,
-            "{ours:?} {theirs:?}"
+            "{ours:?} {ways:?}"
         );
+    }
+}
+
+#[test]
+fn guests_whose_memory_fails_go_over_verbs_for_once() {
+    let mut choice = Choice::new();
+    for _ in 0..3 {
+        for _ in 0..Choice::PATIENCE {
+            assert_eq!(choice.next(Policy::Guests, REGION), Transport::Guests);
+        }
+        assert_eq!(choice.next(Policy::Guests, REGION), Transport::Verbs);
     }
 }
 
@@ -39,15 +73,9 @@ fn after_a_few_attempts_over_memory_one_goes_over_verbs_and_then_memory_again() 
     let mut choice = Choice::new();
     for _ in 0..3 {
         for _ in 0..Choice::PATIENCE {
-            assert_eq!(
-                choice.next(Policy::Auto, Some(Policy::Auto)),
-                Transport::Shm
-            );
+            assert_eq!(choice.next(Policy::Auto, NEIGHBOUR), Transport::Shm);
         }
-        assert_eq!(
-            choice.next(Policy::Auto, Some(Policy::Auto)),
-            Transport::Verbs
-        );
+        assert_eq!(choice.next(Policy::Auto, NEIGHBOUR), Transport::Verbs);
     }
 }
 
@@ -55,10 +83,7 @@ fn after_a_few_attempts_over_memory_one_goes_over_verbs_and_then_memory_again() 
 fn a_peer_that_says_no_is_asked_over_memory_for_as_long_as_it_does() {
     let mut choice = Choice::new();
     for _ in 0..100 {
-        assert_eq!(
-            choice.next(Policy::Auto, Some(Policy::Auto)),
-            Transport::Shm
-        );
+        assert_eq!(choice.next(Policy::Auto, NEIGHBOUR), Transport::Shm);
         choice.refused();
     }
 }
@@ -66,17 +91,11 @@ fn a_peer_that_says_no_is_asked_over_memory_for_as_long_as_it_does() {
 #[test]
 fn an_attempt_over_verbs_is_second_best_unless_memory_has_failed() {
     let mut choice = Choice::new();
-    assert_eq!(choice.next(Policy::Auto, None), Transport::Verbs);
-    assert_eq!(
-        choice.best(Policy::Auto, Some(Policy::Auto)),
-        Transport::Shm
-    );
-    assert_eq!(choice.best(Policy::Auto, None), Transport::Verbs);
-    while choice.next(Policy::Auto, Some(Policy::Auto)) == Transport::Shm {}
-    assert_eq!(
-        choice.best(Policy::Auto, Some(Policy::Auto)),
-        Transport::Verbs
-    );
+    assert_eq!(choice.next(Policy::Auto, NONE), Transport::Verbs);
+    assert_eq!(choice.best(Policy::Auto, NEIGHBOUR), Transport::Shm);
+    assert_eq!(choice.best(Policy::Auto, NONE), Transport::Verbs);
+    while choice.next(Policy::Auto, NEIGHBOUR) == Transport::Shm {}
+    assert_eq!(choice.best(Policy::Auto, NEIGHBOUR), Transport::Verbs);
 }
 
 #[test]
@@ -84,10 +103,7 @@ fn a_connection_that_came_up_forgives_earlier_failures() {
     let mut choice = Choice::new();
     for _ in 0..10 {
         for _ in 0..Choice::PATIENCE {
-            assert_eq!(
-                choice.next(Policy::Auto, Some(Policy::Auto)),
-                Transport::Shm
-            );
+            assert_eq!(choice.next(Policy::Auto, NEIGHBOUR), Transport::Shm);
         }
         choice.up();
     }
