@@ -25,7 +25,7 @@ pub(crate) use self::attachment::{Attachment, Place};
 pub(crate) use self::memory::DEVICES;
 
 use self::memory::SharedMemory;
-use super::{access::Access, shm, Down, Link, LinkUser, Piece, RingSize};
+use super::{access::Access, chunk::Chunk, shm, Down, Link, LinkUser, Piece, RingSize};
 use crate::{
     core::{
         guests::{

@@ -2,19 +2,21 @@
 
 //! What the peer has for us: bells, one after the other, and what they are for.
 
-use super::{Attachment, GuestLink};
+use super::{Attachment, GuestLink, SharedMemory};
 use crate::{
     core::{
         guests::{
             access::{Request, Response},
             bells::Bell,
             layout::ACCESSES,
+            Memory,
         },
         Turn,
     },
-    transport::{access::Way, Down, LinkUser, NodeLink},
+    transport::{access::Way, chunk::Chunk, Down, LinkUser, NodeLink},
 };
 use kernel::{
+    mm::pinned::PinnedPages,
     prelude::*,
     rdma::RemoteAddr,
     sync::Arc,
