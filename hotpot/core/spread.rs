@@ -191,7 +191,8 @@ impl Node {
             };
             self.spread.at = Some(at);
             let real = page.clean.is_some_and(|clean| clean.pm.is_some());
-            if !real || page.damaged || !self.owns(key) {
+            // Who has what of a chunk that is on its way to us we do not know yet.
+            if !real || page.damaged || self.check_owned(key).is_err() {
                 continue;
             }
             if self.durable_copies(key, None) < self.degree_of(key) {
@@ -219,7 +220,8 @@ impl Node {
                 .owned
                 .get(&key)
                 .is_some_and(|owned| owned.txn.is_some());
-            if enough || !self.owns(key) {
+            // Who fetches from us what we do not serve yet waits for this worker, which would wait for it.
+            if enough || self.check_owned(key).is_err() {
                 let _ = self.spread.wanted.remove(nr);
                 continue;
             }

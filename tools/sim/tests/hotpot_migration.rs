@@ -5,18 +5,23 @@
 use hotpot_core::core::{
     commit::commit as commit_areas,
     fault::{self, Access},
-    host::{Mapping, PageKey},
+    host::{Host, Mapping, PageKey, Sleep},
     migrate::Policy,
 };
+use kernel::error::{code::*, Result};
 use sim::{
     hotpot::{
+        host::SimHost,
         script::*,
         workload,
         world::{Plan, World},
     },
     schedule::{MS, SEC, US},
 };
-use std::rc::Rc;
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
 /// Three nodes, two copies of each page; `page_of` says where chunks are.
 fn world(loss: bool) -> World {
@@ -296,4 +301,113 @@ fn what_an_owner_staged_that_is_there_is_no_promise_of_the_lost_one_to_which_its
         assert_eq!(found, [Ok(*b"before.."); 2]);
     }
     nothing_left(&mut world);
+}
+
+/// How long a commit of [`count_up`] took at most, and how many there were.
+type Pace = Rc<Cell<(u64, u64)>>;
+
+/// Counts up in 8 bytes of a page at `at`, committing each number, until it is told to end.
+async fn count_up(
+    host: SimHost,
+    nr: u64,
+    at: u64,
+    stop: Rc<Cell<bool>>,
+    pace: Pace,
+) -> Result<u64> {
+    let page = key(1, at / PAGE);
+    let mut number = 0u64;
+    while !stop.get() {
+        number += 1;
+        let begun = host.now();
+        let until = begun + 20 * SEC;
+        loop {
+            fault::fault(&host, page, Access::Write, until).await?;
+            let mapped = host.0.mapped.borrow().get(&page).copied();
+            if let Some(Mapping::Writable { offset }) = mapped {
+                let mut pm = host.0.pm.borrow_mut();
+                pm.store((offset + at % PAGE) as usize, &number.to_le_bytes());
+                break;
+            }
+        }
+        loop {
+            let committed = commit_areas(&host, file(nr), 1, &cells(&[at]), 0, until).await;
+            match committed.result {
+                Err(EAGAIN) => {}
+                result => break result?,
+            }
+            let ticket = host.with(|node| node.worker_ticket());
+            host.wait(ticket, host.now() + MS, Sleep::Killable).await?;
+        }
+        let (worst, count) = pace.get();
+        pace.set((worst.max(host.now() - begun), count + 1));
+        let ticket = host.with(|node| node.worker_ticket());
+        host.wait(ticket, host.now() + 5 * MS, Sleep::Killable)
+            .await?;
+    }
+    Ok(number)
+}
+
+/// Deadlines are those of a mount, not the short ones of other tests: who waits for one is seen. The owners'
+/// search for pages with too few copies comes by while chunks are on their way.
+#[test]
+fn no_commit_waits_for_a_deadline_while_a_chunk_goes_round_among_its_writers() {
+    for seed in 0..4 {
+        let mut world = World::new(seed, |_| Plan {
+            // Two copies of each page.
+            loss: true,
+            slow_in: 4,
+            pause_in: 3,
+            ..Plan::quiet(3)
+        });
+        workload::prepare(&mut world);
+        for sim in &world.nodes {
+            let life = sim.life.clone().expect("alive");
+            life.node.borrow_mut().config.timeout = 10 * SEC;
+        }
+        let (chunk, at) = chunk_of(&world, 0);
+        let stop = Rc::new(Cell::new(false));
+        let pace = Pace::default();
+        let mut ends = Vec::new();
+        for node in 0..3 {
+            for process in 0..2 {
+                let at = at + process * PAGE + 8 * node as u64;
+                let result = Rc::new(RefCell::new(None));
+                let (stop, pace) = (stop.clone(), pace.clone());
+                world.begin_result(node, result.clone(), move |host| {
+                    count_up(host, process, at, stop, pace)
+                });
+                ends.push((at, result));
+            }
+        }
+        let end = world.now() + 12 * SEC;
+        let mut to = 0;
+        while world.now() < end {
+            to = (to + 1) % 3;
+            world.move_chunk(chunk, to);
+            let pause = world.rng.range(1..80) * MS;
+            world.pass(pause);
+        }
+        stop.set(true);
+        let end = world.now() + 30 * SEC;
+        let ended = ends.clone();
+        world.run_until(end, |_| ended.iter().all(|(_, end)| end.borrow().is_some()));
+        let (worst, count) = pace.get();
+        println!(
+            "seed {seed}: {count} commits, the slowest took {} ms",
+            worst / MS
+        );
+        assert!(
+            worst < 2 * SEC,
+            "seed {seed}: a commit took {} ms",
+            worst / MS
+        );
+        for (at, end) in &ends {
+            let number = end.borrow_mut().take().expect("it ends").expect("it can");
+            for node in 0..3 {
+                let found = load(&mut world, node, 1, *at);
+                assert_eq!(found, Ok(number.to_le_bytes()), "seed {seed}");
+            }
+        }
+        nothing_left(&mut world);
+    }
 }
