@@ -182,12 +182,14 @@ pub async fn read<H: Host>(
     Ok(len)
 }
 
-/// Gets a copy of a page of another node, and keeps it durably.
+/// Gets a copy of a page of another node, and keeps it durably. ETIMEDOUT when something is staged on
+/// it for more than a moment: who tells us what became of it may be the worker that waits for our answer.
 pub(super) async fn keep<H: Host>(host: &H, key: PageKey, until: u64) -> Result {
+    let moment = until.min(host.now().saturating_add(PAUSE));
     loop {
         match host.with(|node| node.plan_keep(key))? {
             None => return Ok(()),
-            Some(Step::Wait(ticket)) => wait(host, ticket, until).await?,
+            Some(Step::Wait(ticket)) => wait(host, ticket, moment).await?,
             Some(Step::Fetch { owner, have }) => {
                 fetch(host, key, owner, have, None, until).await?;
             }

@@ -23,6 +23,9 @@ const MAX_WANTED: usize = 1024;
 const LOOKS: usize = 4096;
 /// Least time from one round over all pages to the next, ns.
 const ROUND: u64 = 2_000_000_000;
+/// How long a node fetches pages that it is asked to take, ns: the worker that asks it has other things to do,
+/// without which others do not go on. What it does not get in this time it takes later.
+const PATIENCE: u64 = 1_000_000_000;
 /// How long the map must have been the same before copies that it took are made anew, ns:
 /// who comes back tells what it has.
 const REPAIR_AFTER: u64 = 2_000_000_000;
@@ -216,10 +219,7 @@ impl Node {
                 break;
             };
             let enough = self.durable_copies(key, but) >= self.degree_of(key);
-            let in_flight = self
-                .owned
-                .get(&key)
-                .is_some_and(|owned| owned.txn.is_some());
+            let in_flight = self.is_in_flight(key);
             // Who fetches from us what we do not serve yet waits for this worker, which would wait for it.
             if enough || self.check_owned(key).is_err() {
                 let _ = self.spread.wanted.remove(nr);
@@ -238,6 +238,12 @@ impl Node {
             }
         }
         Ok(to.filter(|_| !batch.is_empty()).map(|to| (to, batch)))
+    }
+
+    /// Whether a page of ours is not served just now: what is staged on it our worker may have to settle.
+    pub(super) fn is_in_flight(&self, key: PageKey) -> bool {
+        let locked = self.owned.get(&key).is_some_and(|owned| owned.txn.is_some());
+        locked || self.pages.get(key).is_some_and(|page| !page.staged.is_empty())
     }
 
     pub(super) fn adopted(&mut self, key: PageKey, by: u32, version: u64) -> Result {
@@ -307,6 +313,7 @@ pub(super) async fn on_adopt<H: Host>(host: &H, adopt: &Adopt) -> Result<KVec<Ad
     }
     let until = handler::call_until(host, u64::MAX);
     let until = until - until.saturating_sub(host.now()) / 4;
+    let until = until.min(host.now().saturating_add(PATIENCE));
     let mut answers = KVec::with_capacity(adopt.keys.len(), GFP_KERNEL)?;
     for key in &adopt.keys {
         let room = host.with(|node| node.space.free() > rooms::keeps(node.space.len()));

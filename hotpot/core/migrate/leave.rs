@@ -34,6 +34,10 @@ impl Node {
             let Some(clean) = page.clean.filter(|clean| clean.pm.is_some()) else {
                 continue;
             };
+            if self.is_in_flight(key) {
+                // Its next owner gets it when the chunk is there.
+                continue;
+            }
             let has = (u32::from(leaving.to), clean.version);
             let owned = self.owned.get(&key);
             if !owned.is_some_and(|owned| owned.kept.contains(&has)) {
