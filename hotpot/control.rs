@@ -99,14 +99,16 @@ fn commit(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result
 
     let ranges = areas(file, request.areas, request.nr_areas)?;
     let world = World::new(mount);
-    let done = world::run(|| commit::commit(
-        &world,
-        *file.data(),
-        file.inode().ino(),
-        &ranges,
-        request.replicas,
-        mount.deadline(request.timeout_ms),
-    ))?;
+    let done = world::run(|| {
+        commit::commit(
+            &world,
+            *file.data(),
+            file.inode().ino(),
+            &ranges,
+            request.replicas,
+            mount.deadline(request.timeout_ms),
+        )
+    })?;
     request.cid = done.cid.0;
     // The result says more than that the CID could not be stored.
     done.result.and(write(arg, &request)).inspect_err(|_| {
@@ -133,26 +135,30 @@ fn acquisition(
 fn acquire(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {
     let (request, ranges) = acquisition(file, arg, uapi::ACQUIRE_WAIT)?;
     let world = World::interruptible(mount);
-    world::run(|| grants::acquire(
-        &world,
-        *file.data(),
-        file.inode().ino(),
-        &ranges,
-        request.flags & uapi::ACQUIRE_WAIT != 0,
-        mount.deadline(request.timeout_ms),
-    ))?
+    world::run(|| {
+        grants::acquire(
+            &world,
+            *file.data(),
+            file.inode().ino(),
+            &ranges,
+            request.flags & uapi::ACQUIRE_WAIT != 0,
+            mount.deadline(request.timeout_ms),
+        )
+    })?
 }
 
 fn abort(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {
     let (request, ranges) = acquisition(file, arg, 0)?;
     let world = World::new(mount);
-    world::run(|| grants::abort(
-        &world,
-        *file.data(),
-        file.inode().ino(),
-        &ranges,
-        mount.deadline(request.timeout_ms),
-    ))?
+    world::run(|| {
+        grants::abort(
+            &world,
+            *file.data(),
+            file.inode().ino(),
+            &ranges,
+            mount.deadline(request.timeout_ms),
+        )
+    })?
 }
 
 fn outcome(mount: &Mount, arg: usize) -> Result {
@@ -254,12 +260,14 @@ fn barrier(mount: &Mount, arg: usize) -> Result {
         return Err(EINVAL);
     }
     let world = World::interruptible(mount);
-    world::run(|| barrier::meet(
-        &world,
-        &request.name[..len],
-        request.count,
-        mount.deadline(request.timeout_ms),
-    ))?
+    world::run(|| {
+        barrier::meet(
+            &world,
+            &request.name[..len],
+            request.count,
+            mount.deadline(request.timeout_ms),
+        )
+    })?
 }
 
 /// Pages that are checked at once when the caller does not say how many.
@@ -276,13 +284,15 @@ fn scrub(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result 
         nr => nr.min(scrub::MAX_PAGES),
     };
     let world = World::interruptible(mount);
-    let found = world::run(|| scrub::scrub(
-        &world,
-        file.inode().ino(),
-        request.page,
-        most,
-        mount.deadline(request.timeout_ms),
-    ))??;
+    let found = world::run(|| {
+        scrub::scrub(
+            &world,
+            file.inode().ino(),
+            request.page,
+            most,
+            mount.deadline(request.timeout_ms),
+        )
+    })??;
     request.done = u32::from(found.next.is_none());
     request.page = found.next.unwrap_or(0);
     request.checked = found.checked;

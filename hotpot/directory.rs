@@ -67,14 +67,16 @@ impl DirectoryOperations for RootDirectory {
     fn rename(rename: &Rename<'_, HotpotFs>) -> Result {
         let mount = mount::of(rename.old_dir);
         let world = World::new(mount);
-        world::run(|| names::rename(
-            &world,
-            rename.old_name,
-            rename.new_name,
-            !rename.no_replace,
-            mount::time(),
-            mount.deadline(0),
-        ))??;
+        world::run(|| {
+            names::rename(
+                &world,
+                rename.old_name,
+                rename.new_name,
+                !rename.no_replace,
+                mount::time(),
+                mount.deadline(0),
+            )
+        })??;
         if let Some(replaced) = rename.replaced {
             replaced.lock_attributes().set_nlink(0);
         }

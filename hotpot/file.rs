@@ -60,15 +60,7 @@ fn write_piece(mount: &Mount, opener: Opener, id: u64, offset: u64, bytes: &[u8]
     let until = mount.deadline(0);
     insist(mount, until, || {
         let world = World::new(mount);
-        world::run(|| commit::write(
-            &world,
-            opener,
-            id,
-            offset,
-            bytes,
-            mount::time(),
-            until,
-        ))?
+        world::run(|| commit::write(&world, opener, id, offset, bytes, mount::time(), until))?
     })
 }
 
@@ -116,14 +108,9 @@ impl FileOperations for DatasetFile {
             let world = World::new(mount);
             let at = position.saturating_add(done as u64);
             let until = mount.deadline(0);
-            let read = world::run(|| fault::read(
-                &world,
-                inode.ino(),
-                at,
-                &mut piece[..len],
-                until,
-            ))
-            .and_then(|read| read);
+            let read =
+                world::run(|| fault::read(&world, inode.ino(), at, &mut piece[..len], until))
+                    .and_then(|read| read);
             let read = match read {
                 Ok(0) => break,
                 Ok(read) => read,
@@ -184,14 +171,7 @@ impl FileOperations for DatasetFile {
         };
         insist(mount, until, || {
             let world = World::new(mount);
-            world::run(|| commit::sync(
-                &world,
-                *file.data(),
-                inode.ino(),
-                range,
-                until,
-            ))?
-            .result
+            world::run(|| commit::sync(&world, *file.data(), inode.ino(), range, until))?.result
         })
     }
 

@@ -208,7 +208,9 @@ impl Ports {
     pub(crate) fn unregister(&self, number: u16) {
         let port = {
             let mut list = self.list.lock();
-            place(&list, number).ok().and_then(|at| list.remove(at).ok())
+            place(&list, number)
+                .ok()
+                .and_then(|at| list.remove(at).ok())
         };
         if let Some(port) = port {
             port.put();

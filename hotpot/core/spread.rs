@@ -242,8 +242,15 @@ impl Node {
 
     /// Whether a page of ours is not served just now: what is staged on it our worker may have to settle.
     pub(super) fn is_in_flight(&self, key: PageKey) -> bool {
-        let locked = self.owned.get(&key).is_some_and(|owned| owned.txn.is_some());
-        locked || self.pages.get(key).is_some_and(|page| !page.staged.is_empty())
+        let locked = self
+            .owned
+            .get(&key)
+            .is_some_and(|owned| owned.txn.is_some());
+        locked
+            || self
+                .pages
+                .get(key)
+                .is_some_and(|page| !page.staged.is_empty())
     }
 
     pub(super) fn adopted(&mut self, key: PageKey, by: u32, version: u64) -> Result {

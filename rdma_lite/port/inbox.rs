@@ -4,7 +4,7 @@
 
 use super::job::Job;
 use crate::{
-    core::{Bounds, Recent, ReceiveQueue, Refusal, Refused, Share, Token},
+    core::{Bounds, ReceiveQueue, Recent, Refusal, Refused, Share, Token},
     events::now,
     poll,
 };

@@ -8,7 +8,6 @@ use super::{
     GuestLink,
 };
 use crate::{
-    poll::yield_or_relax,
     core::guests::{
         control::{Kind, Listener, Record, Session, Speaker},
         layout::{Layout, MAX_SLOTS},
@@ -17,6 +16,7 @@ use crate::{
     },
     events::now,
     host::Queues,
+    poll::yield_or_relax,
     transport::{Down, LinkUser, RingSize},
 };
 use kernel::{

@@ -112,9 +112,12 @@ impl<U: LinkUser> GuestLink<U> {
                 (Way::Write, Chunk::Buffer(buffer)) => unsafe {
                     buffer.write_raw(start, there.as_ptr(), len)
                 },
-                (way, Chunk::Pinned { pages, start: base, .. }) => {
-                    through(memory, at, pages, base + start, len, way)
-                }
+                (
+                    way,
+                    Chunk::Pinned {
+                        pages, start: base, ..
+                    },
+                ) => through(memory, at, pages, base + start, len, way),
             });
         let response = Response {
             id: request.id,

@@ -620,7 +620,16 @@ fn no_bytes_from_another_node_do_harm() {
         let mut request = vec![0; len];
         rng.fill(&mut request);
         // Most get past the first fields.
-        let head = [(round % 40) as u8, 0, msg::request::VERSION as u8, 0, 0, 0, 0, 0];
+        let head = [
+            (round % 40) as u8,
+            0,
+            msg::request::VERSION as u8,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ];
         for (to, from) in request.iter_mut().zip(head) {
             *to = from;
         }

@@ -25,7 +25,10 @@ impl<T, A> Box<T, A> {
     /// New memory with nothing in it yet.
     pub fn new_uninit(_flags: Flags) -> Result<Box<MaybeUninit<T>, A>, AllocError> {
         inject::check()?;
-        Ok(Box(std::boxed::Box::new(MaybeUninit::uninit()), PhantomData))
+        Ok(Box(
+            std::boxed::Box::new(MaybeUninit::uninit()),
+            PhantomData,
+        ))
     }
 
     /// The value is not moved any more.
