@@ -17,6 +17,8 @@ use super::{
 use kernel::{crc32::crc32c, prelude::*};
 
 const MS: u64 = 1_000_000;
+/// No claim takes longer.
+pub const CLAIM_WITHIN: u64 = 3 * DEAD_AFTER;
 /// A node that has not moved for so long, in ns, is dead to others.
 pub const DEAD_AFTER: u64 = 4_000 * MS;
 /// A slot of our own id that has not moved for so long is that of a life that is over.
@@ -171,9 +173,10 @@ impl Claim {
         }
     }
 
-    /// Tries. `None`: look again soon, at the latest after [`DEAD_AFTER`] it is known how it ends.
+    /// Tries. `None`: look again soon; after [`CLAIM_WITHIN`] at the latest it is known how it ends.
     ///
-    /// `EEXIST`: the node lives elsewhere. `ENOSPC`: all slots are of nodes that live.
+    /// `EEXIST`: the node lives elsewhere. `ENOSPC`: all slots are of nodes that live. `ETIMEDOUT`: others
+    /// come and go all the time.
     pub fn step(
         &mut self,
         memory: &impl Memory,
@@ -181,6 +184,9 @@ impl Claim {
         now: u64,
     ) -> Result<Option<usize>> {
         let began = *self.began.get_or_insert(now);
+        if now.saturating_sub(began) > CLAIM_WITHIN {
+            return Err(ETIMEDOUT);
+        }
         self.watch.look(memory, layout, now)?;
         let mut free = None;
         let mut dead = None;

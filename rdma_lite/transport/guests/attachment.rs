@@ -129,6 +129,7 @@ impl<U: LinkUser> Attachment<U> {
             let why = match *e {
                 EEXIST => "a node of this id lives in it",
                 ENOSPC => "all of its slots are of nodes that live",
+                ETIMEDOUT => "others take slots all the time",
                 _ => "error",
             };
             pr_err!("{name}: no slot in shared_memory {at}: {e:?}: {why}\n");

@@ -4,7 +4,9 @@ use crate::memory::{together, Mortal, Shared};
 use kernel::error::{code::*, Result};
 use rdma_lite_core::core::guests::{
     layout::Layout,
-    slots::{beat, occupant, release, Claim, Identity, Watch, DEAD_AFTER, OWN_DEAD_AFTER},
+    slots::{
+        beat, occupant, release, Claim, Identity, Watch, CLAIM_WITHIN, DEAD_AFTER, OWN_DEAD_AFTER,
+    },
     Memory,
 };
 
@@ -34,7 +36,7 @@ fn claim(
     mut meanwhile: impl FnMut(),
 ) -> (Result<usize>, u64) {
     let mut claim = Claim::new(who);
-    for _ in 0..1000 {
+    for _ in 0..2000 {
         match claim.step(memory, layout, now) {
             Ok(Some(slot)) => return (Ok(slot), now),
             Ok(None) => {}
@@ -131,6 +133,19 @@ fn of_two_that_claim_under_one_id_at_once_one_gets_a_slot() {
             "seed {seed}: two slots, {lost:?}"
         );
     }
+}
+
+#[test]
+fn somebody_who_comes_anew_all_the_time_keeps_nobody_for_ever() {
+    let (memory, layout) = made();
+    let mut life = 1;
+    memory.store(layout.life(0), life).unwrap();
+    let (slot, at) = claim(&memory, &layout, who(3, 31), 0, || {
+        life += 1;
+        memory.store(layout.life(0), life).unwrap();
+    });
+    assert_eq!(slot, Err(ETIMEDOUT));
+    assert!(at > CLAIM_WITHIN);
 }
 
 #[test]
