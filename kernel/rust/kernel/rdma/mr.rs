@@ -133,13 +133,19 @@ impl FastRegMr {
         if pages == 0 || pages > pd.device().max_fast_reg_pages() {
             return Err(EINVAL);
         }
-        // SAFETY: The protection domain is valid.
-        let raw = from_err_ptr(unsafe {
-            bindings::ib_alloc_mr(pd.as_raw(), bindings::ib_mr_type_IB_MR_TYPE_MEM_REG, pages)
-        })?;
-        // INVARIANT: Just allocated; nothing is mapped.
+        // INVARIANT: Just allocated, when there is room for `Self`; nothing is mapped.
         let init = pin_init!(Self {
-            raw: NonNull::new(raw).ok_or(ENOMEM)?,
+            raw: {
+                // SAFETY: The protection domain is valid.
+                let raw = from_err_ptr(unsafe {
+                    bindings::ib_alloc_mr(
+                        pd.as_raw(),
+                        bindings::ib_mr_type_IB_MR_TYPE_MEM_REG,
+                        pages,
+                    )
+                })?;
+                NonNull::new(raw).ok_or(ENOMEM)?
+            },
             pages,
             state: Atomic::new(IDLE),
             memory <- new_mutex!(Memory::None),
