@@ -2,13 +2,9 @@
 
 //! Ranges of a RAS mapped into processes, through a local cache ([`Cache`]) of bounded size.
 
-mod area;
 mod transfer;
 
-use self::{
-    area::{Frame, Pages},
-    transfer::Transfer,
-};
+use self::transfer::Transfer;
 use crate::{
     core::{
         cache::{Cache, Config, Fill, Stats, Touch},
@@ -19,41 +15,26 @@ use crate::{
     station::{self, Station},
 };
 use kernel::{
-    mm::virt::VmaNew,
+    mm::{
+        device_area::{AreaFault, AreaKind, AreaPage, AreaPages, DeviceArea},
+        fault::{FaultError, MkWrite},
+        virt::VmaNew,
+    },
     new_condvar, new_mutex,
     prelude::*,
-    sync::{Arc, CondVar, CondVarTimeoutResult, Mutex},
+    sync::{Arc, ArcBorrow, CondVar, CondVarTimeoutResult, Mutex, UniqueArc},
     time::msecs_to_jiffies,
 };
 
 /// A page, and a line.
 pub(crate) const PAGE: u64 = 1 << PAGE_SHIFT;
 
-/// Why a page is wanted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
-    Load,
-    Store,
-}
-
-/// What became of an access.
-enum Placed {
-    /// As the installer said.
-    Installed(u32),
-    /// Nothing: it faults again.
-    Again,
-}
-
 struct State {
     cache: Cache,
     /// The frame of each line; taken out while its bytes are moved.
-    frames: KVVec<Option<Frame>>,
+    frames: KVVec<Option<Arc<AreaPage>>>,
     /// A frame that no line has: the next page comes into it.
-    spare: Option<Frame>,
-    /// Where pages are mapped; once they ever were.
-    pages: Option<Pages>,
-    /// Areas that are mapped.
-    areas: usize,
+    spare: Option<UniqueArc<AreaPage>>,
 }
 
 /// The local cache of an open.
@@ -63,6 +44,8 @@ pub(crate) struct Cached {
     space: Key,
     stream: Key,
     shared: Arc<Shared>,
+    /// Those that processes have: an address in the RAS is an offset.
+    pages: Arc<AreaPages<AreaPage>>,
     #[pin]
     state: Mutex<State>,
     #[pin]
@@ -85,6 +68,7 @@ impl Cached {
             frames.push(None, GFP_KERNEL)?;
         }
         let shared = Shared::new()?;
+        let pages = AreaPages::new()?;
         let stream = station.with(|inner| inner.engine.add_stream())?;
         let again = station.clone();
         let this = Arc::pin_init(
@@ -93,8 +77,9 @@ impl Cached {
                 space,
                 stream,
                 shared,
+                pages,
                 state <- new_mutex!(State {
-                    cache, frames, spare: None, pages: None, areas: 0,
+                    cache, frames, spare: None,
                 }, "clio_cache"),
                 moved <- new_condvar!("clio_moved"),
             }),
@@ -107,35 +92,14 @@ impl Cached {
     }
 
     /// Maps a range. `EINVAL` for a private mapping.
-    pub(crate) fn map(&self, vma: &VmaNew) -> Result {
-        let (pages, _, _) = area::set_up(vma)?;
-        let mut state = self.state.lock();
-        state.pages = Some(pages);
-        state.areas += 1;
-        Ok(())
-    }
-
-    /// There is one area more, or less.
-    fn mapped(&self, more: bool) {
-        let mut state = self.state.lock();
-        state.areas = if more {
-            state.areas + 1
-        } else {
-            state.areas.saturating_sub(1)
-        };
+    pub(crate) fn map(self: &Arc<Self>, vma: &VmaNew) -> Result {
+        // A mixed map: unlike in a map of frame numbers, MADV_DONTNEED is allowed there.
+        self.pages.map(vma, AreaKind::Mixed, self.clone())
     }
 
     /// Whether anybody maps it.
     pub(crate) fn is_mapped(&self) -> bool {
-        self.state.lock().areas != 0
-    }
-
-    /// An area is no longer mapped: its stores go to the memory nodes.
-    fn leave(&self, first: u64, last: u64) {
-        if let Err(error) = self.flush(first, last) {
-            pr_err!("stores to a mapping are lost when it is unmapped: {error:?}\n");
-        }
-        self.mapped(false);
+        self.pages.is_mapped()
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -165,24 +129,37 @@ impl Cached {
         }
     }
 
-    /// Has a page here, and `install`s its frame, with the mutex held.
-    fn access(&self, page: u64, access: Access, install: impl Fn(&Frame) -> u32) -> Result<Placed> {
-        let store = access == Access::Store;
+    /// Takes a page out of all processes.
+    fn unmap(&self, page: u64) {
+        self.pages.unmap(page as usize, 1);
+    }
+
+    /// Has a page here, and `install`s its frame, with the mutex held. `None`: it faults again.
+    fn access<T>(
+        &self,
+        page: u64,
+        store: bool,
+        install: impl FnOnce(&Arc<AreaPage>) -> T,
+    ) -> Result<Option<T>> {
         let mut state = self.state.lock();
         loop {
             match state.cache.touch(page, store) {
                 Touch::Hit(line) => {
                     let frame = state.frames.get(line).and_then(Option::as_ref);
-                    return Ok(
-                        frame.map_or(Placed::Again, |frame| Placed::Installed(install(frame)))
-                    );
+                    return Ok(frame.map(install));
                 }
                 Touch::Busy => self.wait(&mut state)?,
                 Touch::Fill(fill) => {
                     let old = state.frames.get_mut(fill.line).and_then(Option::take);
-                    let (spare, pages) = (state.spare.take(), state.pages);
+                    let spare = state.spare.take();
                     drop(state);
-                    let filled = self.fill(&fill, old.as_ref(), spare, pages);
+                    let gone = [fill.rest, fill.victim.map(|victim| victim.page)];
+                    for page in gone.into_iter().flatten() {
+                        self.unmap(page);
+                    }
+                    // No process has it any more, and no fault finds it: it is ours.
+                    let mut old = old.and_then(AreaPage::take_back);
+                    let filled = self.fill(&fill, old.as_mut(), spare);
                     state = self.state.lock();
                     let (frame, rest, result) = match filled {
                         Ok(frame) => {
@@ -195,7 +172,7 @@ impl Cached {
                         }
                     };
                     if let Some(slot) = state.frames.get_mut(fill.line) {
-                        *slot = frame;
+                        *slot = frame.map(Arc::from);
                     }
                     if rest.is_some() {
                         state.spare = rest;
@@ -212,22 +189,15 @@ impl Cached {
     fn fill(
         &self,
         fill: &Fill,
-        old: Option<&Frame>,
-        spare: Option<Frame>,
-        pages: Option<Pages>,
-    ) -> Result<Frame, (bool, Error)> {
-        if let (Some(pages), Some(page)) = (pages, fill.rest) {
-            pages.unmap(page);
-        }
-        if let (Some(pages), Some(victim)) = (pages, fill.victim) {
-            pages.unmap(victim.page);
-        }
+        old: Option<&mut UniqueArc<AreaPage>>,
+        spare: Option<UniqueArc<AreaPage>>,
+    ) -> Result<UniqueArc<AreaPage>, (bool, Error)> {
         let dirty = fill.victim.filter(|victim| victim.dirty);
         // What was stored stays; a clean page can be had again.
         let failed = |error| (dirty.is_none(), error);
-        let mut new = spare.map_or_else(Frame::new, Ok).map_err(failed)?;
+        let mut new = spare.map_or_else(AreaPage::zeroed, Ok).map_err(failed)?;
         let addr = fill.page * PAGE;
-        let sent = old.filter(|_| dirty.is_some()).map(|frame| &*frame.pages);
+        let sent = old.filter(|_| dirty.is_some()).map(|frame| &*frame.bytes());
         let read = match (dirty, fill.zeros) {
             (None, false) => self.transfer(Kind::Read, addr, None, Some(new)),
             (Some(victim), false) => {
@@ -239,7 +209,7 @@ impl Cached {
                     self.transfer(Kind::Write, victim.page * PAGE, sent, None)
                         .map_err(failed)?;
                 }
-                new.pages.fill(0);
+                new.bytes().fill(0);
                 Ok(Some(new))
             }
         };
@@ -252,8 +222,8 @@ impl Cached {
         kind: Kind,
         addr: u64,
         sent: Option<&[u8]>,
-        read: Option<Frame>,
-    ) -> Result<Option<Frame>> {
+        read: Option<UniqueArc<AreaPage>>,
+    ) -> Result<Option<UniqueArc<AreaPage>>> {
         let until = self.station.deadline(0);
         let transfer = Transfer::new(self.shared.clone(), kind, sent, read)?;
         transfer.begin(&self.station, self.stream, self.space, addr, until)?;
@@ -275,20 +245,19 @@ impl Cached {
                 Some(Ok(flush)) => flush,
             };
             let frame = state.frames.get_mut(flush.line).and_then(Option::take);
-            let pages = state.pages;
             drop(state);
-            if let Some(pages) = pages {
-                pages.unmap(flush.page);
-            }
-            let written = match &frame {
+            self.unmap(flush.page);
+            // No process has it any more, and no fault finds it: it is ours.
+            let mut frame = frame.and_then(AreaPage::take_back);
+            let written = match &mut frame {
                 Some(frame) => self
-                    .transfer(Kind::Write, flush.page * PAGE, Some(&frame.pages), None)
+                    .transfer(Kind::Write, flush.page * PAGE, Some(frame.bytes()), None)
                     .map(|_| ()),
                 None => Err(EIO),
             };
             state = self.state.lock();
             if let Some(slot) = state.frames.get_mut(flush.line) {
-                *slot = frame;
+                *slot = frame.map(Arc::from);
             }
             state.cache.flushed(&flush, written.is_ok());
             self.moved.notify_all();
@@ -302,15 +271,47 @@ impl Cached {
         let mut state = self.state.lock();
         loop {
             // With the mutex held nobody maps them anew.
-            if let Some(pages) = state.pages {
-                for page in state.cache.pages_in(first, last) {
-                    pages.unmap(page);
-                }
+            for page in state.cache.pages_in(first, last) {
+                self.unmap(page);
             }
             if state.cache.drop_pages(first, last) {
                 return Ok(());
             }
             self.wait(&mut state)?;
+        }
+    }
+}
+
+impl DeviceArea for Cached {
+    type Memory = AreaPage;
+
+    fn fault(this: ArcBorrow<'_, Self>, fault: &AreaFault<'_, Self>) -> Result<(), FaultError> {
+        let (page, store) = (fault.page_offset() as u64, fault.is_write());
+        // For a load the entry is read-only: the first store is seen in `make_writable`.
+        match this.access(page, store, |frame| fault.insert(frame, 0, store)) {
+            Ok(Some(inserted)) => inserted,
+            Ok(None) | Err(EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn make_writable(
+        this: ArcBorrow<'_, Self>,
+        fault: &AreaFault<'_, Self>,
+    ) -> Result<MkWrite, FaultError> {
+        // If the page is unmapped before the entry becomes writable, the store faults again.
+        match this.access(fault.page_offset() as u64, true, |_| ()) {
+            Ok(Some(())) => Ok(MkWrite::MakeWritable),
+            Ok(None) | Err(EINTR) => Ok(MkWrite::Installed),
+            Err(_) => Err(FaultError::Bus),
+        }
+    }
+
+    /// Its stores go to the memory nodes.
+    fn closing(this: ArcBorrow<'_, Self>, first: usize, count: usize) {
+        let last = (first + count) as u64 - 1;
+        if let Err(error) = this.flush(first as u64, last) {
+            pr_err!("stores to a mapping are lost when it is unmapped: {error:?}\n");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 //! A page on its way between the cache and a memory node.
 
-use super::{area::Frame, PAGE};
+use super::PAGE;
 use crate::{
     core::{
         op::{Kind, NewOp},
@@ -13,14 +13,15 @@ use crate::{
     station::Station,
 };
 use kernel::{
+    mm::device_area::AreaPage,
     new_spinlock_bh,
     prelude::*,
-    sync::{Arc, SpinLockBh},
+    sync::{Arc, SpinLockBh, UniqueArc},
 };
 
 struct Back {
     /// Where the page that is read goes.
-    read: Option<Frame>,
+    read: Option<UniqueArc<AreaPage>>,
     result: Option<Result<u64>>,
 }
 
@@ -39,7 +40,7 @@ impl Transfer {
         shared: Arc<Shared>,
         kind: Kind,
         page: Option<&[u8]>,
-        read: Option<Frame>,
+        read: Option<UniqueArc<AreaPage>>,
     ) -> Result<Arc<Self>> {
         let mut sent = KVVec::new();
         if let Some(page) = page {
@@ -82,7 +83,7 @@ impl Transfer {
     }
 
     /// What was read, once it is over.
-    pub(super) fn finish(&self) -> Result<Option<Frame>> {
+    pub(super) fn finish(&self) -> Result<Option<UniqueArc<AreaPage>>> {
         let mut back = self.back.lock();
         back.result.unwrap_or(Err(EIO))?;
         Ok(back.read.take())
@@ -98,7 +99,7 @@ impl Job for Transfer {
         let mut back = self.back.lock();
         let end = offset.saturating_add(bytes.len());
         let room = back.read.as_mut();
-        if let Some(to) = room.and_then(|frame| frame.pages.get_mut(offset..end)) {
+        if let Some(to) = room.and_then(|frame| frame.bytes().get_mut(offset..end)) {
             to.copy_from_slice(bytes);
         }
     }

@@ -11,7 +11,6 @@ use crate::{
         sync::wire::What,
     },
     region::{
-        areas::area_range,
         bounce::LARGEST,
         mapping::{deadline, Mapping},
         memory::Memory,
@@ -325,8 +324,8 @@ impl Opened {
 
     /// mmap(2): the offset is what [`Self::region_info`] told.
     pub(super) fn map_region(&self, vma: &VmaNew) -> Result {
-        let (first, count) = area_range(vma);
-        let (mapping, page) = self.handles.shown(first, count)?;
+        let count = (vma.end() - vma.start()) / PAGE_SIZE;
+        let (mapping, page) = self.handles.shown(vma.page_offset() as u64, count as u64)?;
         self.check_life(&mapping)?;
         mapping.map_area(vma, page)
     }

@@ -9,28 +9,35 @@
 //! Locks: `Areas::state`, then those of a mapping and of the registry, and of the kernel's address spaces.
 //! It is taken under `Regions::mappings`, and by page faults: user memory is not touched while it is held.
 
-mod area;
-
-pub(crate) use self::area::range as area_range;
-use self::area::Pages;
-use super::{mapping::Mapping, memory::Memory};
+use super::mapping::Mapping;
 use crate::core::region::Rights;
 use kernel::{
-    mm::virt::{flags, VmaNew},
+    mm::{
+        device_area::{AreaFault, AreaKind, AreaPages, DeviceArea},
+        fault::{FaultError, MkWrite},
+        virt::{flags, VmaNew},
+    },
     new_mutex,
     page::PAGE_SIZE,
     prelude::*,
-    sync::{Arc, Mutex},
+    rdma::DmaBuffer,
+    sync::{Arc, ArcBorrow, Mutex},
 };
+
+/// Where the pages of the region are.
+#[derive(Clone)]
+struct Place {
+    /// In processes.
+    pages: Arc<AreaPages<DmaBuffer>>,
+    /// In the file: which page is the first, and how many there are.
+    first: usize,
+    count: usize,
+}
 
 #[derive(Default)]
 struct State {
-    /// Areas that there are.
-    count: usize,
-    /// Where they are; while there are any.
-    pages: Option<Pages>,
-    /// What they show, as long as they may.
-    memory: Option<Arc<Memory>>,
+    /// Once it was first mapped.
+    place: Option<Place>,
     /// Nothing is shown any more.
     over: bool,
 }
@@ -53,33 +60,9 @@ impl Areas {
     pub(super) fn take_away(&self, over: bool) {
         let mut state = self.state.lock();
         state.over |= over;
-        if let Some(pages) = state.pages {
-            pages.unmap();
+        if let Some(place) = &state.place {
+            place.pages.unmap(place.first, place.count);
         }
-        let memory = match over {
-            true => state.memory.take(),
-            false => None,
-        };
-        drop(state);
-        drop(memory);
-    }
-
-    /// There is one more, a copy or a part of another.
-    fn opened(&self) {
-        self.state.lock().count += 1;
-    }
-
-    /// There is one less, and it has no pages any more.
-    fn closed(&self) {
-        let mut state = self.state.lock();
-        state.count = state.count.saturating_sub(1);
-        if state.count != 0 {
-            return;
-        }
-        state.pages = None;
-        let memory = state.memory.take();
-        drop(state);
-        drop(memory);
     }
 }
 
@@ -119,34 +102,67 @@ impl Mapping {
         if self.during(Rights::WRITE, |_| Ok(())).is_err() {
             vma.try_clear_maywrite()?;
         }
+        let page = usize::try_from(page).map_err(|_| ENXIO)?;
+        let first = vma.page_offset().checked_sub(page).ok_or(ENXIO)?;
+        let count = memory.geometry().len.div_ceil(PAGE_SIZE as u64) as usize;
         let mut state = self.areas.state.lock();
         if state.over {
             return Err(ESTALE);
         }
-        let pages = area::set_up(vma, self.clone(), page, memory.geometry().len);
-        state.count += 1;
-        state.pages = Some(pages);
-        state.memory = Some(memory);
-        Ok(())
+        let pages = match &state.place {
+            Some(place) => place.pages.clone(),
+            None => AreaPages::new()?,
+        };
+        state.place = Some(Place {
+            pages: pages.clone(),
+            first,
+            count,
+        });
+        pages.map(vma, AreaKind::Frames, self.clone())
     }
 
-    /// A process touches a page: `install` is given where it lies, and whether it can be written.
+    /// A process touches a page: `install` is given where it lies, in pages, and whether it can be
+    /// written.
     fn touched<T>(
         &self,
-        page_in_file: u64,
+        page_in_file: usize,
         write: bool,
-        install: impl FnOnce(area::Frame, bool) -> T,
+        install: impl FnOnce(&Arc<DmaBuffer>, usize, bool) -> T,
     ) -> Result<T> {
         let state = self.areas.state.lock();
-        let pages = state.pages.filter(|_| !state.over).ok_or(ESTALE)?;
-        let page = pages.page_of(page_in_file).ok_or(ERANGE)?;
+        let place = state.place.as_ref().filter(|_| !state.over).ok_or(ESTALE)?;
+        let page = page_in_file.checked_sub(place.first).ok_or(ERANGE)? as u64;
         let need = needed(write);
         let (rights, memory) = self.during(need, |_| self.host.memory(self.holder(), need))?;
         let writable = self.rights().and(rights).includes(Rights::WRITE);
         let (buffer, start) = memory.page(page)?;
-        let installed = install(area::Frame::new(buffer, start)?, writable);
+        let installed = install(buffer, start / PAGE_SIZE, writable);
         // Until here nobody took the page away.
         drop(state);
         Ok(installed)
+    }
+}
+
+impl DeviceArea for Mapping {
+    type Memory = DmaBuffer;
+
+    fn fault(this: ArcBorrow<'_, Self>, fault: &AreaFault<'_, Self>) -> Result<(), FaultError> {
+        let placed = this.touched(
+            fault.page_offset(),
+            fault.is_write(),
+            |buffer, page, writable| fault.insert(buffer, page, writable),
+        );
+        placed.unwrap_or(Err(FaultError::Bus))
+    }
+
+    fn make_writable(
+        this: ArcBorrow<'_, Self>,
+        fault: &AreaFault<'_, Self>,
+    ) -> Result<MkWrite, FaultError> {
+        // If the page is taken away before the entry becomes writable, the store faults again.
+        match this.touched(fault.page_offset(), true, |_, _, _| ()) {
+            Ok(()) => Ok(MkWrite::MakeWritable),
+            Err(_) => Err(FaultError::Bus),
+        }
     }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Ranges mapped through the local cache. */
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "remote.h"
@@ -74,6 +75,44 @@ TEST_F(mapping, four_times_the_cache_holds_what_was_stored)
 	for (int i = 0; i < PAGES; i++) {
 		ASSERT_EQ(0, rread(self->two, self->addr + i * PAGE + i * 8, &word, 8));
 		ASSERT_EQ(i + 1, word);
+	}
+}
+
+/* Page faults of this process so far. */
+static long faults(void)
+{
+	struct rusage usage = { 0 };
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_minflt + usage.ru_majflt;
+}
+
+TEST_F(mapping, is_faulted_once_by_a_first_store_and_once_more_after_a_load)
+{
+	const int pages = PAGES / 8;
+	uint64_t *map = rmap(self->one, self->addr, 2 * pages * PAGE, PROT_READ | PROT_WRITE);
+	uint64_t *read = map + pages * 512, sum = 0;
+	long before;
+
+	ASSERT_NE(MAP_FAILED, map);
+	before = faults();
+	for (int i = 0; i < pages; i++)
+		map[i * 512] = i;
+	/* Some others may come between. */
+	EXPECT_GE(faults() - before, pages);
+	EXPECT_LE(faults() - before, pages + pages / 2);
+	before = faults();
+	for (int i = 0; i < pages; i++)
+		sum += ((volatile uint64_t *)read)[i * 512];
+	EXPECT_EQ(0, sum);
+	for (int i = 0; i < pages; i++)
+		read[i * 512] = i;
+	EXPECT_GE(faults() - before, 2 * pages);
+	/* What was stored at once is written back all the same. */
+	ASSERT_EQ(0, munmap(map, 2 * pages * PAGE));
+	for (int i = 0; i < 2 * pages; i++) {
+		ASSERT_EQ(0, rread(self->two, self->addr + i * PAGE, &sum, 8));
+		ASSERT_EQ(i % pages, sum);
 	}
 }
 

@@ -18,11 +18,11 @@ use super::{
     virt::{flags, VmaNew, VmaRef}, //
 };
 use crate::{
-    bindings, new_mutex,
+    bindings,
     page::{ContiguousPages, PAGE_SIZE},
     prelude::*,
     rbtree::RBTree,
-    sync::{Arc, ArcBorrow, Mutex, UniqueArc},
+    sync::{Arc, ArcBorrow, LockClassKey, Mutex, UniqueArc},
     types::ForeignOwnable,
 };
 use core::{marker::PhantomData, ptr};
@@ -139,6 +139,15 @@ unsafe impl<M: AreaMemory> Send for AreaPages<M> {}
 // SAFETY: As above.
 unsafe impl<M: AreaMemory> Sync for AreaPages<M> {}
 
+/// Name and class of the locks of all [`AreaPages`].
+///
+/// Not generic: else each module would have the name at an address of its own, while the class is the
+/// same, which lockdep warns of.
+#[inline(never)]
+fn lock_class() -> (&'static CStr, Pin<&'static LockClassKey>) {
+    (c"AreaPages", crate::static_lock_class!())
+}
+
 /// What an area has as its private data.
 struct Shown<T: DeviceArea> {
     owner: Arc<T>,
@@ -148,13 +157,14 @@ struct Shown<T: DeviceArea> {
 impl<M: AreaMemory> AreaPages<M> {
     /// None.
     pub fn new() -> Result<Arc<Self>> {
+        let (name, class) = lock_class();
         // INVARIANT: There are no areas.
         let this = pin_init!(Self {
-            state <- new_mutex!(State {
+            state <- Mutex::new(State {
                 areas: 0,
                 space: ptr::null_mut(),
                 shown: RBTree::new(),
-            }, "AreaPages"),
+            }, name, class),
         });
         Arc::pin_init(this, GFP_KERNEL)
     }
