@@ -66,6 +66,7 @@ pub mod class;
 pub mod connection;
 pub mod gate;
 pub mod guests;
+pub mod handshake;
 pub mod heartbeat;
 pub mod holder;
 pub mod lanes;
