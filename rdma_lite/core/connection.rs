@@ -6,6 +6,11 @@
 //! two connections never cross. The lower one connects as soon as the map says
 //! that both are up, and again after a break, with exponential backoff. Each
 //! attempt has a generation; what belongs to an older one is ignored.
+//!
+//! An attempt that ran out of time may have been one of too many at once: where all
+//! nodes connect to all, giving up soon and beginning anew would keep them busy
+//! with attempts that none has the time to finish. So each further one has more
+//! time than the one before.
 
 /// Which side of a pair we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,9 +70,12 @@ pub struct Timing {
     pub backoff_min: u64,
     /// Longest wait.
     pub backoff_max: u64,
-    /// Time for an attempt.
+    /// Time for an attempt; doubles with each one that ran out of it.
     pub timeout: u64,
 }
+
+/// An attempt has at most so many times the time of the first one.
+const MOST_PATIENCE: u64 = 16;
 
 /// The connection to one peer.
 #[derive(Debug)]
@@ -78,6 +86,8 @@ pub struct Connection {
     wanted: bool,
     generation: Generation,
     failures: u32,
+    /// Times the time of the first attempt.
+    patience: u64,
     start: bool,
     tear_down: Option<Generation>,
 }
@@ -92,6 +102,7 @@ impl Connection {
             wanted: false,
             generation: 0,
             failures: 0,
+            patience: 1,
             start: false,
             tear_down: None,
         }
@@ -123,7 +134,7 @@ impl Connection {
             return;
         }
         self.wanted = wanted;
-        self.failures = 0;
+        self.proven();
         if !wanted {
             self.drop_attempt();
             self.state = State::Idle;
@@ -147,7 +158,7 @@ impl Connection {
     fn begin(&mut self, now: u64) {
         self.generation = self.generation.wrapping_add(1);
         self.state = State::Connecting {
-            until: now.saturating_add(self.timing.timeout),
+            until: now.saturating_add(self.timing.timeout.saturating_mul(self.patience)),
         };
     }
 
@@ -174,9 +185,10 @@ impl Connection {
     }
 
     /// A message came on the connection: it works, so the next break starts
-    /// with the shortest wait.
+    /// with the shortest times.
     pub fn proven(&mut self) {
         self.failures = 0;
+        self.patience = 1;
     }
 
     /// The attempt failed, or the connection broke, and the edge has torn it
@@ -232,7 +244,10 @@ impl Connection {
                 self.begin(now);
                 self.start = true;
             }
-            State::Connecting { until } if now >= until => self.break_off(now),
+            State::Connecting { until } if now >= until => {
+                self.patience = (2 * self.patience).min(MOST_PATIENCE);
+                self.break_off(now);
+            }
             _ => {}
         }
     }

@@ -153,7 +153,7 @@ impl<U: LinkUser> GuestLink<U> {
                     attachment: Some(attachment.clone()),
                     silent: false,
                     bells: bells::Sender::new(session.id),
-                    accesses: Accesses::new(),
+                    accesses: Accesses::new(size.share),
                 }, "lite_guest_tx"),
                 rx <- new_spinlock_bh!(Rx { bells: receiver, inbox }, "lite_guest_rx"),
                 windows <- shm::Windows::new(),

@@ -150,6 +150,11 @@ impl<U: LinkUser> End for GuestLink<U> {
             let Some(waiter) = waiter else { break };
             waiter.finish(Err(ECONNRESET));
         }
+        loop {
+            let waiter = self.tx.lock().accesses.turn_away();
+            let Some(waiter) = waiter else { break };
+            waiter.admit(Err(ECONNRESET));
+        }
         let inbox = core::mem::take(&mut self.rx.lock().inbox);
         drop(inbox);
         workqueue::cancel_work_sync::<Self, 1>(self);

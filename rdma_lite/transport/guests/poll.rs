@@ -134,7 +134,7 @@ impl<U: LinkUser> GuestLink<U> {
         if response.id != id {
             return Err(EPROTO);
         }
-        let waiter = self.tx.lock().accesses.answered(nr);
+        let waiter = self.on_accesses(|all| all.answered(nr));
         if let Some(waiter) = waiter {
             waiter.finish(match response.status {
                 0 => Ok(()),

@@ -64,7 +64,11 @@ fn who_listens_cannot_be_told_that_it_asked() {
     end.requested(2).unwrap();
     assert_eq!(end.confirmed(), Err(OutOfTurn), "it has not answered");
     assert_eq!(end.requested(3), Err(OutOfTurn));
-    assert_eq!(end.step(), Some(Step::Answer(2)), "and what was right stands");
+    assert_eq!(
+        end.step(),
+        Some(Step::Answer(2)),
+        "and what was right stands"
+    );
 }
 
 #[derive(Clone, Copy, Debug)]
