@@ -7,10 +7,10 @@
 //! that both are up, and again after a break, with exponential backoff. Each
 //! attempt has a generation; what belongs to an older one is ignored.
 //!
-//! An attempt that ran out of time may have been one of too many at once: where all
-//! nodes connect to all, giving up soon and beginning anew would keep them busy
-//! with attempts that none has the time to finish. So each further one has more
-//! time than the one before.
+//! An attempt that failed may have been one of too many at once: where all nodes
+//! connect to all, giving up soon and beginning anew would keep them busy with
+//! attempts that none has the time to finish. So each further one has more time
+//! than the one before, for each of its steps too.
 
 /// Which side of a pair we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,12 +70,12 @@ pub struct Timing {
     pub backoff_min: u64,
     /// Longest wait.
     pub backoff_max: u64,
-    /// Time for an attempt; doubles with each one that ran out of it.
+    /// Time for an attempt; doubles with each one that failed.
     pub timeout: u64,
 }
 
 /// An attempt has at most so many times the time of the first one.
-const MOST_PATIENCE: u64 = 16;
+const MOST_PATIENCE: u32 = 16;
 
 /// The connection to one peer.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ pub struct Connection {
     generation: Generation,
     failures: u32,
     /// Times the time of the first attempt.
-    patience: u64,
+    patience: u32,
     start: bool,
     tear_down: Option<Generation>,
 }
@@ -116,6 +116,11 @@ impl Connection {
     /// The present attempt.
     pub fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// How many times the time of a first one the present attempt has, and each step of it.
+    pub fn patience(&self) -> u32 {
+        self.patience
     }
 
     /// Whether `generation` is the connection that messages flow on.
@@ -149,16 +154,24 @@ impl Connection {
         if self.role == Role::Active || !self.wanted {
             return None;
         }
+        if matches!(self.state, State::Connecting { .. }) {
+            // The last one has failed on its side.
+            self.failed();
+        }
         self.drop_attempt();
         let old = self.tear_down.take();
         self.begin(now);
         Some((self.generation, old))
     }
 
+    fn failed(&mut self) {
+        self.patience = (2 * self.patience).min(MOST_PATIENCE);
+    }
+
     fn begin(&mut self, now: u64) {
         self.generation = self.generation.wrapping_add(1);
         self.state = State::Connecting {
-            until: now.saturating_add(self.timing.timeout.saturating_mul(self.patience)),
+            until: now.saturating_add(self.timing.timeout.saturating_mul(self.patience.into())),
         };
     }
 
@@ -203,6 +216,7 @@ impl Connection {
         match self.state {
             State::Idle | State::Backoff { .. } => false,
             State::Connecting { .. } => {
+                self.failed();
                 self.retry(now);
                 false
             }
@@ -245,7 +259,7 @@ impl Connection {
                 self.start = true;
             }
             State::Connecting { until } if now >= until => {
-                self.patience = (2 * self.patience).min(MOST_PATIENCE);
+                self.failed();
                 self.break_off(now);
             }
             _ => {}
