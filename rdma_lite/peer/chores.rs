@@ -36,13 +36,7 @@ impl Peer {
         let (size, queues) = (host.ring_size(), host.queues());
         let there = host.neighbour(self.id);
         let (ways, guests) = self.ways(there.as_deref());
-        let (transport, patience) = {
-            let mut state = self.state.lock();
-            (
-                state.choice.next(host.policy, ways),
-                state.protocol.patience(),
-            )
-        };
+        let transport = self.state.lock().choice.next(host.policy, ways);
         if let (Transport::Guests, Some((attachment, place))) = (transport, guests) {
             return GuestLink::connect(self.clone(), generation, &attachment, place)
                 .map(PeerLink::Guests);
@@ -58,7 +52,7 @@ impl Peer {
                 .map(PeerLink::Shm)
         } else {
             let to = host.address_of(self.id).ok_or(EHOSTDOWN)?;
-            let route = Route::new(host.node.net(), &host.source(), &to, patience);
+            let route = Route::new(host.node.net(), &host.source(), &to);
             VerbsLink::connect(self.clone(), generation, size, queues, route).map(PeerLink::Verbs)
         }
     }

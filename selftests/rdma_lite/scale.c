@@ -18,6 +18,23 @@ FIXTURE(many) {
 	int nr;
 };
 
+/* Has the kernel remember so many addresses of neighbours; 0 or -1. */
+static int neighbours(int most)
+{
+	static const char *const limits[] = { "gc_thresh3", "gc_thresh2", "gc_thresh1" };
+	char path[64];
+
+	for (size_t i = 0; i < COUNT(limits); i++) {
+		FILE *file;
+
+		snprintf(path, sizeof(path), "/proc/sys/net/ipv4/neigh/default/%s", limits[i]);
+		file = fopen(path, "w");
+		if (!file || fprintf(file, "%d", most) < 0 || fclose(file))
+			return -1;
+	}
+	return 0;
+}
+
 FIXTURE_SETUP(many)
 {
 	self->nr = env_number("POTLUCK_NODES", 4);
@@ -30,6 +47,8 @@ FIXTURE_SETUP(many)
 		lite_heartbeat_ms = "10000";
 		lite_timeout_ms = "60000";
 		lite_settle_ms = 600000;
+		/* All namespaces together have so many neighbours, and by default 1024 of them. */
+		EXPECT_EQ(0, neighbours(self->nr * self->nr * 2)) TH_LOG("%s", strerror(errno));
 	}
 	ASSERT_EQ(0, cluster_up(&self->c, self->nr));
 }

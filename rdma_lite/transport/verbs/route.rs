@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Between which addresses a link and its lanes connect, and how long each step of that may take.
+//! Between which addresses a link and its lanes connect, and how long the steps of that may take.
 
 use ::core::net::SocketAddr;
 use kernel::{
@@ -10,8 +10,8 @@ use kernel::{
     sync::aref::ARef,
 };
 
-/// How long the address of a peer may take to be found, by the first attempt. The kernel may miss that it
-/// was, and looks again only when this is over; the next attempt has more time.
+/// How long the address of a peer may take to be found. The kernel may miss that it was, and looks again
+/// only when this is over; a slower network is asked again by the next attempt.
 const ADDRESS_MS: u32 = 200;
 /// How long the path to it may take to be found.
 const PATH_MS: u32 = 2000;
@@ -21,18 +21,15 @@ pub(crate) struct Route {
     net: ARef<Net>,
     from: SocketAddr,
     to: SocketAddr,
-    /// How many times those times.
-    patience: u32,
 }
 
 impl Route {
     /// From an address of a namespace to one of the peer's.
-    pub(crate) fn new(net: &Net, from: &SockAddr, to: &SockAddr, patience: u32) -> Self {
+    pub(crate) fn new(net: &Net, from: &SockAddr, to: &SockAddr) -> Self {
         Self {
             net: net.into(),
             from: (*from).into(),
             to: (*to).into(),
-            patience,
         }
     }
 
@@ -43,8 +40,7 @@ impl Route {
 
     /// Starts to look for the device that leads there.
     pub(super) fn resolve(&self, id: &CmId) -> Result {
-        let ms = ADDRESS_MS.saturating_mul(self.patience);
-        id.resolve_addr(Some(&self.from.into()), &self.to.into(), ms)
+        id.resolve_addr(Some(&self.from.into()), &self.to.into(), ADDRESS_MS)
     }
 }
 

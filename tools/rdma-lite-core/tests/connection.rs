@@ -6,7 +6,7 @@ use rdma_lite_core::core::connection::{Connection, Role, State, Step, Timing};
 
 const TIMING: Timing = Timing {
     backoff_min: 10,
-    backoff_max: 1000,
+    backoff_max: 100,
     timeout: 3000,
 };
 
@@ -20,47 +20,24 @@ fn attempt(connection: &mut Connection) -> u64 {
     until
 }
 
-/// How much time the present attempt has.
-fn patience(connection: &Connection, since: u64) -> u64 {
-    let State::Connecting { until } = connection.state() else {
-        panic!("no attempt is under way: {:?}", connection.state());
-    };
-    until - since
-}
-
 #[test]
-fn an_attempt_has_more_time_than_one_that_failed_and_not_without_end() {
+fn each_attempt_has_its_time_and_the_waits_between_them_double_to_a_limit() {
     let mut connection = Connection::new(Role::Active, TIMING);
     connection.want(0, true);
-    let mut given = Vec::new();
+    let (mut ended, mut waits) = (0, Vec::new());
     for _ in 0..7 {
         let since = attempt(&mut connection);
-        given.push(patience(&connection, since));
-        connection.tick(connection.next());
+        waits.push(since - ended);
+        ended = connection.next();
+        assert_eq!(ended - since, TIMING.timeout);
+        connection.tick(ended);
         assert!(matches!(connection.step(), Some(Step::Disconnect(_))));
     }
-    assert_eq!(given, [3000, 6000, 12000, 24000, 48000, 48000, 48000]);
+    assert_eq!(waits, [0, 10, 20, 40, 80, 100, 100]);
 }
 
 #[test]
-fn who_listens_has_as_much_patience_as_who_asks() {
-    let mut connection = Connection::new(Role::Passive, TIMING);
-    connection.want(0, true);
-    let mut now = 0;
-    for expected in [1, 2, 4, 8, 16, 16] {
-        // Asked once more before it gave up: what it had under way is over.
-        assert!(connection.request(now).is_some());
-        assert_eq!(connection.patience(), expected);
-        assert_eq!(
-            patience(&connection, now),
-            TIMING.timeout * u64::from(expected)
-        );
-        now += 100;
-    }
-}
-
-#[test]
-fn a_connection_that_worked_begins_anew_with_the_shortest_times() {
+fn a_connection_that_worked_begins_anew_with_the_shortest_wait() {
     let mut connection = Connection::new(Role::Active, TIMING);
     connection.want(0, true);
     for _ in 0..3 {
@@ -72,7 +49,18 @@ fn a_connection_that_worked_begins_anew_with_the_shortest_times() {
     assert!(connection.established(connection.generation()));
     connection.proven();
     connection.lost(since + 100, connection.generation());
-    let again = attempt(&mut connection);
-    assert_eq!(again, since + 100 + TIMING.backoff_min);
-    assert_eq!(patience(&connection, again), TIMING.timeout);
+    assert_eq!(attempt(&mut connection), since + 100 + TIMING.backoff_min);
+}
+
+#[test]
+fn who_listens_takes_the_last_request_and_tears_the_one_before_down() {
+    let mut connection = Connection::new(Role::Passive, TIMING);
+    assert_eq!(connection.request(0), None, "the map does not want it");
+    connection.want(0, true);
+    let (first, old) = connection.request(0).unwrap();
+    assert_eq!(old, None);
+    let (second, old) = connection.request(5).unwrap();
+    assert_eq!(old, Some(first));
+    assert!(!connection.established(first));
+    assert!(connection.established(second));
 }
