@@ -18,7 +18,7 @@
 mod commit;
 mod copies;
 mod names;
-mod request;
+pub mod request;
 mod wire;
 mod writers;
 
@@ -31,7 +31,7 @@ pub use copies::{
     TakeCopy, Verdict,
 };
 pub use names::{Arrive, AskRecords, ChangeNames, Removed, Retire, SetRecord};
-pub use request::{Head, Request, VERSION};
+pub use request::{Head, Request};
 pub(super) use wire::{wire_enum, wire_struct};
 pub use wire::{Reader, Wire, Writer};
 pub use writers::{Acquire, AskGrants, AskWriters, Claim, Release};

@@ -49,6 +49,18 @@ def sweep(lab, where, size=8 << 20):
     return Sample.of_ns(run(lab.probe, "sweep", path, size, lab.n(40, 12)))
 
 
+def ycsb(lab, where, workload):
+    """In three copies where `where` is a mount of hotpot; what is left is then read on another node too."""
+    name = f"ycsb-{workload}"
+    what = ("--workload", workload, "--records", lab.n(1000, 200), "--operations", lab.n(1000, 200))
+    if where == "/mnt/n1" and not os.path.exists(f"/mnt/n1/{name}"):
+        run("potluck", "dataset", "create", f"/mnt/n1/{name}", "--replicas", 3)
+    sample = Sample.of_ns(run("potluck-apps", "ycsb", "--file", f"{where}/{name}", *what))
+    if where == "/mnt/n1":
+        run("potluck-apps", "ycsb", "--check", "--file", f"/mnt/n3/{name}", *what)
+    return sample
+
+
 def cases(lab):
     n = lab.n(1000, 200)
     yield Case("RPC, 64 B each way", lambda: ping(lab, 64),
@@ -65,3 +77,9 @@ def cases(lab):
                        }, {"NFS 4.2 TCP write+fsync": 1.0, "NFS 4.2 RDMA write+fsync": 1.0} if replicas == 3 else None)
     yield Case("read of 8 MiB, mapped and clean", lambda: sweep(lab, "/mnt/n1"),
                {"ext4-dax": ("ext4-dax", lambda where: sweep(lab, where))}, 1.1)
+    for workload in "ABCDEF":
+        yield Case(f"YCSB {workload}, 3 replicas", lambda w=workload: ycsb(lab, "/mnt/n1", w), {
+            "NFS 4.2 TCP": ("nfs-tcp", lambda where, w=workload: ycsb(lab, where, w)),
+            "ext4-dax (one copy)": ("ext4-dax", lambda where, w=workload: ycsb(lab, where, w)),
+            "tmpfs (nothing durable)": alone(lambda w=workload: ycsb(lab, "/dev/shm", w)),
+        }, metric="per_operation")

@@ -5,8 +5,9 @@
 use anyhow::{ensure, Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use potluck_apps::{
-    kv,
+    gas, hotpot, kv,
     pagerank::{self, Graph},
+    ycsb::{self, Workload},
     Lite, Tcp, Transport,
 };
 use std::{
@@ -14,9 +15,10 @@ use std::{
     io::{BufReader, BufWriter},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
-/// Two applications on several nodes, over rdma_lite or over TCP; both check their results
+/// Applications on several nodes, over rdma_lite or over TCP, and on datasets of hotpot; all check their results
 ///
 /// Run it on all nodes at once, as `potluck run -- potluck-apps kv` does. The first rank prints figures as JSON; the
 /// status is not 0 when a result is wrong.
@@ -33,7 +35,11 @@ enum Application {
     Kv(Kv),
     /// PageRank of a graph whose vertices are spread over the nodes
     Pagerank(PageRank),
-    /// Write a graph to a file, for `pagerank --graph`
+    /// PageRank in a dataset of hotpot: goes on where a run that was killed left off
+    PagerankHotpot(Persistent),
+    /// A workload of YCSB on a store in a mapped file, in a dataset of hotpot or anywhere; one process
+    Ycsb(Ycsb),
+    /// Write a graph to a file, for `--graph`
     Graph(MakeGraph),
 }
 
@@ -107,6 +113,55 @@ struct PageRank {
 }
 
 #[derive(Args, Debug)]
+struct Persistent {
+    /// Our place among the nodes, from 0
+    #[arg(long, env = "POTLUCK_RANK")]
+    rank: usize,
+    /// How many nodes there are
+    #[arg(long, env = "POTLUCK_SIZE")]
+    size: usize,
+    /// Where hotpot is mounted
+    #[arg(long, env = "POTLUCK_MNT")]
+    mount: PathBuf,
+    /// A dataset that is there, of the mode mrsw
+    #[arg(long, value_name = "NAME")]
+    dataset: PathBuf,
+    #[command(flatten)]
+    graph: Source,
+    /// Most iterations, over all runs
+    #[arg(long, default_value_t = 100)]
+    iterations: u64,
+    /// Stop when all ranks together change by less
+    #[arg(long, default_value_t = 1e-10)]
+    tolerance: f64,
+    /// Longest wait for a commit, or for the other nodes
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    deadline: u64,
+}
+
+#[derive(Args, Debug)]
+struct Ycsb {
+    /// Where the store is, or will be
+    #[arg(long, value_name = "PATH")]
+    file: PathBuf,
+    /// Which of the six, A to F
+    #[arg(long, value_parser = workload)]
+    workload: Workload,
+    /// Records of 1 KiB that are there at the begin
+    #[arg(long, default_value_t = 1000)]
+    records: u64,
+    /// Operations after that
+    #[arg(long, default_value_t = 1000)]
+    operations: usize,
+    /// Of the choices
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Only compare what is there with what a run with the same options must have left
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 struct Source {
     /// A file that `potluck-apps graph` wrote
@@ -163,6 +218,60 @@ impl Peers {
     }
 }
 
+impl Persistent {
+    fn run(&self) -> Result<()> {
+        ensure!(self.rank < self.size, "rank {} of {}", self.rank, self.size);
+        let graph = self.graph.graph()?;
+        let path = self.mount.join(&self.dataset);
+        let deadline = Duration::from_secs(self.deadline);
+        let dataset = hotpot::Dataset::open(&path, self.rank, self.size, deadline);
+        let dataset = dataset.with_context(|| {
+            let bytes = 8 * gas::words_needed(&graph, self.size);
+            format!("{}, for which {bytes} bytes are enough", path.display())
+        })?;
+        let settings = gas::Settings {
+            iterations: self.iterations,
+            tolerance: self.tolerance,
+        };
+        let told = &mut |iteration| println!("iteration {iteration}");
+        if let Some(figures) = gas::rank(&dataset, &graph, settings, told)? {
+            println!("{figures}");
+        }
+        Ok(())
+    }
+}
+
+fn workload(letter: &str) -> Result<Workload, String> {
+    Workload::named(letter).ok_or_else(|| "there are A to F".into())
+}
+
+impl Ycsb {
+    /// Prints the nanoseconds that each operation took, and those of all as `wall NS`.
+    fn run(&self) -> Result<()> {
+        let settings = ycsb::Settings {
+            workload: self.workload,
+            records: self.records,
+            operations: self.operations,
+            seed: self.seed,
+        };
+        // The records, as many more, half full nodes, and the first pages.
+        let most = self.records as usize + self.operations + 2;
+        let len = (most * (ycsb::RECORD + 32) + (64 << 10)).next_multiple_of(64 << 10);
+        let memory = ycsb::Mapped::open(&self.file, len);
+        let memory = memory.with_context(|| format!("{}", self.file.display()))?;
+        if self.check {
+            return ycsb::check(&ycsb::Store::open(memory)?, settings);
+        }
+        let took = ycsb::run(&mut ycsb::Store::create(memory)?, settings)?;
+        let mut out = String::new();
+        for one in &took {
+            out += &format!("{}\n", one.as_nanos());
+        }
+        println!("{out}wall {}", took.iter().sum::<Duration>().as_nanos());
+        Ok(())
+    }
+}
+
 impl Source {
     fn graph(&self) -> Result<Graph> {
         let open = |path: &PathBuf| {
@@ -188,6 +297,8 @@ fn main() -> Result<()> {
             println!("{} vertices, {} edges", graph.vertices, graph.edges.len());
             return Ok(());
         }
+        Application::PagerankHotpot(pagerank) => return pagerank.run(),
+        Application::Ycsb(ycsb) => return ycsb.run(),
         Application::Kv(kv) => {
             let settings = kv::Settings {
                 clients: kv.clients,

@@ -11,6 +11,7 @@ mod reference;
 mod rmat;
 mod run;
 
+pub(crate) use self::part::ranges;
 pub use self::{
     debian::debian,
     graph::Graph,

@@ -603,7 +603,7 @@ fn a_request_from_an_older_epoch_is_refused() {
             epoch: 1,
         };
         // A `Forget` of nothing, of epoch 1.
-        let mut request = vec![6, 0, msg::VERSION as u8, 0, 0, 0, 0, 0];
+        let mut request = vec![6, 0, msg::request::VERSION as u8, 0, 0, 0, 0, 0];
         request.extend(1u64.to_le_bytes());
         request.extend([0; 8]);
         handler::handle(&host, old, &request, &mut [0; 64]).await
@@ -620,7 +620,7 @@ fn no_bytes_from_another_node_do_harm() {
         let mut request = vec![0; len];
         rng.fill(&mut request);
         // Most get past the first fields.
-        let head = [(round % 40) as u8, 0, msg::VERSION as u8, 0, 0, 0, 0, 0];
+        let head = [(round % 40) as u8, 0, msg::request::VERSION as u8, 0, 0, 0, 0, 0];
         for (to, from) in request.iter_mut().zip(head) {
             *to = from;
         }

@@ -17,7 +17,7 @@ pub struct Part {
 }
 
 /// Who has which vertices: ranges with about as many vertices and edges to them each.
-pub(super) fn ranges(graph: &Graph, ranks: usize) -> Vec<Range<usize>> {
+pub(crate) fn ranges(graph: &Graph, ranks: usize) -> Vec<Range<usize>> {
     let mut weights = vec![1_usize; graph.vertices as usize];
     for &(_, to) in &graph.edges {
         weights[to as usize] += 1;
@@ -40,7 +40,7 @@ pub(super) fn ranges(graph: &Graph, ranks: usize) -> Vec<Range<usize>> {
 }
 
 impl Part {
-    pub(super) fn new(graph: &Graph, vertices: Range<usize>) -> Self {
+    pub(crate) fn new(graph: &Graph, vertices: Range<usize>) -> Self {
         let ours = |to: u32| vertices.contains(&(to as usize));
         let mut begins = vec![0; vertices.len() + 1];
         for &(_, to) in graph.edges.iter().filter(|edge| ours(edge.1)) {
@@ -63,6 +63,13 @@ impl Part {
             begins,
             sources,
         }
+    }
+
+    /// Of each of our vertices, where the edges to it come from.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &[u32]> {
+        self.begins
+            .windows(2)
+            .map(|range| &self.sources[range[0]..range[1]])
     }
 
     /// Ranks of our vertices before the first iteration.
