@@ -38,18 +38,28 @@ pub async fn run<H: Host>(host: &H) -> u64 {
         return host.now() + LATER;
     }
     left |= match host.with(|node| node.names.stale) {
-        true => apart(|| records::synchronize(host, soon(host))).await.is_err(),
+        true => apart(|| records::synchronize(host, soon(host)))
+            .await
+            .is_err(),
         false => false,
     };
-    left |= apart(|| dispatcher::send_unsent(host, soon(host))).await.is_err();
+    left |= apart(|| dispatcher::send_unsent(host, soon(host)))
+        .await
+        .is_err();
     left |= apart(|| publish_decided(host)).await.is_err();
     left |= apart(|| deliver(host)).await.is_err();
     left |= apart(|| resolve::resolve(host, soon(host))).await.is_err();
-    left |= apart(|| outcome::ask_unsure(host, soon(host))).await.is_err();
+    left |= apart(|| outcome::ask_unsure(host, soon(host)))
+        .await
+        .is_err();
     left |= apart(|| takeover::run(host, soon(host))).await.is_err();
     left |= apart(|| appoint::run(host, soon(host))).await.is_err();
-    left |= apart(|| grants::tell_releases(host, soon(host))).await.is_err();
-    left |= apart(|| grants::drop_closed(host, soon(host))).await.is_err();
+    left |= apart(|| grants::tell_releases(host, soon(host)))
+        .await
+        .is_err();
+    left |= apart(|| grants::drop_closed(host, soon(host)))
+        .await
+        .is_err();
     left |= apart(|| ask_owners(host)).await.is_err();
     left |= apart(|| rooms::ask_all(host)).await.is_err();
     left |= apart(|| spread::run(host)).await != Ok(false);
