@@ -909,7 +909,7 @@ impl World {
             (Bug::NoHello, HELLO) => {
                 let delay = self.delay();
                 self.schedule
-                    .after(delay, Event::Answer(caller, serial, leg, Ok(Vec::new())));
+                    .after(delay, Event::Answer(caller, serial, leg, Ok(vec![0; 8])));
                 return;
             }
             (Bug::NoEpochCheck, _) => {
@@ -1115,6 +1115,11 @@ impl World {
             let owners: Vec<u32> = self.nodes.iter().filter(serves).map(|sim| sim.id).collect();
             assert!(owners.len() <= 1, "{key:?} has owners {owners:?}");
         }
+    }
+
+    /// Takes a copy of a node's device, or puts one in its place while the node is off.
+    pub fn device(&self, node: usize) -> std::cell::RefMut<'_, Pm> {
+        self.nodes[node].pm.borrow_mut()
     }
 
     /// Crashes a node now.
