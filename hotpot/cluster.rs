@@ -40,7 +40,7 @@ impl rdma_lite::Handler for Peers {
         let opcode = halt::opcode(message.data);
         halt::pass(Point::Handle(opcode));
         let result = reply
-            .write_with(|reply| world::run(handler::handle(&world, from, message.data, reply))?);
+            .write_with(|reply| world::run(|| handler::handle(&world, from, message.data, reply))?);
         halt::pass(Point::Handled(opcode));
         result
     }
@@ -81,7 +81,7 @@ fn take_map(mount: &Mount) -> Result {
         peers.push(peer, GFP_KERNEL)?;
     }
     let world = World::new(mount);
-    world::run(cluster::new_map(&world, Map { epoch, peers }))?
+    world::run(|| cluster::new_map(&world, Map { epoch, peers }))?
 }
 
 /// The worker of a mount: one work item that runs until the mount stops.

@@ -99,7 +99,7 @@ fn commit(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result
 
     let ranges = areas(file, request.areas, request.nr_areas)?;
     let world = World::new(mount);
-    let done = world::run(commit::commit(
+    let done = world::run(|| commit::commit(
         &world,
         *file.data(),
         file.inode().ino(),
@@ -133,7 +133,7 @@ fn acquisition(
 fn acquire(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {
     let (request, ranges) = acquisition(file, arg, uapi::ACQUIRE_WAIT)?;
     let world = World::interruptible(mount);
-    world::run(grants::acquire(
+    world::run(|| grants::acquire(
         &world,
         *file.data(),
         file.inode().ino(),
@@ -146,7 +146,7 @@ fn acquire(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Resul
 fn abort(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result {
     let (request, ranges) = acquisition(file, arg, 0)?;
     let world = World::new(mount);
-    world::run(grants::abort(
+    world::run(|| grants::abort(
         &world,
         *file.data(),
         file.inode().ino(),
@@ -162,7 +162,7 @@ fn outcome(mount: &Mount, arg: usize) -> Result {
     }
     let world = World::new(mount);
     let until = mount.deadline(0);
-    let found = world::run(outcome::outcome(&world, Cid(request.cid), until))??;
+    let found = world::run(|| outcome::outcome(&world, Cid(request.cid), until))??;
     request.outcome = match found {
         Outcome::Aborted => uapi::OUTCOME_ABORTED,
         Outcome::Committed => uapi::OUTCOME_COMMITTED,
@@ -254,7 +254,7 @@ fn barrier(mount: &Mount, arg: usize) -> Result {
         return Err(EINVAL);
     }
     let world = World::interruptible(mount);
-    world::run(barrier::meet(
+    world::run(|| barrier::meet(
         &world,
         &request.name[..len],
         request.count,
@@ -276,7 +276,7 @@ fn scrub(mount: &Mount, file: &OpenFile<'_, DatasetFile>, arg: usize) -> Result 
         nr => nr.min(scrub::MAX_PAGES),
     };
     let world = World::interruptible(mount);
-    let found = world::run(scrub::scrub(
+    let found = world::run(|| scrub::scrub(
         &world,
         file.inode().ino(),
         request.page,

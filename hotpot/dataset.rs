@@ -160,7 +160,7 @@ pub(crate) fn set_attributes(inode: &Inode<HotpotFs>, attr: &SetAttr<'_, HotpotF
 /// Has the CD change a record.
 pub(crate) fn change_record(mount: &mount::Mount, id: u64, change: &Change) -> Result {
     let world = World::new(mount);
-    world::run(names::change(&world, id, change, mount.deadline(0)))?
+    world::run(|| names::change(&world, id, change, mount.deadline(0)))?
 }
 
 /// The size now, on whichever node it changed last.

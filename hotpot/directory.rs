@@ -44,7 +44,7 @@ impl DirectoryOperations for RootDirectory {
             reserve: mount.new.reserve,
             time: mount::time(),
         };
-        let created = world::run(names::create(&world, name, &dataset, mount.deadline(0)))?;
+        let created = world::run(|| names::create(&world, name, &dataset, mount.deadline(0)))?;
         let id = match created {
             // Another node was faster; without O_EXCL its dataset is as good as ours.
             Err(error) if error == EEXIST && !new.exclusive => mount
@@ -59,7 +59,7 @@ impl DirectoryOperations for RootDirectory {
         let mount = mount::of(dir);
         let world = World::new(mount);
         let deadline = mount.deadline(0);
-        world::run(names::unlink(&world, name, mount::time(), deadline))??;
+        world::run(|| names::unlink(&world, name, mount::time(), deadline))??;
         inode.lock_attributes().set_nlink(0);
         Ok(())
     }
@@ -67,7 +67,7 @@ impl DirectoryOperations for RootDirectory {
     fn rename(rename: &Rename<'_, HotpotFs>) -> Result {
         let mount = mount::of(rename.old_dir);
         let world = World::new(mount);
-        world::run(names::rename(
+        world::run(|| names::rename(
             &world,
             rename.old_name,
             rename.new_name,

@@ -60,7 +60,7 @@ fn write_piece(mount: &Mount, opener: Opener, id: u64, offset: u64, bytes: &[u8]
     let until = mount.deadline(0);
     insist(mount, until, || {
         let world = World::new(mount);
-        world::run(commit::write(
+        world::run(|| commit::write(
             &world,
             opener,
             id,
@@ -116,7 +116,7 @@ impl FileOperations for DatasetFile {
             let world = World::new(mount);
             let at = position.saturating_add(done as u64);
             let until = mount.deadline(0);
-            let read = world::run(fault::read(
+            let read = world::run(|| fault::read(
                 &world,
                 inode.ino(),
                 at,
@@ -184,7 +184,7 @@ impl FileOperations for DatasetFile {
         };
         insist(mount, until, || {
             let world = World::new(mount);
-            world::run(commit::sync(
+            world::run(|| commit::sync(
                 &world,
                 *file.data(),
                 inode.ino(),

@@ -82,7 +82,7 @@ impl DatasetMapping {
         };
         let world = World::for_fault(mount, vmf);
         let until = mount.deadline(0);
-        match world::run(fault::fault(&world, key, access, until))? {
+        match world::run(|| fault::fault(&world, key, access, until))? {
             Ok(()) => Ok(()),
             // The process is being killed; it faults no more.
             Err(error) if error == EINTR => Ok(()),

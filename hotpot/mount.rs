@@ -227,7 +227,8 @@ impl Mount {
     pub(crate) fn work(&self) {
         while !self.stopped.load(Ordering::Acquire) {
             self.kicked.store(false, Ordering::Release);
-            let next = match world::run(protocol::background::run(&World::new(self))) {
+            let world = World::new(self);
+            let next = match world::run(|| protocol::background::run(&world)) {
                 Ok(next) => next,
                 // No memory: look again soon.
                 Err(_) => self.now() + 100_000_000,
@@ -356,6 +357,30 @@ impl HotpotFs {
         options: &mut Options,
         context: &FsContext<Self>,
     ) -> Result<Pin<KBox<Mounted>>> {
+        let mounted = Self::prepare(sb, options, context)?;
+        let mount = &mounted.mount;
+        let world = World::new(mount);
+        world::run(|| protocol::recovery::mount(&world, time()))
+            .flatten_ok()
+            .and_then(|()| mounted.service.begin_work(mount))
+            .inspect_err(|&error| {
+                // What is wrong with the device the core has said already.
+                if !matches!(error, EINVAL | EOPNOTSUPP | EXDEV | ENXIO | EUCLEAN) {
+                    context.error(fmt!("hotpot: cannot be mounted: {:?}", error));
+                }
+                mounted.service.stop(mount);
+            })?;
+        Ok(mounted)
+    }
+
+    /// A mount that serves others and has not recovered yet. In a frame of its own: recovery wants
+    /// what it takes of the stack.
+    #[inline(never)]
+    fn prepare(
+        sb: &mut NewSuperBlock<'_, Self>,
+        options: &mut Options,
+        context: &FsContext<Self>,
+    ) -> Result<Pin<KBox<Mounted>>> {
         if sb.is_read_only() {
             context.error(fmt!("hotpot: a read-only mount is not supported yet"));
             return Err(EOPNOTSUPP);
@@ -414,25 +439,13 @@ impl HotpotFs {
         mount.with(|node| node.migration.policy = migrate);
 
         let service = Service::start(&mount)?;
-        let serving = mount.clone();
-        let mounted = KBox::pin_init(
+        KBox::pin_init(
             try_pin_init!(Mounted {
-                mount: serving,
+                mount,
                 service <- service,
             }? Error),
             GFP_KERNEL,
-        )?;
-        world::run(protocol::recovery::mount(&World::new(&mount), time()))
-            .flatten_ok()
-            .and_then(|()| mounted.service.begin_work(&mount))
-            .inspect_err(|&error| {
-                // What is wrong with the device the core has said already.
-                if !matches!(error, EINVAL | EOPNOTSUPP | EXDEV | ENXIO | EUCLEAN) {
-                    context.error(fmt!("hotpot: cannot be mounted: {:?}", error));
-                }
-                mounted.service.stop(&mount);
-            })?;
-        Ok(mounted)
+        )
     }
 }
 
@@ -488,7 +501,8 @@ impl FileSystem for HotpotFs {
 
     fn put_super(sb: &SuperBlock<Self>) {
         let mount = &sb.data().mount;
-        let done = world::run(protocol::recovery::unmount(&World::new(mount))).flatten_ok();
+        let world = World::new(mount);
+        let done = world::run(|| protocol::recovery::unmount(&world)).flatten_ok();
         if let Err(error) = done {
             mount.log(
                 Level::Warning,

@@ -5,7 +5,7 @@
 use super::{
     cluster,
     core::{
-        drive,
+        boxed, drive,
         halt::Point,
         host::{Action, Call, CallError, Host, Level, Mapping, PageKey, Piece, Sleep, Ticket},
         node::Node,
@@ -24,11 +24,12 @@ use kernel::{
 
 const NSEC_PER_MSEC: u64 = 1_000_000;
 
-/// Runs an operation of the core to its end, in the calling thread.
+/// Runs the operation of the core that `make` makes to its end, in the calling thread.
 ///
-/// Its state is kept off the stack of the thread, which may be deep in a fault already.
-pub(crate) fn run<F: Future>(operation: F) -> Result<F::Output> {
-    let mut operation = KBox::pin(operation, GFP_KERNEL)?;
+/// Its state is kept off the stack of the thread, which may be deep in a fault already: it is made in
+/// a frame that is gone when the operation runs.
+pub(crate) fn run<F: Future>(make: impl FnOnce() -> F) -> Result<F::Output> {
+    let mut operation = boxed(make)?;
     drive(operation.as_mut())
 }
 

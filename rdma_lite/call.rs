@@ -7,6 +7,7 @@ use crate::{
     events::now,
     host::Host,
     peer::{Peer, PeerLink},
+    poll,
     port::{
         job::{Caller, Job, LocalCall},
         Message, //
@@ -57,17 +58,6 @@ pub(crate) const fn class_flag(class: Class) -> u16 {
         Class::Normal => 0,
         Class::High => HIGH,
     }
-}
-
-extern "C" {
-    /// shim.c
-    fn lite_yield_or_relax();
-}
-
-/// Lets another task have the processor if one wants it.
-fn yield_or_relax() {
-    // SAFETY: Callers are tasks that wait and hold no lock.
-    unsafe { lite_yield_or_relax() };
 }
 
 /// Which signals end the wait for a call.
@@ -160,27 +150,9 @@ impl Pending {
         link.read(offset, reply)
     }
 
-    /// Looks for the end of the call for up to `window` ns, and lets others run who want to.
-    /// Returns whether it has come.
+    /// Looks for the end of the call for up to `window` ns. Returns whether it has come.
     fn poll(&self, window: u64) -> bool {
-        /// Rounds between two looks at the clock, which may be a slow one.
-        const ROUNDS: u32 = 16;
-
-        let start = now();
-        loop {
-            for _ in 0..ROUNDS {
-                if self.ended.is_done() {
-                    return true;
-                }
-                if window == 0 {
-                    return false;
-                }
-                yield_or_relax();
-            }
-            if now().saturating_sub(start) >= window {
-                return self.ended.is_done();
-            }
-        }
+        poll::until(window, || self.ended.is_done())
     }
 
     /// Ends the call.

@@ -293,14 +293,14 @@ attribute!(25, |node, s| fmt!(
     "{}",
     node.host().map_or(0, |host| host.regions.used())
 ));
-// One key over all memory, as LITE had it, to measure against: not there.
-attribute!(26, |_node, _s| fmt!("0"), |_s, page| {
-    if switch(page)? {
-        pr_warn!("unsafe_global_rkey is not supported: each chunk has a key of its own\n");
-        return Err(EOPNOTSUPP);
+attribute!(
+    26,
+    |_node, s| fmt!("{}", u8::from(s.unsafe_global_rkey)),
+    |s, page| {
+        s.unsafe_global_rkey = switch(page)?;
+        Ok(())
     }
-    Ok(())
-});
+);
 attribute!(13, |node, s| fmt!("{}", node.incarnation()));
 
 #[vtable]

@@ -17,7 +17,7 @@ use crate::{
     trace,
     transport::{
         listener::{Acceptor, Listener},
-        verbs::VerbsLink,
+        verbs::{self, VerbsLink},
         RingSize, //
     },
     uapi,
@@ -153,6 +153,7 @@ pub(crate) struct Host {
     port: u16,
     /// What may carry connections.
     pub(crate) policy: Policy,
+    global_rkey: bool,
     #[pin]
     pub(crate) map: Mutex<Membership>,
     /// That of the map, for those who cannot lock it.
@@ -208,6 +209,7 @@ impl Host {
                 ip,
                 port: settings.port,
                 policy: settings.policy,
+                global_rkey: settings.unsafe_global_rkey,
                 map <- new_mutex!(Membership::new(*local), "lite_map"),
                 epoch: Atomic::new(0),
                 peers <- new_spinlock!(KVec::new(), "lite_peers"),
@@ -239,8 +241,25 @@ impl Host {
             );
             return Err(ENODEV);
         }
+        if settings.unsafe_global_rkey {
+            this.check_global_rkey(&*listener.device()?)?;
+        }
         *this.listener.lock() = Some(listener);
         Ok(this)
+    }
+
+    /// Says what `unsafe_global_rkey` means, or that the device cannot.
+    fn check_global_rkey(&self, device: &Device) -> Result {
+        let name = self.node.name();
+        let domain = verbs::domain(device, true).inspect_err(|e| {
+            pr_err!("{name}: the verbs device has no key for unsafe_global_rkey: {e:?}\n");
+        })?;
+        drop(domain);
+        pr_warn!(
+            "{name}: unsafe_global_rkey: peers can read and write all memory of this machine, and only \
+             their own nodes keep them from what was revoked or freed\n"
+        );
+        Ok(())
     }
 
     /// Ends all calls and connections.
@@ -305,6 +324,7 @@ impl Host {
             slots_log2: self.config.slots_log2,
             share: self.config.share,
             lanes: self.config.lanes,
+            global_rkey: self.global_rkey,
         }
     }
 

@@ -46,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) policy: Policy,
     /// Bytes of regions that all nodes together may have here.
     pub(crate) memory_limit: u64,
+    /// Chunks have no keys of their own: peers are given that of all memory.
+    pub(crate) unsafe_global_rkey: bool,
 }
 
 impl Settings {
@@ -64,6 +66,7 @@ impl Settings {
             },
             policy: Policy::Verbs,
             memory_limit: 256 << 20,
+            unsafe_global_rkey: false,
         }
     }
 

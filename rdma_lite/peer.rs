@@ -103,12 +103,30 @@ pub(crate) struct Peer {
     state: SpinLockBh<State>,
     #[pin]
     stats: SpinLockBh<Stats>,
+    pub(crate) accessed: Accessed,
     /// What recent calls took, by port.
     recent: [Atomic<u64>; PORT_KINDS],
     #[pin]
     timer: DelayedWork<Peer, 0>,
     #[pin]
     chores: Work<Peer, 1>,
+}
+
+/// Parts of regions of a peer that were read or written.
+pub(crate) struct Accessed {
+    /// By us alone: RDMA, or a copy.
+    pub(crate) one_sided: Atomic<u64>,
+    /// By the peer, which was called for that.
+    pub(crate) by_calls: Atomic<u64>,
+}
+
+impl Accessed {
+    const fn none() -> Self {
+        Self {
+            one_sided: Atomic::new(0),
+            by_calls: Atomic::new(0),
+        }
+    }
 }
 
 impl_has_delayed_work! {
@@ -138,6 +156,7 @@ impl Peer {
                 host: host.clone(),
                 id,
                 stats <- new_spinlock_bh!(Stats::new(), "lite_stats"),
+                accessed: Accessed::none(),
                 recent: [const { Atomic::new(0) }; PORT_KINDS],
                 state <- new_spinlock_bh!(State {
                     protocol,

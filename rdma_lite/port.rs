@@ -144,8 +144,14 @@ impl Port {
 /// The ports of a node.
 #[pin_data]
 pub(crate) struct Ports {
+    /// By number.
     #[pin]
     list: SpinLockBh<KVec<Arc<Port>>>,
+}
+
+/// Where a port is in a list that is ordered by number, or belongs.
+fn place(list: &[Arc<Port>], number: u16) -> Result<usize, usize> {
+    list.binary_search_by_key(&number, |port| port.number)
 }
 
 impl Ports {
@@ -190,18 +196,19 @@ impl Ports {
             GFP_KERNEL,
         )?;
         let mut list = self.list.lock();
-        if list.iter().any(|p| p.number == number) {
+        let Err(at) = place(&list, number) else {
             return Err(EBUSY);
-        }
-        Ok(list.push(port, GFP_ATOMIC)?)
+        };
+        list.push(port, GFP_ATOMIC)?;
+        list[at..].rotate_right(1);
+        Ok(())
     }
 
     /// Unregisters a port and waits for its executions.
     pub(crate) fn unregister(&self, number: u16) {
         let port = {
             let mut list = self.list.lock();
-            let at = list.iter().position(|p| p.number == number);
-            at.and_then(|at| list.remove(at).ok())
+            place(&list, number).ok().and_then(|at| list.remove(at).ok())
         };
         if let Some(port) = port {
             port.put();
@@ -216,7 +223,7 @@ impl Ports {
     /// The handler of a port, to be executed.
     pub(crate) fn get(&self, number: u16) -> Option<PortUse> {
         let list = self.list.lock();
-        let port = list.iter().find(|p| p.number == number)?;
+        let port = list.get(place(&list, number).ok()?)?;
         port.users.fetch_add(1, Full);
         Some(PortUse(port.clone()))
     }

@@ -33,6 +33,7 @@ mod host;
 mod node;
 mod notify;
 mod peer;
+mod poll;
 mod port;
 mod region;
 mod releases;

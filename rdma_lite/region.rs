@@ -11,7 +11,6 @@ pub(crate) mod bounce;
 pub(crate) mod mapping;
 pub(crate) mod memory;
 pub(crate) mod owner;
-pub(crate) mod pinned;
 
 use self::{bounce::Bounces, mapping::Mapping, memory::Memory};
 use crate::{
@@ -157,6 +156,9 @@ impl Host {
 
     /// The node goes off, and its links are gone: so are its regions.
     pub(crate) fn drop_regions(&self) {
+        // Windows may keep pages of processes: those go when no lock is held.
+        let mapped = self.regions.registry.lock().close();
+        drop(mapped);
         loop {
             let memory = self.regions.registry.lock().drop_region();
             match memory {

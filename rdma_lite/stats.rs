@@ -15,6 +15,7 @@ use kernel::{
     debugfs::{Dir, File},
     fmt,
     prelude::*,
+    sync::atomic::Relaxed,
 };
 
 /// The files, while the module is there.
@@ -88,9 +89,10 @@ fn show(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 /// One line for each node and peer: what carries their connection (`verbs`, `shm`, or `none` when there
-/// is none now), and whether the peer is suspected.
+/// is none now), whether the peer is suspected, and how many parts of its regions were read or written
+/// one-sided, and by calls.
 fn show_peers(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    f.write_str("node peer transport suspect\n")?;
+    f.write_str("node peer transport suspect one_sided by_calls\n")?;
     let registry = REGISTRY.lock();
     for node in registry.iter() {
         let Ok(peers) = node.host().and_then(|host| host.all_peers()) else {
@@ -104,9 +106,11 @@ fn show_peers(_: &(), f: &mut fmt::Formatter<'_>) -> fmt::Result {
             };
             let suspect = u8::from(peer.is_suspect());
             f.write_fmt(fmt!(
-                "{} {} {transport} {suspect}\n",
+                "{} {} {transport} {suspect} {} {}\n",
                 node.name(),
-                peer.id()
+                peer.id(),
+                peer.accessed.one_sided.load(Relaxed),
+                peer.accessed.by_calls.load(Relaxed)
             ))?;
         }
     }

@@ -8,6 +8,7 @@
 //! nodes share coherently ([`shm`]); a [`NodeLink`] is a link of either.
 
 pub(crate) mod access;
+pub(crate) mod chunk;
 pub(crate) mod listener;
 mod node_link;
 pub(crate) mod shm;
@@ -32,6 +33,8 @@ pub(crate) struct RingSize {
     pub(crate) share: Share,
     /// Queue pairs of a connection.
     pub(crate) lanes: u8,
+    /// Peers get the key over all memory, not one for each chunk (see [`verbs::domain`]).
+    pub(crate) global_rkey: bool,
 }
 
 /// Why a link ended.

@@ -14,7 +14,8 @@ use crate::{
     node::Node,
 };
 use kernel::{
-    bindings, new_mutex, new_spinlock,
+    capability::{capable, Capability},
+    new_mutex, new_spinlock,
     prelude::*,
     sync::{
         atomic::{Atomic, Relaxed},
@@ -238,8 +239,7 @@ impl Opener {
         if self.node.users.with_high(named) {
             return true;
         }
-        // SAFETY: A capability that there is; callable by any task.
-        unsafe { bindings::capable(bindings::CAP_SYS_NICE as c_int) }
+        capable(Capability::SYS_NICE)
     }
 
     /// See [`User::take`].

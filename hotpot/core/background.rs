@@ -4,7 +4,7 @@
 //! left in doubt.
 
 use super::{
-    appoint, commit_node, data_node, dispatcher, eviction,
+    apart, appoint, commit_node, data_node, dispatcher, eviction,
     format::Cid,
     grants, handler,
     host::{Host, PageKey},
@@ -32,25 +32,25 @@ pub async fn run<H: Host>(host: &H) -> u64 {
     }
     // What does not succeed now is tried again in the next round.
     let mut left = false;
-    left |= greet(host).await.is_err();
+    left |= apart(|| greet(host)).await.is_err();
     left |= match host.with(|node| node.names.stale) {
-        true => records::synchronize(host, soon(host)).await.is_err(),
+        true => apart(|| records::synchronize(host, soon(host))).await.is_err(),
         false => false,
     };
-    left |= dispatcher::send_unsent(host, soon(host)).await.is_err();
-    left |= publish_decided(host).await.is_err();
-    left |= deliver(host).await.is_err();
-    left |= resolve::resolve(host, soon(host)).await.is_err();
-    left |= outcome::ask_unsure(host, soon(host)).await.is_err();
-    left |= takeover::run(host, soon(host)).await.is_err();
-    left |= appoint::run(host, soon(host)).await.is_err();
-    left |= grants::tell_releases(host, soon(host)).await.is_err();
-    left |= grants::drop_closed(host, soon(host)).await.is_err();
-    left |= ask_owners(host).await.is_err();
-    left |= rooms::ask_all(host).await.is_err();
-    left |= spread::run(host).await != Ok(false);
-    left |= eviction::run(host).await.is_err();
-    left |= migrate::run(host).await != Ok(false);
+    left |= apart(|| dispatcher::send_unsent(host, soon(host))).await.is_err();
+    left |= apart(|| publish_decided(host)).await.is_err();
+    left |= apart(|| deliver(host)).await.is_err();
+    left |= apart(|| resolve::resolve(host, soon(host))).await.is_err();
+    left |= apart(|| outcome::ask_unsure(host, soon(host))).await.is_err();
+    left |= apart(|| takeover::run(host, soon(host))).await.is_err();
+    left |= apart(|| appoint::run(host, soon(host))).await.is_err();
+    left |= apart(|| grants::tell_releases(host, soon(host))).await.is_err();
+    left |= apart(|| grants::drop_closed(host, soon(host))).await.is_err();
+    left |= apart(|| ask_owners(host)).await.is_err();
+    left |= apart(|| rooms::ask_all(host)).await.is_err();
+    left |= apart(|| spread::run(host)).await != Ok(false);
+    left |= apart(|| eviction::run(host)).await.is_err();
+    left |= apart(|| migrate::run(host)).await != Ok(false);
     let now = host.now();
     left |= host.with(|node| {
         node.barriers.expire(now);

@@ -16,7 +16,7 @@
 //!
 //! In the kernel the futures of `Host` do their work at once in the calling thread
 //! and are always ready: implement them as `async fn`s without an `await`, make the
-//! operation's future with `KBox::pin` (it may be a few KiB: keep it off the kernel stack)
+//! operation's future with [`boxed`] (it may be a few KiB: keep it off the kernel stack)
 //! and poll it once with [`drive`]. The simulator's are pending until its scheduler
 //! answers, and a crash just drops them.
 //!
@@ -122,15 +122,36 @@ mod truncate;
 pub mod writers;
 
 use core::{
-    future::Future,
+    future::{poll_fn, Future},
+    ops::DerefMut,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
 use kernel::prelude::*;
 
+/// Runs the part of an operation that `make` makes, with its state on the heap and its variables in a
+/// stack frame of their own, so that what it takes of the stack is not taken from the other parts, too:
+/// kernel stacks have 16 KiB, and a compiler that inlines parts adds their frames up.
+async fn apart<F: Future<Output = Result<T>>, T>(make: impl FnOnce() -> F) -> Result<T> {
+    #[inline(never)]
+    fn poll<F: Future>(part: Pin<&mut F>, context: &mut Context<'_>) -> Poll<F::Output> {
+        part.poll(context)
+    }
+    let mut part = boxed(make)?;
+    poll_fn(|context| poll(part.as_mut(), context)).await
+}
+
+/// A future on the heap. It is made in a frame that is gone when it runs.
+#[inline(never)]
+pub fn boxed<F: Future>(make: impl FnOnce() -> F) -> Result<Pin<impl DerefMut<Target = F>>> {
+    let room = KBox::new_uninit(GFP_KERNEL)?;
+    Ok(KBox::into_pin(KBox::write(room, make())))
+}
+
 /// Runs an operation to its end on a host whose futures are always ready.
 ///
 /// `EIO` when one was not: a mistake in the host.
+#[inline(never)]
 pub fn drive<F: Future + ?Sized>(operation: Pin<&mut F>) -> Result<F::Output> {
     match operation.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Ok(output),

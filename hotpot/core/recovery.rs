@@ -4,7 +4,7 @@
 //! what was in flight when the node stopped is brought to its end.
 
 use super::{
-    background,
+    apart, background,
     cluster::Sender,
     format::{
         commit_record, dataset, redo_log, slot, superblock, Block, Cid, Damage, Geometry,
@@ -75,7 +75,7 @@ pub async fn mount<H: Host>(host: &H, time: Timestamp) -> Result {
         node.wake(WORKER);
         Ok::<_, Error>(())
     })?;
-    background::run(host).await;
+    apart(|| async { Ok(background::run(host).await) }).await?;
     Ok(())
 }
 

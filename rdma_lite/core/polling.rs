@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How long a caller polls for its answer before it sleeps.
+//! How long a caller polls for its answer, or a receiver for its next request, before it sleeps.
 //!
-//! A wake-up costs about as much as a short call takes, so whoever expects a short call looks for its
+//! A wake-up costs about as much as a short call takes, so whoever expects a short wait looks for its
 //! end for a while, as KVM does before it halts a virtual processor. What is expected is what the
-//! recent calls took; where these are long nobody polls, so no processor is burnt in vain.
+//! recent ones took; where these are long nobody polls, so no processor is burnt in vain.
 
-/// What the recent calls of one kind took, in ns; newer ones count more. 0 before the first.
+/// What the recent calls, or waits for a request, of one kind took, in ns; newer ones count more. 0
+/// before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recent(pub u64);
 

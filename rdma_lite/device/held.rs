@@ -15,13 +15,12 @@ use crate::{
         bounce::LARGEST,
         mapping::{deadline, Mapping},
         memory::Memory,
-        pinned::Pinned,
     },
     sync::Wish,
     uapi::{self, held},
 };
 use kernel::{
-    mm::virt::VmaNew,
+    mm::{pinned::PinnedPages, virt::VmaNew},
     page::PAGE_SIZE,
     prelude::*,
     sync::Arc,
@@ -156,8 +155,10 @@ impl Opened {
         let others = Rights::new(lend.rights)?;
         let host = self.node.host()?;
         let handle = self.user.take(Charge::HANDLE)?;
-        let pinned = Pinned::new(lend.addr, lend.len)?;
-        let memory = Memory::lent(pinned, lend.len, self.user.payer())?;
+        let bad = |_| EFAULT;
+        let (addr, len) = (lend.addr.try_into(), lend.len.try_into());
+        let pages = PinnedPages::new(addr.map_err(bad)?, len.map_err(bad)?)?;
+        let memory = Memory::lent(pages, self.user.payer())?;
         let mapping = Mapping::lend(&host, memory, others, name)?;
         lend.handle = match self.handles.add(Thing::Region(mapping.clone()), handle) {
             Ok(handle) => handle,

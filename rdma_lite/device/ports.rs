@@ -76,8 +76,8 @@ impl UserPorts {
             requests: or(port.requests.into(), REQUESTS.into()) as usize,
             bytes: or(port.bytes, BYTES) as usize,
         };
-        let share = node.settings().config.share;
-        let inbox = Inbox::new(bounds, share, &self.arrivals)?;
+        let config = node.settings().config;
+        let inbox = Inbox::new(bounds, config.share, &self.arrivals, config.poll)?;
         let mut list = self.list.lock();
         if list.len() == MOST_PORTS {
             return Err(ENOSPC);

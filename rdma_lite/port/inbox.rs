@@ -4,14 +4,19 @@
 
 use super::job::Job;
 use crate::{
-    core::{Bounds, ReceiveQueue, Refusal, Refused, Share, Token},
+    core::{Bounds, Recent, ReceiveQueue, Refusal, Refused, Share, Token},
     events::now,
+    poll,
 };
 use kernel::{
     alloc::Flags,
     new_poll_condvar, new_spinlock_bh,
     prelude::*,
-    sync::{poll::PollCondVar, Arc, CondVarTimeoutResult, SpinLockBh, UniqueArc},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        poll::PollCondVar,
+        Arc, CondVarTimeoutResult, SpinLockBh, UniqueArc,
+    },
     time::Jiffies,
 };
 
@@ -25,6 +30,9 @@ pub(crate) struct Inbox {
     changed: PollCondVar,
     /// All inboxes of one open file: for those who poll(2) it.
     any: Arc<Arrivals>,
+    /// [`Recent`] waits for a call, and the longest time that a receiver polls, in ns.
+    recent: Atomic<u64>,
+    poll: u64,
 }
 
 /// Tells who polls a file that there is something in one of its inboxes.
@@ -44,12 +52,20 @@ impl Arrivals {
 }
 
 impl Inbox {
-    pub(crate) fn new(bounds: Bounds, share: Share, any: &Arc<Arrivals>) -> Result<Arc<Self>> {
+    /// `poll`: the longest time that a receiver polls before it sleeps, in ns.
+    pub(crate) fn new(
+        bounds: Bounds,
+        share: Share,
+        any: &Arc<Arrivals>,
+        poll: u64,
+    ) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 queue <- new_spinlock_bh!(ReceiveQueue::new(bounds, share), "lite_inbox"),
                 changed <- new_poll_condvar!("lite_inbox"),
                 any: any.clone(),
+                recent: Atomic::new(0),
+                poll,
             }),
             GFP_KERNEL,
         )
@@ -103,6 +119,12 @@ impl Inbox {
     /// until `jiffies` are over, [`EMSGSIZE`] when it is longer, [`EINTR`] when a signal comes first,
     /// [`ESHUTDOWN`] when the port was closed.
     pub(crate) fn receive(&self, room: usize, mut jiffies: Jiffies) -> Result<(Token, Arc<Job>)> {
+        let begun = now();
+        let recent = Recent(self.recent.load(Relaxed));
+        let waits = jiffies != 0;
+        if waits {
+            poll::until(recent.window(self.poll), || self.has_news());
+        }
         let result = {
             let mut queue = self.queue.lock();
             loop {
@@ -123,8 +145,19 @@ impl Inbox {
                 }
             }
         };
+        if waits {
+            // Of two at once one may be lost, which matters little.
+            let recent = recent.after(now().saturating_sub(begun), self.poll);
+            self.recent.store(recent.0, Relaxed);
+        }
         self.forget_expired();
         result
+    }
+
+    /// Whether a receiver would not sleep.
+    fn has_news(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.is_ready() || queue.is_closed()
     }
 
     /// Length of the next call, for whom it was too long.

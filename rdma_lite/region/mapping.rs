@@ -25,7 +25,7 @@ use kernel::{
     rdma::RemoteAddr,
     sync::{
         atomic::{Atomic, Relaxed},
-        Arc, CondVar, Mutex,
+        Arc, Completion, CondVar, Mutex,
     },
     time::msecs_to_jiffies,
 };
@@ -35,6 +35,8 @@ mod io;
 const MS: u64 = 1_000_000;
 /// How long whoever gives a mapping up waits for accesses that are under way.
 const END_MS: u32 = 2000;
+/// How long whoever closes a file waits for what it lent: holders to be told, and windows to be shut.
+const END_LENT_MS: u32 = 10_000;
 
 /// What the owner told.
 #[derive(Copy, Clone)]
@@ -339,13 +341,43 @@ impl Mapping {
         }
     }
 
-    /// Gives it up; the owner hears it in the background.
+    /// Gives it up; the owner hears it in the background. What was lent is out of everybody's reach when
+    /// this returns, unless the task is being killed: then that comes true in the background, and the
+    /// pages stay until then.
     pub(crate) fn drop_later(&self) {
-        self.take_back();
         self.forget();
         self.take_rights(Rights::NONE, true);
         let promise = self.state.lock().promise.take();
+        if self.lent.is_some() {
+            self.give_up_lent();
+        }
         drop(promise);
+    }
+
+    /// Has holders told, and their windows shut.
+    fn give_up_lent(&self) {
+        let holder = self.holder();
+        let spawned = Arc::pin_init(Completion::new(), GFP_KERNEL).and_then(|done| {
+            let (host, told) = (self.host.clone(), done.clone());
+            let queue = &self.host.queues().handlers;
+            queue.try_spawn(GFP_KERNEL, move || {
+                // An error means that it was given up before.
+                let _ = host.give_up(holder);
+                told.complete_all();
+            })?;
+            Ok(done)
+        });
+        match spawned {
+            Ok(done) => {
+                let jiffies = msecs_to_jiffies(END_LENT_MS);
+                let _ = done.wait_for_completion_killable_timeout(jiffies);
+            }
+            // Without memory for that it is done here.
+            Err(_) => {
+                let _ = self.host.give_up(holder);
+            }
+        }
+        self.take_back();
     }
 
     /// Gives it up, and waits until the owner has heard it. On an error it hears it in the background.

@@ -5,13 +5,16 @@
 //! Peers and local users read and write them at any time. So there are no references into them: bytes
 //! are copied in and out, and 64-bit words are changed by atomic instructions.
 
-use super::pinned::Pinned;
-use crate::core::region::{
-    shares::Payer,
-    steps::{Step, Steps},
-    Geometry,
+use crate::{
+    core::region::{
+        shares::Payer,
+        steps::{Step, Steps},
+        Geometry,
+    },
+    transport::chunk::Chunk,
 };
 use kernel::{
+    mm::pinned::PinnedPages,
     new_mutex,
     page::PAGE_SIZE,
     prelude::*,
@@ -41,7 +44,7 @@ enum Bytes {
     /// In memory of ours, chunk by chunk.
     Chunks(KVVec<Arc<DmaBuffer>>),
     /// In memory that a process lent, until it takes it back.
-    Lent(Pin<KBox<Mutex<Option<Pinned>>>>),
+    Lent(Pin<KBox<Mutex<Option<Arc<PinnedPages>>>>>),
 }
 
 /// Bytes that a region of `len` bytes takes.
@@ -83,22 +86,25 @@ impl Memory {
 
     /// Memory of a process. It takes nothing of what the node offers, and nobody is charged but that
     /// process.
-    pub(crate) fn lent(pinned: Pinned, len: u64, payer: Payer) -> Result<Arc<Self>> {
+    pub(crate) fn lent(pages: PinnedPages, payer: Payer) -> Result<Arc<Self>> {
+        let len = pages.len() as u64;
+        let pages = Arc::new(pages, GFP_KERNEL)?;
         let this = Self {
             geometry: Geometry::new(len, CHUNK_LOG2[0])?,
             payer,
             bytes: Bytes::Lent(KBox::pin_init(
-                new_mutex!(Some(pinned), "lite_lent"),
+                new_mutex!(Some(pages), "lite_lent"),
                 GFP_KERNEL,
             )?),
         };
         Ok(Arc::new(this, GFP_KERNEL)?)
     }
 
-    /// The process has its memory back: whoever still has this region does nothing to it any more.
+    /// The process has its memory back: whoever still has this region does nothing to it any more. The
+    /// pages are let go when the last window to them is shut, so shut them before.
     pub(crate) fn take_back(&self) {
-        if let Bytes::Lent(pinned) = &self.bytes {
-            let taken = pinned.lock().take();
+        if let Bytes::Lent(lent) = &self.bytes {
+            let taken = lent.lock().take();
             drop(taken);
         }
     }
@@ -121,8 +127,25 @@ impl Memory {
         self.payer
     }
 
-    /// One chunk. [`EOPNOTSUPP`] for memory of a process, which peers read and write by calls.
-    pub(crate) fn chunk(&self, chunk: u32) -> Result<&Arc<DmaBuffer>> {
+    /// One chunk, for peers. [`ESTALE`] when the process that lent it has it back.
+    pub(crate) fn chunk(&self, chunk: u32) -> Result<Chunk> {
+        match &self.bytes {
+            Bytes::Chunks(_) => self.buffer(chunk).cloned().map(Chunk::Buffer),
+            Bytes::Lent(lent) => {
+                if chunk >= self.geometry.chunks() {
+                    return Err(ERANGE);
+                }
+                Ok(Chunk::Pinned {
+                    pages: lent.lock().as_ref().ok_or(ESTALE)?.clone(),
+                    start: (chunk as usize) << self.geometry.chunk_log2,
+                    len: self.geometry.chunk_len(chunk) as usize,
+                })
+            }
+        }
+    }
+
+    /// The memory of a chunk that is ours. [`EOPNOTSUPP`] for memory of a process.
+    fn buffer(&self, chunk: u32) -> Result<&Arc<DmaBuffer>> {
         match &self.bytes {
             Bytes::Chunks(chunks) => chunks.get(chunk as usize).ok_or(ERANGE),
             Bytes::Lent(_) => Err(EOPNOTSUPP),
@@ -133,7 +156,7 @@ impl Memory {
     pub(crate) fn page(&self, page: u64) -> Result<(&Arc<DmaBuffer>, usize)> {
         let offset = page.checked_mul(PAGE_SIZE as u64).ok_or(ERANGE)?;
         let piece = self.geometry.pieces(offset, 1)?.next().ok_or(ERANGE)?;
-        Ok((self.chunk(piece.chunk)?, piece.start as usize))
+        Ok((self.buffer(piece.chunk)?, piece.start as usize))
     }
 
     /// Copies bytes out.
@@ -145,7 +168,7 @@ impl Memory {
         for piece in self.geometry.pieces(offset, into.len() as u64)? {
             let at = piece.at as usize;
             let part = &mut into[at..at + piece.len as usize];
-            self.chunk(piece.chunk)?.read(piece.start as usize, part)?;
+            self.buffer(piece.chunk)?.read(piece.start as usize, part)?;
         }
         Ok(())
     }
@@ -159,7 +182,8 @@ impl Memory {
         for piece in self.geometry.pieces(offset, bytes.len() as u64)? {
             let at = piece.at as usize;
             let part = &bytes[at..at + piece.len as usize];
-            self.chunk(piece.chunk)?.write(piece.start as usize, part)?;
+            self.buffer(piece.chunk)?
+                .write(piece.start as usize, part)?;
         }
         Ok(())
     }
@@ -200,13 +224,8 @@ impl Memory {
         }
         let mut pieces = self.geometry.pieces(offset, 8)?;
         let piece = pieces.next().ok_or(EINVAL)?;
-        let buffer = self.chunk(piece.chunk)?;
-        let start = buffer.as_ptr().as_ptr();
-        // SAFETY: The word was just checked to lie in the region; it is aligned, since chunks are
-        // aligned to pages, so it lies in this chunk, which `self` keeps. Others access the memory
-        // only by copies through raw pointers, and words by this function.
-        let word = unsafe { Atomic::from_ptr(start.add(piece.start as usize).cast::<u64>()) };
-        Ok(f(word))
+        // It is aligned, and chunks are aligned to pages: it lies in this chunk.
+        Ok(f(self.buffer(piece.chunk)?.word(piece.start as usize)?))
     }
 
     /// Adds to an aligned word; what it was.

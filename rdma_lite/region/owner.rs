@@ -112,16 +112,7 @@ impl Host {
                 let mapped = registry.map(who, alive, &name, want, secret)?;
                 reply = self.mapped(mapped);
             }
-            Request::Unmap => {
-                let withdrawn = self.regions.registry.lock().withdraw(who)?;
-                if let Some(down) = withdrawn {
-                    self.tear_down(down);
-                }
-                let detached = self.regions.registry.lock().unmap(who)?;
-                if let Some(detached) = detached {
-                    self.drop_detached(detached);
-                }
-            }
+            Request::Unmap => self.give_up(who)?,
             Request::Free => {
                 let down = self.regions.registry.lock().free(who)?;
                 self.tear_down(down);
@@ -300,6 +291,19 @@ impl Host {
         })
     }
 
+    /// A holder gives its mapping up, and what it lent with it.
+    pub(super) fn give_up(self: &Arc<Self>, who: Holder) -> Result {
+        let withdrawn = self.regions.registry.lock().withdraw(who)?;
+        if let Some(down) = withdrawn {
+            self.tear_down(down);
+        }
+        let detached = self.regions.registry.lock().unmap(who)?;
+        if let Some(detached) = detached {
+            self.drop_detached(detached);
+        }
+        Ok(())
+    }
+
     /// Makes a region of memory that a process here lends, which `who` maps.
     pub(super) fn lend(
         &self,
@@ -333,7 +337,7 @@ impl Host {
             // A recall is on its way.
             return Err(EAGAIN);
         }
-        let buffer = memory.chunk(chunk)?;
+        let memory = memory.chunk(chunk)?;
         let peer = self.peer(who.life.node).ok_or(EOPNOTSUPP)?;
         let link = peer.link().ok_or(EAGAIN)?;
         let is_good = |opened: &Opened| opened.link.is(&link);
@@ -350,7 +354,7 @@ impl Host {
             write: rights.includes(Rights::WRITE),
         };
         let opened = Opened {
-            window: link.open(buffer, allowed)?,
+            window: link.open(&memory, allowed)?,
             link: link.clone(),
         };
         let mut registry = self.regions.registry.lock();

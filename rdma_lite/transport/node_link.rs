@@ -3,7 +3,8 @@
 //! A link over whichever transport it was made.
 
 use super::{
-    access::Way, shm, shm::ShmLink, verbs::VerbsLink, window::Window, Link, LinkUser, Piece,
+    access::Way, chunk::Chunk, shm, shm::ShmLink, verbs::VerbsLink, window::Window, Link, LinkUser,
+    Piece,
 };
 use crate::core::{wire::ReplyBuffer, Allowed, Class, Hello, Transport};
 use kernel::{
@@ -23,6 +24,8 @@ pub(crate) enum NodeLink<U: LinkUser> {
 /// Memory of ours that a peer is let into.
 pub(crate) enum NodeWindow {
     Verbs(Window),
+    /// By the key over all memory: it cannot be shut.
+    Global(RemoteAddr),
     Shm(shm::Window),
 }
 
@@ -31,6 +34,7 @@ impl NodeWindow {
     pub(crate) fn addr(&self) -> u64 {
         match self {
             Self::Verbs(window) => window.addr(),
+            Self::Global(remote) => remote.addr,
             Self::Shm(window) => window.addr(),
         }
     }
@@ -39,6 +43,7 @@ impl NodeWindow {
     pub(crate) fn rkey(&self) -> u32 {
         match self {
             Self::Verbs(window) => window.rkey(),
+            Self::Global(remote) => remote.rkey,
             Self::Shm(window) => window.rkey(),
         }
     }
@@ -173,6 +178,7 @@ impl<U: LinkUser> NodeLink<U> {
         match (self, window) {
             (Self::Verbs(link), NodeWindow::Verbs(window)) => link.hide(window),
             (Self::Shm(link), NodeWindow::Shm(window)) => link.hide(window),
+            (Self::Verbs(_), NodeWindow::Global(_)) => {}
             _ => pr_err!("a window of one link was given to another\n"),
         }
     }
@@ -187,20 +193,24 @@ impl<U: LinkUser> NodeLink<U> {
         on_either!(self, link => link.put(buffer, len, to))
     }
 
-    /// Lets the peer into a buffer, until the window is given to [`Self::hide`]. The buffer lives
-    /// until then, whatever becomes of the link.
-    pub(crate) fn open(&self, buffer: &Arc<DmaBuffer>, allowed: Allowed) -> Result<NodeWindow> {
+    /// Lets the peer into a chunk, until the window is given to [`Self::hide`]. The chunk lives
+    /// until then, whatever becomes of the link. With one key over all memory the peer is told where
+    /// the chunk is, and that is all.
+    pub(crate) fn open(&self, chunk: &Chunk, allowed: Allowed) -> Result<NodeWindow> {
         match self {
             Self::Verbs(link) => {
+                if let (true, Chunk::Buffer(buffer)) = (link.has_global_rkey(), chunk) {
+                    return link.global_addr(buffer).map(NodeWindow::Global);
+                }
                 let access = match (allowed.read, allowed.write) {
                     (true, true) => Access::REMOTE_READ | Access::REMOTE_WRITE,
                     (true, false) => Access::REMOTE_READ,
                     (false, true) => Access::REMOTE_WRITE,
                     (false, false) => return Err(EACCES),
                 };
-                link.open(buffer, access).map(NodeWindow::Verbs)
+                link.open(chunk, access).map(NodeWindow::Verbs)
             }
-            Self::Shm(link) => link.open(buffer, allowed).map(NodeWindow::Shm),
+            Self::Shm(link) => link.open(chunk, allowed).map(NodeWindow::Shm),
         }
     }
 

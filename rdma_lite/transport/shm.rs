@@ -19,7 +19,7 @@ mod windows;
 pub(crate) use self::windows::Window;
 
 use self::{inbound::Inbound, ring::Ring};
-use super::{access::Way, Down, Link, LinkUser, NodeLink, Piece, RingSize};
+use super::{access::Way, chunk::Chunk, Down, Link, LinkUser, NodeLink, Piece, RingSize};
 use crate::{
     core::{wire::ReplyBuffer, Allowed, Turn},
     host::Queues,
@@ -143,9 +143,9 @@ impl<U: LinkUser> ShmLink<U> {
         Some(self.theirs.name())
     }
 
-    /// Lets the peer into a buffer, until the window is given to [`Link::hide`].
-    pub(crate) fn open(&self, buffer: &Arc<DmaBuffer>, allowed: Allowed) -> Result<Window> {
-        self.ours.open(buffer, allowed)
+    /// Lets the peer into a chunk, until the window is given to [`Link::hide`].
+    pub(crate) fn open(&self, chunk: &Chunk, allowed: Allowed) -> Result<Window> {
+        self.ours.open(chunk, allowed)
     }
 
     /// Copies between the beginning of `buffer` and the peer's memory at `remote`, and says how that

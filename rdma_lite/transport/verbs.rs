@@ -17,6 +17,8 @@ mod io;
 mod lane;
 mod setup;
 
+pub(crate) use self::setup::domain;
+
 use self::lane::{Lanes, Route};
 use super::{access::Accesses, window::Regions, Down, LinkUser, RingSize};
 use crate::{core::Backlog, host::Queues};

@@ -6,51 +6,92 @@ import os
 import random
 import re
 import shutil
+import subprocess
 import time
 
 from guest import TOP, Dead, Guest
+from tally import MODES
 
 UUID = "7c0f9d2e-5a53-4a6c-9f1b-3c1de0a2b001"
 MNT = "/mnt/potluck"
-PIECES, CHUNK, LANES = 12, 65536, 3     # as in selftests/hotpot/crash_writer.c
+PIECES, CHUNK, LANES = 12, 65536, 3     # as in selftests/hotpot/crash_lane.c
+WRITER = "crash_lane write"
 
 
 class Cluster:
     """Nodes, their map, their lanes, and what was acknowledged to whom."""
 
-    def __init__(self, directory, flavour, say):
+    def __init__(self, directory, flavour):
         shutil.rmtree(directory, ignore_errors=True)
-        self.directory, self.flavour, self.say = directory, flavour, say
+        self.directory, self.flavour = directory, flavour
         self.port = random.SystemRandom().randrange(20000, 60000)
         self.epoch = 0
         self.states = {}                # node id: up, down or out
         self.dispatcher = 1
         self.guests = {}                # lane: guest
-        self.acked = [0] * LANES
+        self.acked = {}                 # (mode, lane): the last record
+        self.owners = set()             # nodes of the datasets' rows that are not out
         self.next_id = 1
-        self.names = 0
 
     # --- nodes -------------------------------------------------------------------
 
-    def _heard(self, guest, label, text):
-        lane = int(label.removeprefix("lane"))
-        if found := re.fullmatch(r"ack (\d+)", text):
-            self.acked[lane] = max(self.acked[lane], int(found[1]))
+    def begin(self):
+        """All nodes up, the datasets made, all lanes busy."""
+        guests = [self._new_node(lane) for lane in range(LANES)]
+        for guest in guests:
+            self.set_up(guest, is_new=True)
+        self.publish(**{f"n{guest.node}": "up" for guest in guests})
+        for guest in guests:
+            self.mount(guest)
+        self.make_datasets()
+        for lane in range(LANES):
+            self.start_lanes(lane)
 
-    def boot(self, lane, node):
+    def _heard(self, guest, label, text):
+        mode, lane = label.split(":")
+        key = (mode, int(lane))
+        if found := re.fullmatch(r"ack (\d+)", text):
+            self.acked[key] = max(self.acked[key], int(found[1]))
+
+    def _boot(self, lane, node):
         """A guest for a node, with the PM that it has, or an empty one."""
         pm = self.directory / f"node{node}"
         pm.mkdir(parents=True, exist_ok=True)
-        self.names += 1
         guest = Guest(f"campaign-{node}", node, pm, self.flavour, self.port, self._heard)
         self.guests[lane] = guest
         return guest
 
-    def new_node(self, lane):
+    def _new_node(self, lane):
         """A node that never was."""
         node, self.next_id = self.next_id, self.next_id + 1
         self.states[node] = "down"
-        return self.boot(lane, node)
+        return self._boot(lane, node)
+
+    def come_back(self, victim, lane, is_up=True):
+        """A node begins a new life with its PM, and is mounted next."""
+        guest = self._boot(lane, victim.node)
+        self.set_up(guest, is_new=False)
+        if is_up:
+            self.publish(**{f"n{victim.node}": "up"})
+        return guest
+
+    def expel(self, victim, hide=None):
+        """The map has a node out; another one takes its role. `hide` does not hear of it."""
+        if victim.node == self.dispatcher:
+            self.dispatcher = next(guest.node for guest in self.living() if guest is not victim)
+        self.owners.discard(victim.node)
+        self.publish(hide, **{f"n{victim.node}": "out"})
+
+    def replace(self, lane):
+        """A new node takes the place of one that is out."""
+        guest = self._new_node(lane)
+        self.set_up(guest, is_new=True)
+        self.publish(**{f"n{guest.node}": "up"})
+        self.mount(guest)
+
+    def owning_lanes(self):
+        """Lanes of nodes that own chunks."""
+        return [lane for lane, guest in self.guests.items() if guest.node in self.owners]
 
     def set_up(self, guest, is_new):
         """Network, verbs device, node; formats the PM of a new one."""
@@ -63,9 +104,15 @@ class Cluster:
         if is_new:
             guest.run(f"mkfs.hotpot --force --cluster {UUID} --node-id {guest.node} /dev/pmem0")
 
+    def begin_mount(self, guest):
+        """Has a node mount its space, and does not wait for it."""
+        return guest.begin(f"mkdir -p {MNT} && mount -t hotpot -o node=n,replicas=3,chunk_size=64K /dev/pmem0 {MNT}")
+
     def mount(self, guest):
         """Mounts the space of a node."""
-        guest.run(f"mkdir -p {MNT} && mount -t hotpot -o node=n,replicas=3,chunk_size=64K /dev/pmem0 {MNT}")
+        output, status = guest.finish(self.begin_mount(guest))
+        if status:
+            raise AssertionError(f"{guest.name}: mount: status {status}\n{output}")
 
     def living(self):
         """The guests that are there."""
@@ -73,8 +120,8 @@ class Cluster:
 
     # --- the map -----------------------------------------------------------------
 
-    def publish(self, **changes):
-        """A new map to all guests; changes are states by "n" and the id."""
+    def publish(self, hide=None, **changes):
+        """A new map to all guests but `hide`; changes are states by "n" and the id."""
         for name, state in changes.items():
             self.states[int(name[1:])] = state
         self.epoch += 1
@@ -83,7 +130,7 @@ class Cluster:
                  for node, state in sorted(self.states.items())]
         text = json.dumps({"epoch": self.epoch, "nodes": nodes})
         started = [(guest, guest.begin(f"echo '{text}' | potluck map publish -")) for guest in self.living()
-                   if self.states[guest.node] == "up"]
+                   if self.states[guest.node] != "down" and guest is not hide]
         for guest, number in started:
             output, status = guest.finish(number)
             if status:
@@ -91,16 +138,33 @@ class Cluster:
 
     # --- load --------------------------------------------------------------------
 
-    def make_dataset(self):
-        """An empty dataset, whose chunks are owned by the nodes that there are now."""
+    def make_datasets(self):
+        """Empty datasets of both modes, whose chunks are owned by the nodes that there are now."""
         guest = next(guest for guest in self.living() if guest.node == self.dispatcher)
-        guest.run(f"rm -f {MNT}/crash && potluck dataset create --replicas {LANES} --chunk-size {CHUNK} "
-                  f"--size {PIECES * CHUNK} {MNT}/crash")
-        self.acked = [0] * LANES
+        for mode in MODES:
+            guest.run(f"rm -f {MNT}/{mode} && potluck dataset create --mode {mode} --replicas {LANES} "
+                      f"--chunk-size {CHUNK} --size {PIECES * CHUNK} {MNT}/{mode}")
+        self.acked = {(mode, lane): 0 for mode in MODES for lane in range(LANES)}
+        self.owners = {guest.node for guest in self.living()}
 
-    def start_lane(self, lane):
-        """Has the node of a lane commit records, from the last one that was acknowledged on."""
-        self.guests[lane].run(f"lane {MNT} {lane} {self.acked[lane] + 1}")
+    def start_lanes(self, lane):
+        """Has the node of a lane commit records of both modes, from the last that was acknowledged on."""
+        for mode in MODES:
+            self.guests[lane].run(f"lane {MNT} {mode} {lane} {self.acked[mode, lane] + 1}")
+
+    def _signal(self, name, mode):
+        guests = self.living()
+        started = [(guest, guest.begin(f"pkill -{name} -f '{WRITER} {MNT} {mode}'")) for guest in guests]
+        for guest, number in started:
+            guest.finish(number)
+
+    def pause(self, mode=""):
+        """Stops the lanes of a mode, or all, where they are."""
+        self._signal("STOP", mode)
+
+    def resume(self):
+        """Has all lanes go on that were paused."""
+        self._signal("CONT", "")
 
     def quiesce(self):
         """Ends all lanes."""
@@ -110,16 +174,20 @@ class Cluster:
             if status:
                 raise AssertionError(f"{guest.name}: {output}")
 
-    def await_progress(self, records, timeout, lanes=range(LANES)):
-        """Waits until so many records more are acknowledged on each lane."""
-        wanted = {lane: self.acked[lane] + records for lane in lanes}
+    def acknowledged(self):
+        """Of all lanes, by mode."""
+        return ", ".join(f"{mode} {[self.acked[mode, lane] for lane in range(LANES)]}" for mode in MODES)
+
+    def await_progress(self, records, timeout):
+        """Waits until so many records more are acknowledged on each lane of both modes."""
+        wanted = {key: acked + records for key, acked in self.acked.items()}
         end = time.monotonic() + timeout
-        while any(self.acked[lane] < least for lane, least in wanted.items()):
-            for lane in wanted:
-                if not self.guests[lane].is_alive:
-                    raise Dead(f"{self.guests[lane].name} ended by itself")
+        while any(self.acked[key] < least for key, least in wanted.items()):
+            for guest in self.guests.values():
+                if not guest.is_alive:
+                    raise Dead(f"{guest.name} ended by itself")
             if time.monotonic() > end:
-                left = {f"lane {lane}": least - self.acked[lane] for lane, least in wanted.items()}
+                left = {key: least - self.acked[key] for key, least in wanted.items()}
                 raise AssertionError(f"no progress in {timeout} s; records missing: {left}")
             time.sleep(0.05)
 
@@ -141,11 +209,29 @@ class Cluster:
 
     def check_contents(self):
         """Every acknowledged record is there, whole, on every node."""
-        acked = " ".join(map(str, self.acked))
+        for mode in MODES:
+            acked = " ".join(str(self.acked[mode, lane]) for lane in range(LANES))
+            command = f"selftests/hotpot/crash_lane look {MNT} {mode} {acked}"
+            started = [(guest, guest.begin(command)) for guest in self.living()]
+            for guest, number in started:
+                output, status = guest.finish(number)
+                if status:
+                    raise AssertionError(f"{guest.name}: {output}")
+
+    def check_image(self, guest):
+        """fsck.hotpot finds nothing on what a node's device holds now, as a power failure leaves it."""
+        image = self.directory / "image"
+        guest.copy_pm(image)
+        done = subprocess.run([TOP / "build/target/release/fsck.hotpot", "-n", image], capture_output=True,
+                              text=True, check=False)
+        if done.returncode:
+            raise AssertionError(f"{guest.name}: fsck.hotpot: status {done.returncode}\n{done.stdout}{done.stderr}")
+        image.unlink()
+
+    def check_images(self):
+        """As `check_image`, of all nodes."""
         for guest in self.living():
-            output, status = guest.finish(guest.begin(f"selftests/hotpot/crash_writer look {MNT} {acked}"))
-            if status:
-                raise AssertionError(f"{guest.name}: {output}")
+            self.check_image(guest)
 
     def check_devices(self):
         """Unmounts everywhere, has fsck.hotpot look at each device, and mounts again."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """One guest of the cluster: a kernel of its own, on the network of all, driven by its agent."""
 
+import os
 import queue
 import signal
 import subprocess
@@ -95,6 +96,38 @@ class Guest:
         if status:
             raise AssertionError(f"{self.name}: {command!r}: status {status}\n{output}")
         return output
+
+    def _qemus(self):
+        """Its emulator's process; none once it was killed."""
+        wanted = str(self.pm / "pm0").encode()
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if wanted in (process / "cmdline").read_bytes() and b"qemu" in os.readlink(process / "exe").encode():
+                    yield int(process.name)
+            except OSError:
+                pass
+
+    def copy_pm(self, to):
+        """Copies what /dev/pmem0 holds at this moment to a file."""
+        qemus = list(self._qemus())
+        for pid in qemus:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            subprocess.run(["cp", "--sparse=always", self.pm / "pm0", to], check=True)
+        finally:
+            for pid in qemus:
+                os.kill(pid, signal.SIGCONT)
+        # The namespace's info block (struct nd_pfn_sb) says where the device begins in the nvdimm.
+        with open(to, "r+b") as file:
+            file.seek(4096)
+            info = file.read(64)
+            if not info.startswith(b"NVDIMM_PFN_INFO") and not info.startswith(b"NVDIMM_DAX_INFO"):
+                raise AssertionError(f"{self.name}: no namespace on its nvdimm")
+            start = int.from_bytes(info[56:64], "little")
+        bare = Path(f"{to}.bare")
+        subprocess.run(["dd", f"if={to}", f"of={bare}", f"skip={start}", "iflag=skip_bytes", "bs=1M", "conv=sparse",
+                        "status=none"], check=True)
+        bare.rename(to)
 
     def kill(self):
         """The power fails: the guest's PM keeps what its processors stored."""

@@ -5,17 +5,11 @@
  * commit it writes the number to ACKS, which lies outside the guest. After the
  * restart `crash_writer check ACKS` finds every acknowledged record, and
  * each record whole or not at all.
- *
- * And for nodes in kernels of their own (selftests/campaign): `crash_writer
- * lane MNT L N` commits the records of lane L from N on until it is killed, goes
- * on when others fail, and says "ack" of each on its standard output;
- * `crash_writer look MNT ACKED...` checks what one node sees of all lanes.
+ * Nodes in kernels of their own: crash_lane.c.
  *
  * A record is one number in 12 places, in chunks of all owners. Lane L of the
  * dataset (one a node) has its records; record N of it goes to slot N % SLOTS.
  */
-#include <setjmp.h>
-#include <signal.h>
 #include "hotpot.h"
 
 #define PIECES 12
@@ -86,48 +80,6 @@ static void write_lane(const char *mnt, const char *acks, int lane)
 	}
 }
 
-static sigjmp_buf bus;
-
-/* The owner of a page is away: it may come back. */
-static void on_bus(int signal)
-{
-	(void)signal;
-	siglongjmp(bus, 1);
-}
-
-/* Others come and go meanwhile: whatever fails is tried again, which does no harm to a record. */
-static void write_steadily(const char *mnt, int lane, uint64_t n)
-{
-	struct sigaction action = { .sa_handler = on_bus, .sa_flags = SA_NODEFER };
-	struct hotpot_area areas[PIECES];
-	volatile uint64_t next = n;
-	volatile int said = 0;
-	int fd;
-	char *map = map_dataset(mnt, &fd);
-
-	sigaction(SIGBUS, &action, NULL);
-	setlinebuf(stdout);
-	for (;;) {
-		int err = EFAULT;
-
-		if (!sigsetjmp(bus, 1)) {
-			put_record(map, lane, next, areas);
-			/* Every copy but one may be lost without a word. */
-			err = commit_fd(fd, areas, PIECES, 2 + next % 2, 5000, NULL);
-		}
-		if (!err) {
-			printf("ack %lu\n", (unsigned long)next);
-			next++;
-			said = 0;
-			continue;
-		}
-		if (err != said)
-			printf("retry %lu: %s\n", (unsigned long)next, strerror(err));
-		said = err;
-		usleep(20000);
-	}
-}
-
 static uint64_t last_ack(const char *acks, int lane)
 {
 	char path[512];
@@ -193,7 +145,7 @@ static int check(const char *mnt, const uint64_t acked_of[LANES])
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: crash_writer write|check ACKS | lane MNT LANE FIRST | look MNT ACKED...\n");
+	fprintf(stderr, "usage: crash_writer write|check ACKS\n");
 	return 2;
 }
 
@@ -203,13 +155,6 @@ int main(int argc, char **argv)
 	uint64_t acked[LANES];
 	int wrong = 0;
 
-	if (argc == 5 && !strcmp(argv[1], "lane"))
-		write_steadily(argv[2], atoi(argv[3]), strtoul(argv[4], NULL, 10));
-	if (argc == 3 + LANES && !strcmp(argv[1], "look")) {
-		for (int lane = 0; lane < LANES; lane++)
-			acked[lane] = strtoul(argv[3 + lane], NULL, 10);
-		return check(argv[2], acked) ? 1 : 0;
-	}
 	if (argc != 3 || space_open(&s))
 		return usage();
 	if (!strcmp(argv[1], "write")) {

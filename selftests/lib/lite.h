@@ -143,6 +143,12 @@ static __maybe_unused bool lite_is_shm(void)
 	return transport && !strcmp(transport, "shm");
 }
 
+/* Whether nodes give out the key over all memory: POTLUCK_GLOBAL_RKEY=1. */
+static __maybe_unused const char *lite_global_rkey(void)
+{
+	return getenv("POTLUCK_GLOBAL_RKEY") ?: "0";
+}
+
 /* Why a test that cuts links is skipped then. */
 #define LITE_NO_LINK "nodes that share memory have no link to cut"
 
@@ -170,8 +176,31 @@ static __maybe_unused int node_configure(int i)
 	if (lite_ring_size)
 		err = err ?: node_attr(node, "ring_size", lite_ring_size);
 	err = err ?: node_attr(node, "transport", lite_transport());
+	err = err ?: node_attr(node, "unsafe_global_rkey", lite_global_rkey());
 	err = err ?: node_attr(node, "timeout_ms", LITE_TIMEOUT_MS);
 	return err ?: node_attr(node, "heartbeat_ms", LITE_HEARTBEAT_MS);
+}
+
+/*
+ * Parts of regions of `peer` that a node has read and written, by itself or
+ * by calls, as debugfs counts them; -1 when it does not know the peer.
+ */
+static __maybe_unused long long lite_accessed(const char *node, int peer, bool one_sided)
+{
+	FILE *f = fopen("/sys/kernel/debug/rdma_lite/peers", "re");
+	long long alone, by_calls, found = -1;
+	char line[256], name[64];
+	int id;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%63s %d %*s %*d %lld %lld", name, &id, &alone, &by_calls) != 4)
+			continue;
+		if (!strcmp(name, node) && id == peer)
+			found = one_sided ? alone : by_calls;
+	}
+	if (f)
+		fclose(f);
+	return found;
 }
 
 static __maybe_unused int node_power(int i, bool on)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Memory of a process as a region: other nodes use it, until the process gives it up or ends. */
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -84,6 +85,7 @@ TEST_F(lend, memory_of_a_process_is_read_and_written_from_other_nodes)
 {
 	uint8_t *mine = self->room + PAGE + 8, *copy = malloc(LEN);
 	uint64_t r, m, other, old, word = 40;
+	long long alone = lite_accessed("lt2", 1, true), by_calls = lite_accessed("lt2", 1, false);
 
 	pattern(mine, LEN, 1);
 	r = lite_lend(self->one, mine, LEN, "mine", RW);
@@ -95,6 +97,9 @@ TEST_F(lend, memory_of_a_process_is_read_and_written_from_other_nodes)
 	pattern(copy, LEN, 77);
 	ASSERT_EQ(0, lite_write(self->two, m, 0, copy, LEN)) TH_LOG("%s", strerror(errno));
 	EXPECT_EQ(0, memcmp(mine, copy, LEN));
+	/* Nobody of this node was asked for that. */
+	EXPECT_LE(alone + 4, lite_accessed("lt2", 1, true));
+	EXPECT_EQ(by_calls, lite_accessed("lt2", 1, false));
 	/* Nothing around it. */
 	EXPECT_EQ(0, mine[-1]);
 	EXPECT_EQ(0, mine[LEN]);
@@ -152,6 +157,63 @@ TEST_F(lend, it_is_locked_memory_until_it_is_given_up_and_then_of_use_to_nobody)
 	EXPECT_EQ(0, lite_map(self->two, 1, "mine", ALL));
 	EXPECT_EQ(ENOENT, errno);
 	EXPECT_EQ(0, lite_unmap(self->two, m));
+}
+
+/* Reads and writes all of a region, again and again, until it may not. */
+struct user {
+	int fd;
+	uint64_t handle;
+	int err;
+	volatile int rounds;
+	pthread_t thread;
+};
+
+static void *use(void *arg)
+{
+	struct user *u = arg;
+	uint8_t *bytes = malloc(LEN);
+
+	memset(bytes, 0xee, LEN);
+	do {
+		u->err = ERRNO_OF(lite_write(u->fd, u->handle, 0, bytes, LEN)) ?:
+			 ERRNO_OF(lite_read(u->fd, u->handle, 0, bytes, LEN));
+		u->rounds++;
+	} while (!u->err);
+	free(bytes);
+	return NULL;
+}
+
+TEST_F(lend, what_is_taken_back_under_load_is_nobody_else_s_from_then_on)
+{
+	for (int round = 0; round < 6; round++) {
+		/* By UNMAP, and by close(2). */
+		int fd = round % 2 ? lite_open("lt1", 0) : self->one;
+		struct user u = { .fd = self->two };
+		uint64_t r;
+
+		ASSERT_LE(0, fd);
+		r = lite_lend(fd, self->room + 16, LEN, "mine", RW);
+		ASSERT_NE(0, r) TH_LOG("%s", strerror(errno));
+		u.handle = lite_map(self->two, 1, "mine", RW);
+		ASSERT_NE(0, u.handle) TH_LOG("%s", strerror(errno));
+		ASSERT_EQ(0, pthread_create(&u.thread, NULL, use, &u));
+		EXPECT_TRUE(EVENTUALLY(20000, u.rounds > round % 3));
+		if (round % 2)
+			close(fd);
+		else
+			EXPECT_EQ(0, lite_unmap(fd, r)) TH_LOG("%s", strerror(errno));
+		EXPECT_EQ(0, locked());
+		memset(self->room, round, ROOM);
+		pthread_join(u.thread, NULL);
+		EXPECT_EQ(ESTALE, u.err) TH_LOG("%s", strerror(u.err));
+		sleep_ms(50);
+		/* All of it is what the process wrote last. */
+		EXPECT_EQ(round, self->room[0]);
+		EXPECT_EQ(0, memcmp(self->room, self->room + 1, ROOM - 1));
+		/* They were told, not cut off. */
+		EXPECT_EQ(0, lite_ping(self->two, 1, 8, 0)) TH_LOG("%s", strerror(errno));
+		EXPECT_EQ(0, lite_unmap(self->two, u.handle));
+	}
 }
 
 TEST_F(lend, a_killed_process_takes_its_memory_with_it)

@@ -58,6 +58,12 @@ rust_helper_ib_dma_sync_single_for_device(struct ib_device *dev, u64 addr,
 	ib_dma_sync_single_for_device(dev, addr, size, dir);
 }
 
+__rust_helper void rust_helper_sg_set_buf(struct scatterlist *sg,
+					  const void *buf, unsigned int buflen)
+{
+	sg_set_buf(sg, buf, buflen);
+}
+
 __rust_helper int rust_helper_ib_dma_map_sg(struct ib_device *dev,
 					    struct scatterlist *sg, int nents,
 					    enum dma_data_direction dir)

@@ -16,6 +16,9 @@ impl Capability {
 
     /// Loading and unloading of kernel modules.
     pub const SYS_MODULE: Self = Self(bindings::CAP_SYS_MODULE as c_int);
+
+    /// Raising priorities, of the caller's own processes and of others.
+    pub const SYS_NICE: Self = Self(bindings::CAP_SYS_NICE as c_int);
 }
 
 /// Returns whether the current task has `capability` in the initial user namespace.

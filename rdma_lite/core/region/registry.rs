@@ -145,6 +145,11 @@ pub struct Info {
     pub keep: bool,
 }
 
+/// All mappings that a node had, with their windows.
+pub struct Mappings<W>(
+    #[expect(dead_code, reason = "dropped, not used")] RBTree<Holder, Mapping<W>>,
+);
+
 /// All regions of a node. `M` is the memory of one, `W` a window to a chunk, which keeps the bytes that
 /// it shows: a region may go while the recall of a mapping that was revoked earlier is under way.
 pub struct Registry<M, W> {
@@ -542,6 +547,14 @@ impl<M, W> Registry<M, W> {
                 None
             }
         }
+    }
+
+    /// The node goes off: no mapping is left, and none is made. What they had is returned, to be dropped
+    /// where nobody waits for it; then [`Self::drop_region`].
+    #[must_use]
+    pub fn close(&mut self) -> Mappings<W> {
+        self.closed = true;
+        Mappings(::core::mem::replace(&mut self.mappings, RBTree::new()))
     }
 
     /// The node goes off: everything goes, region by region; no mapping is left then, and none is made.

@@ -18,6 +18,7 @@ use crate::{
 use kernel::{
     prelude::*,
     rdma::RemoteAddr,
+    sync::atomic::Relaxed,
     time::{delay::fsleep, Delta},
 };
 
@@ -208,7 +209,10 @@ impl Mapping {
             now().saturating_sub(begun),
         );
         match ended? {
-            Ok(()) => Ok(Attempt::Done),
+            Ok(()) => {
+                peer.accessed.one_sided.fetch_add(1, Relaxed);
+                Ok(Attempt::Done)
+            }
             Err(_) => {
                 // The connection is broken, for whatever reason; the next one has other keys.
                 self.state.lock().keys.forget(piece.chunk);
@@ -284,6 +288,9 @@ impl Mapping {
                 }
             }
             done += part;
+        }
+        if let Some(peer) = self.host.peer(self.owner) {
+            peer.accessed.by_calls.fetch_add(1, Relaxed);
         }
         Ok(())
     }

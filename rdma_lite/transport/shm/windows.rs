@@ -5,7 +5,7 @@
 use super::inbound::Inbound;
 use crate::{
     core::{Allowed, Openings},
-    transport::{access::Way, LinkUser},
+    transport::{access::Way, chunk::Chunk, LinkUser},
 };
 use kernel::{
     new_spinlock,
@@ -25,15 +25,15 @@ static NEXT_ADDRESS: Atomic<u64> = Atomic::new(1 << 32);
 
 /// An open chunk.
 #[pin_data]
-struct Chunk {
-    buffer: Arc<DmaBuffer>,
+struct Open {
+    chunk: Chunk,
     /// Accesses under way, and one for being open.
     users: Atomic<i32>,
     #[pin]
     idle: Completion,
 }
 
-impl Chunk {
+impl Open {
     fn put(&self) {
         if self.users.fetch_sub(1, Full) == 1 {
             self.idle.complete_all();
@@ -42,7 +42,7 @@ impl Chunk {
 }
 
 /// An access to a chunk that is under way.
-struct Use(Arc<Chunk>);
+struct Use(Arc<Open>);
 
 impl Drop for Use {
     fn drop(&mut self) {
@@ -52,7 +52,7 @@ impl Drop for Use {
 
 /// An open window.
 pub(crate) struct Window {
-    chunk: Arc<Chunk>,
+    open: Arc<Open>,
     addr: u64,
     key: u32,
 }
@@ -70,7 +70,7 @@ impl Window {
 }
 
 struct Table {
-    open: Openings<Arc<Chunk>>,
+    open: Openings<Arc<Open>>,
     closed: bool,
 }
 
@@ -91,24 +91,24 @@ impl Windows {
         })
     }
 
-    fn open(&self, buffer: &Arc<DmaBuffer>, allowed: Allowed) -> Result<Window> {
-        let chunk = Arc::pin_init(
-            pin_init!(Chunk {
-                buffer: buffer.clone(),
+    fn open(&self, chunk: &Chunk, allowed: Allowed) -> Result<Window> {
+        let open = Arc::pin_init(
+            pin_init!(Open {
+                chunk: chunk.clone(),
                 users: Atomic::new(1),
                 idle <- Completion::new(),
             }),
             GFP_KERNEL,
         )?;
-        let len = buffer.len() as u64;
+        let len = chunk.len() as u64;
         let addr = NEXT_ADDRESS.fetch_add(len.next_multiple_of(PAGE_SIZE as u64), Relaxed);
         let mut table = self.table.lock();
         if table.closed {
             return Err(ENOTCONN);
         }
-        let key = table.open.open(addr, len, allowed, chunk.clone())?;
+        let key = table.open.open(addr, len, allowed, open.clone())?;
         drop(table);
-        Ok(Window { chunk, addr, key })
+        Ok(Window { open, addr, key })
     }
 
     /// Begins an access to `len` bytes at `remote`; the chunk, and where in it they begin.
@@ -118,10 +118,10 @@ impl Windows {
             return Err(ECONNRESET);
         }
         let found = table.open.find(remote.rkey, remote.addr, len as u64, need);
-        let (chunk, start) = found?;
+        let (open, start) = found?;
         // It is open, which counts as one.
-        chunk.users.fetch_add(1, Relaxed);
-        Ok((Use(chunk.clone()), start as usize))
+        open.users.fetch_add(1, Relaxed);
+        Ok((Use(open.clone()), start as usize))
     }
 
     /// Shuts a window. Afterwards the peer does nothing to the chunk any more.
@@ -131,7 +131,7 @@ impl Windows {
             chunk.put();
         }
         // Whoever shut it: copies that had begun end by themselves.
-        window.chunk.idle.wait_for_completion();
+        window.open.idle.wait_for_completion();
     }
 
     /// Shuts all windows, for good.
@@ -149,8 +149,8 @@ impl Windows {
 }
 
 impl<U: LinkUser> Inbound<U> {
-    pub(super) fn open(&self, buffer: &Arc<DmaBuffer>, allowed: Allowed) -> Result<Window> {
-        self.windows.open(buffer, allowed)
+    pub(super) fn open(&self, chunk: &Chunk, allowed: Allowed) -> Result<Window> {
+        self.windows.open(chunk, allowed)
     }
 
     pub(super) fn hide(&self, window: Window) {
@@ -173,14 +173,9 @@ impl<U: LinkUser> Inbound<U> {
             return Err(ERANGE);
         }
         let (open, start) = self.windows.begin(remote, len, need)?;
-        let chunk = &open.0.buffer;
-        let there = chunk.as_ptr().as_ptr().wrapping_add(start);
         match way {
-            // SAFETY: The window has so many bytes from `start` on, as `begin()` has checked, and
-            // `open` keeps them.
-            Way::Read => unsafe { buffer.write_raw(0, there, len) },
-            // SAFETY: The buffer has so many bytes, as was just checked.
-            Way::Write => unsafe { chunk.write_raw(start, buffer.as_ptr().as_ptr(), len) },
+            Way::Read => open.0.chunk.copy_out(start, buffer, len),
+            Way::Write => open.0.chunk.copy_in(start, buffer, len),
         }
     }
 }

@@ -6,6 +6,7 @@ use super::{token, VerbsLink, TOKEN_OPEN};
 use crate::core::Class;
 use crate::transport::{
     access::{Accesses, Way},
+    chunk::Chunk,
     window::{Regions, Window},
     LinkUser, //
 };
@@ -17,13 +18,21 @@ use kernel::{
 };
 
 impl<U: LinkUser> VerbsLink<U> {
-    /// Lets the peer into a buffer, until the window is given to [`Link::hide`]. The buffer lives
+    /// Whether the peer gets the key over all memory.
+    pub(crate) fn has_global_rkey(&self) -> bool {
+        self.size.global_rkey
+    }
+
+    /// Where the peer finds a buffer by that key.
+    pub(crate) fn global_addr(&self, buffer: &DmaBuffer) -> Result<RemoteAddr> {
+        let state = self.state.lock();
+        let endpoint = state.endpoint.as_ref().ok_or(ENOTCONN)?;
+        buffer.unsafe_remote_addr(&endpoint.pd)
+    }
+
+    /// Lets the peer into a chunk, until the window is given to [`Link::hide`]. The chunk lives
     /// until then, whatever becomes of the link.
-    pub(crate) fn open(
-        self: &Arc<Self>,
-        buffer: &Arc<DmaBuffer>,
-        access: Access,
-    ) -> Result<Window> {
+    pub(crate) fn open(self: &Arc<Self>, chunk: &Chunk, access: Access) -> Result<Window> {
         let (idle, pd) = {
             let mut state = self.state.lock();
             let pd = state.endpoint.as_ref().ok_or(ENOTCONN)?.pd.clone();
@@ -33,7 +42,7 @@ impl<U: LinkUser> VerbsLink<U> {
             Some(region) => region,
             None => Regions::make(&pd)?,
         };
-        region.mr.map(buffer)?;
+        chunk.map(&region.mr)?;
         let window = self.state.lock().regions.open(region.clone())?;
         let registration = SendOp::RegMr {
             mr: &region.mr,

@@ -13,6 +13,7 @@ use kernel::{
         cm::{CmId, Event, EventHandler},
         Access,
         CompletionQueue,
+        Device,
         DmaBuffer,
         FastRegMr,
         Pd,
@@ -33,6 +34,20 @@ pub(super) const RESOLVE_MS: u32 = 2000;
 /// times the link is broken: better a new connection than one that is stuck for half a minute.
 pub(super) const ACK_TIMEOUT: u8 = 16;
 
+/// A protection domain for a link.
+///
+/// With one key over all memory of this machine (`unsafe_global_rkey`) chunks need no registration. That
+/// is for measurements against LITE's way; this is the one place that this file has unsafe code for.
+pub(crate) fn domain(device: &Device, global_rkey: bool) -> Result<Arc<Pd>> {
+    if !global_rkey {
+        return Pd::new(device, crate::OWNER);
+    }
+    // SAFETY: The operator has asked for this, and so trusts all nodes of the map, which are the only
+    // ones that get a connection. A node of ours accesses only chunks that it was told of, until it
+    // was told that they are its no more.
+    unsafe { Pd::with_unsafe_global_rkey(device, crate::OWNER) }
+}
+
 impl<U: LinkUser> VerbsLink<U> {
     /// Makes everything that hangs on the device.
     fn build(self: &Arc<Self>, id: &Arc<CmId>) -> Result<KBox<Endpoint<U>>> {
@@ -44,7 +59,7 @@ impl<U: LinkUser> VerbsLink<U> {
             send: (depth * 4).min(limit),
             recv: (depth * 2).min(limit),
         };
-        let pd = Pd::new(&device, crate::OWNER)?;
+        let pd = domain(&device, self.size.global_rkey)?;
         let capacity = options.send + options.recv + 2;
         let cq = CompletionQueue::new(&device, capacity, PollContext::Softirq, crate::OWNER)?;
         let size = 1usize << self.size.size_log2;

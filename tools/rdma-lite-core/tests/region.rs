@@ -15,6 +15,7 @@ use rdma_lite_core::core::{
         Geometry, Rights,
     },
 };
+use std::rc::Rc;
 
 fn holder(node: u16, tag: u64) -> Holder {
     let life = Life {
@@ -263,6 +264,27 @@ fn memory_that_was_lent_is_withdrawn_with_the_mapping_of_its_lender() {
     assert_eq!(all.access(other, Rights::READ).err(), Some(ESTALE));
     assert!(all.unmap(lender).unwrap().is_some());
     assert!(all.withdraw(lender).unwrap().is_none());
+}
+
+#[test]
+fn a_node_that_goes_off_lets_go_of_windows_first_and_then_of_memory() {
+    let window = Rc::new(());
+    let mut all = Registry::<&'static str, Rc<()>>::new(1 << 20);
+    let region = new(b"name", Rights::READ, false);
+    all.create(holder(1, 1), true, region, 99, "bytes").unwrap();
+    let opened = all.opened(holder(1, 1), Rights::ALL, 0, window.clone(), |_| true);
+    assert!(opened.is_ok());
+    let mapped = all.close();
+    // Until whoever closed it has dropped them, they are there; the registry has none any more.
+    assert_eq!(Rc::strong_count(&window), 2);
+    assert_eq!(all.access(holder(1, 1), Rights::READ).err(), Some(ESTALE));
+    drop(mapped);
+    assert_eq!(Rc::strong_count(&window), 1);
+    assert_eq!(all.drop_region(), Some("bytes"));
+    assert_eq!(all.drop_region(), None);
+    // And none is made.
+    let region = new(b"late", Rights::READ, false);
+    assert!(all.create(holder(1, 2), true, region, 9, "late").is_err());
 }
 
 #[test]

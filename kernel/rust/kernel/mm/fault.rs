@@ -162,6 +162,38 @@ impl VmFault {
         self.insert(pfn, self.vma().flags())
     }
 
+    /// Installs a frame in a shared mapping of frame numbers, or a mixed one: `writable`, with all that
+    /// the mapping allows; else so that the first store to it is noticed.
+    ///
+    /// If there is an entry already, it stays, but for becoming writable. May sleep.
+    ///
+    /// # Safety
+    ///
+    /// The frame must be a whole page of the linear map, for user data, and stay so as long as it is
+    /// mapped.
+    pub(super) unsafe fn insert_shared(
+        &self,
+        frame: usize,
+        writable: bool,
+    ) -> Result<(), FaultError> {
+        let vma = self.vma();
+        if vma.flags() & flags::MIXEDMAP == 0 {
+            // SAFETY: By the requirements.
+            let pfn = unsafe { Pfn::new(frame) };
+            return match writable {
+                true => self.insert_writable(pfn),
+                false => self.insert_read_only(pfn),
+            };
+        }
+        let insert = match writable {
+            true => bindings::vmf_insert_mixed_mkwrite,
+            false => bindings::vmf_insert_mixed,
+        };
+        // SAFETY: The vma is locked, and a mixed map. That the frame may be mapped is required.
+        let result = unsafe { insert(vma.as_ptr(), self.address(), frame) };
+        Self::installed(result)
+    }
+
     fn insert(&self, pfn: Pfn, prot: super::virt::vm_flags_t) -> Result<(), FaultError> {
         let vma = self.vma();
         // What the C function takes for a bug.
@@ -180,6 +212,10 @@ impl VmFault {
                 bindings::vm_get_page_prot(prot),
             )
         };
+        Self::installed(result)
+    }
+
+    fn installed(result: bindings::vm_fault_t) -> Result<(), FaultError> {
         if result & bindings::vm_fault_reason_VM_FAULT_OOM != 0 {
             Err(FaultError::OutOfMemory)
         } else if result & bindings::vm_fault_reason_VM_FAULT_NOPAGE != 0 {

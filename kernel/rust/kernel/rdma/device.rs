@@ -116,9 +116,38 @@ unsafe impl Sync for Pd {}
 impl Pd {
     /// Allocates a protection domain; `owner` names its user in `rdma resource show`.
     pub fn new(device: &Device, owner: &'static CStr) -> Result<Arc<Self>> {
+        Self::with_flags(device, 0, owner)
+    }
+
+    /// Allocates a protection domain that has one key over all memory that the device reaches: see
+    /// [`DmaBuffer::unsafe_remote_addr`]. [`EOPNOTSUPP`] when the device has no such keys.
+    ///
+    /// # Safety
+    ///
+    /// A peer that is connected to a queue pair of this domain, and knows or guesses the key, can
+    /// read and write all of the kernel's memory. Each of them must be trusted to access only what
+    /// it was told of, and only as long as that is meant for it.
+    ///
+    /// [`DmaBuffer::unsafe_remote_addr`]: super::DmaBuffer::unsafe_remote_addr
+    pub unsafe fn with_unsafe_global_rkey(
+        device: &Device,
+        owner: &'static CStr,
+    ) -> Result<Arc<Self>> {
+        // SAFETY: Operations are set before a device is registered and stay as they are.
+        if unsafe { (*device.as_raw()).ops.get_dma_mr }.is_none() {
+            return Err(EOPNOTSUPP);
+        }
+        let flags = bindings::ib_pd_flags_IB_PD_UNSAFE_GLOBAL_RKEY;
+        let this = Self::with_flags(device, flags, owner)?;
+        // 0 is what it is without that flag: no key that peers could use.
+        this.unsafe_global_rkey().ok_or(EOPNOTSUPP)?;
+        Ok(this)
+    }
+
+    fn with_flags(device: &Device, flags: c_uint, owner: &'static CStr) -> Result<Arc<Self>> {
         // SAFETY: The device is registered, and the name is never freed.
         let raw = from_err_ptr(unsafe {
-            bindings::__ib_alloc_pd(device.as_raw(), 0, owner.as_char_ptr())
+            bindings::__ib_alloc_pd(device.as_raw(), flags, owner.as_char_ptr())
         })?;
         // INVARIANT: Just allocated.
         let this = Self {
@@ -142,6 +171,13 @@ impl Pd {
     pub(super) fn local_dma_lkey(&self) -> u32 {
         // SAFETY: Valid by the type invariant; set when it was allocated and constant since.
         unsafe { (*self.as_raw()).local_dma_lkey }
+    }
+
+    /// Key by which peers reach all memory, if it was made with one.
+    pub(super) fn unsafe_global_rkey(&self) -> Option<u32> {
+        // SAFETY: Valid by the type invariant; set when it was allocated and constant since.
+        let key = unsafe { (*self.as_raw()).unsafe_global_rkey };
+        (key != 0).then_some(key)
     }
 }
 

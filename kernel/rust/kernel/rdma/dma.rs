@@ -2,9 +2,14 @@
 
 //! Memory that a device can reach.
 
-use super::Device;
+use super::{Device, Pd, RemoteAddr};
 use crate::{
     bindings,
+    mm::{
+        device_area::{frame_at, AreaMemory},
+        pinned::PinnedPages, //
+    },
+    page::PAGE_SIZE,
     prelude::*,
     sync::{
         aref::ARef,
@@ -128,6 +133,89 @@ impl DmaBuffer {
         Ok(())
     }
 
+    /// Copies `len` bytes in at `offset`, from those of `src` at `from`.
+    pub fn copy_from(&self, offset: usize, src: &Self, from: usize, len: usize) -> Result {
+        src.check(from, len)?;
+        // SAFETY: Just checked to be there; others may change them at any time, as those of `self`.
+        unsafe {
+            bindings::ib_dma_sync_single_for_cpu(
+                src.device.as_raw(),
+                src.dma + from as u64,
+                len,
+                BOTH_WAYS,
+            );
+            self.write_raw(offset, src.ptr.as_ptr().add(from), len)
+        }
+    }
+
+    /// As [`Self::copy_from`], from pages that are pinned.
+    pub fn copy_from_pinned(
+        &self,
+        offset: usize,
+        src: &PinnedPages,
+        from: usize,
+        len: usize,
+    ) -> Result {
+        let mut at = offset;
+        for (part, n) in src.parts(from, len)? {
+            // SAFETY: `n` bytes are there; `src` keeps them.
+            unsafe { self.write_raw(at, part.as_ptr(), n)? };
+            at += n;
+        }
+        Ok(())
+    }
+
+    /// Copies `len` bytes at `offset` out, to pages that are pinned, at `to`.
+    pub fn copy_to_pinned(
+        &self,
+        offset: usize,
+        dst: &PinnedPages,
+        to: usize,
+        len: usize,
+    ) -> Result {
+        self.check(offset, len)?;
+        let mut at = offset;
+        for (part, n) in dst.parts(to, len)? {
+            // SAFETY: `n` bytes are there, which `dst` keeps, and which were pinned for writing. Those of
+            // `self` were just checked. Others may change either at any time.
+            unsafe {
+                let from = self.dma + at as u64;
+                bindings::ib_dma_sync_single_for_cpu(self.device.as_raw(), from, n, BOTH_WAYS);
+                ptr::copy(self.ptr.as_ptr().add(at), part.as_ptr(), n);
+            }
+            at += n;
+        }
+        Ok(())
+    }
+
+    /// An aligned 64-bit word, for atomic instructions of processors. Those of a device are not
+    /// atomic against them.
+    pub fn word(&self, offset: usize) -> Result<&Atomic<u64>> {
+        self.check(offset, 8)?;
+        if offset % 8 != 0 {
+            return Err(EINVAL);
+        }
+        // SAFETY: In bounds and aligned, for as long as `self` lives. Whoever else accesses it copies
+        // through raw pointers.
+        Ok(unsafe { Atomic::from_ptr(self.ptr.as_ptr().add(offset).cast::<u64>()) })
+    }
+
+    /// Where peers of queue pairs of `pd` find the buffer, by the key over all memory. [`EOPNOTSUPP`]
+    /// when `pd` has none.
+    ///
+    /// Nothing takes that back: a peer that uses it when the buffer is no more reaches whatever came
+    /// after. Whoever allowed such a key promised that peers do not:
+    /// [`Pd::with_unsafe_global_rkey`].
+    pub fn unsafe_remote_addr(&self, pd: &Pd) -> Result<RemoteAddr> {
+        if !ptr::eq(self.device(), pd.device()) {
+            return Err(EINVAL);
+        }
+        Ok(RemoteAddr {
+            addr: self.dma,
+            rkey: pd.unsafe_global_rkey().ok_or(EOPNOTSUPP)?,
+        })
+    }
+
     /// Zeroes `len` bytes at `offset`.
     pub fn zero(&self, offset: usize, len: usize) -> Result {
         self.check(offset, len)?;
@@ -176,6 +264,19 @@ impl DmaBuffer {
 
     pub(super) fn device(&self) -> &Device {
         &self.device
+    }
+}
+
+// SAFETY: Its pages are of the linear map, and what is in them is believed by nobody. It gives out no
+// references to their bytes, but for atomics.
+unsafe impl AreaMemory for DmaBuffer {
+    /// Whole ones.
+    fn pages(&self) -> usize {
+        self.len / PAGE_SIZE
+    }
+
+    fn frame(&self, page: usize) -> usize {
+        frame_at(self.ptr.as_ptr()) + page
     }
 }
 

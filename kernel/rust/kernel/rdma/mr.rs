@@ -6,6 +6,8 @@ use super::{DmaBuffer, Pd};
 use crate::{
     bindings,
     error::from_err_ptr,
+    mm::pinned::PinnedPages,
+    page::PAGE_SIZE,
     prelude::*,
     sync::{
         atomic::{Acquire, Atomic, Full, Release},
@@ -61,7 +63,40 @@ enum Memory {
     None,
     Buffer(#[expect(dead_code, reason = "held, not used")] Arc<DmaBuffer>),
     /// Somebody else's, mapped for this region alone.
-    Foreign(KBox<bindings::scatterlist>),
+    Foreign(Mapped),
+    /// Pages of a process, mapped for this region alone.
+    Pinned(
+        Mapped,
+        #[expect(dead_code, reason = "held, not used")] Arc<PinnedPages>,
+    ),
+}
+
+/// A list of memory that is mapped for a device.
+struct Mapped {
+    list: KVec<bindings::scatterlist>,
+    /// Entries that the device has of it: it may have joined some.
+    entries: u32,
+}
+
+impl Mapped {
+    /// Maps what is in the list.
+    ///
+    /// # Safety
+    ///
+    /// The list must be one table, of memory that stays until it was unmapped.
+    unsafe fn new(
+        device: *mut bindings::ib_device,
+        mut list: KVec<bindings::scatterlist>,
+    ) -> Result<Self> {
+        let count = list.len() as c_int;
+        // SAFETY: As many entries; what is behind them stays, as the caller promises.
+        let entries =
+            unsafe { bindings::ib_dma_map_sg(device, list.as_mut_ptr(), count, BOTH_WAYS) };
+        match u32::try_from(entries) {
+            Ok(entries) if entries > 0 => Ok(Self { list, entries }),
+            _ => Err(EIO),
+        }
+    }
 }
 
 /// A window that peers may be let into, for a while, by posting a registration.
@@ -124,7 +159,7 @@ impl FastRegMr {
 
     /// Bytes that the region can cover whatever their alignment.
     pub fn capacity(&self) -> usize {
-        (self.pages as usize - 1) * crate::page::PAGE_SIZE
+        (self.pages as usize - 1) * PAGE_SIZE
     }
 
     /// Key by which peers reach the memory. Changes with each [`map`](Self::map).
@@ -159,7 +194,7 @@ impl FastRegMr {
         {
             sg.dma_length = buffer.len() as u32;
         }
-        self.map_sg(&mut sg, buffer.len(), Memory::Buffer(buffer.clone()))
+        self.map_sg(&mut sg, 1, buffer.len(), Memory::Buffer(buffer.clone()))
     }
 
     /// Puts somebody else's memory behind the region; [`EBUSY`] unless it is idle and unmapped.
@@ -171,45 +206,75 @@ impl FastRegMr {
     /// `self` was dropped.
     pub unsafe fn map_foreign(&self, ptr: NonNull<u8>, len: usize) -> Result {
         let len32 = u32::try_from(len).map_err(|_| EINVAL)?;
-        let mut sg = KBox::new(pin_init::zeroed::<bindings::scatterlist>(), GFP_KERNEL)?;
-        let device = self.pd.device().as_raw();
+        let mut list = KVec::with_capacity(1, GFP_KERNEL)?;
+        list.push(pin_init::zeroed::<bindings::scatterlist>(), GFP_KERNEL)?;
         // SAFETY: One entry, on the heap; the memory is in the linear map as the caller promises.
-        let mapped = unsafe {
-            bindings::sg_init_one(&mut *sg, ptr.as_ptr().cast(), len32);
-            bindings::ib_dma_map_sg(device, &mut *sg, 1, BOTH_WAYS)
-        };
-        if mapped != 1 {
-            return Err(EIO);
-        }
-        let raw: *mut bindings::scatterlist = &mut *sg;
-        self.map_sg(raw, len, Memory::Foreign(sg))
+        unsafe { bindings::sg_init_one(list.as_mut_ptr(), ptr.as_ptr().cast(), len32) };
+        // SAFETY: A table of one entry, whose memory stays as the caller promises.
+        let mut mapped = unsafe { Mapped::new(self.pd.device().as_raw(), list)? };
+        let (list, entries) = (mapped.list.as_mut_ptr(), mapped.entries);
+        self.map_sg(list, entries, len, Memory::Foreign(mapped))
     }
 
-    /// Maps one entry, `sg`, with `memory` behind it, which is undone on an error.
-    fn map_sg(&self, sg: *mut bindings::scatterlist, len: usize, mut memory: Memory) -> Result {
+    /// Puts `len` bytes of a process's pages behind the region, from the one at `start` on;
+    /// [`EBUSY`] unless it is idle and unmapped. The pages stay pinned at least until
+    /// [`Self::unmap`] has succeeded or `self` was dropped.
+    pub fn map_pinned(&self, pages: &Arc<PinnedPages>, start: usize, len: usize) -> Result {
+        if len == 0 {
+            return Err(EINVAL);
+        }
+        let count = pages.parts(start, len)?.count();
+        if count > self.pages as usize {
+            return Err(EMSGSIZE);
+        }
+        let mut list = KVec::with_capacity(count, GFP_KERNEL)?;
+        for _ in 0..count {
+            list.push(pin_init::zeroed::<bindings::scatterlist>(), GFP_KERNEL)?;
+        }
+        // SAFETY: The list has so many entries.
+        unsafe { bindings::sg_init_table(list.as_mut_ptr(), count as c_uint) };
+        for (entry, (part, n)) in list.iter_mut().zip(pages.parts(start, len)?) {
+            // SAFETY: The bytes lie in one page of the linear map.
+            unsafe { bindings::sg_set_buf(entry, part.as_ptr().cast(), n as c_uint) };
+        }
+        // SAFETY: A table that was just made, of memory that `pages` keeps, which is kept.
+        let mut mapped = unsafe { Mapped::new(self.pd.device().as_raw(), list)? };
+        let (list, entries) = (mapped.list.as_mut_ptr(), mapped.entries);
+        self.map_sg(list, entries, len, Memory::Pinned(mapped, pages.clone()))
+    }
+
+    /// Maps `entries` of the list `sg`, with `memory` behind it, which is undone on an error.
+    fn map_sg(
+        &self,
+        sg: *mut bindings::scatterlist,
+        entries: u32,
+        len: usize,
+        mut memory: Memory,
+    ) -> Result {
         let mut guard = self.memory.lock();
         let device = self.pd.device().as_raw();
         let check = || {
             if self.state.load(Acquire) != IDLE || !matches!(*guard, Memory::None) {
                 return Err(EBUSY);
             }
-            // SAFETY: `sg` is one mapped entry, and nothing uses the region while it is idle.
+            // SAFETY: `sg` has so many mapped entries, and nothing uses the region while it is idle.
             let n = unsafe {
                 bindings::ib_map_mr_sg(
                     self.as_raw(),
                     sg,
-                    1,
+                    entries as c_int,
                     ptr::null_mut(),
-                    crate::page::PAGE_SIZE as u32,
+                    PAGE_SIZE as u32,
                 )
             };
             // SAFETY: Valid by the type invariant.
-            if n != 1 || unsafe { (*self.as_raw()).length } != len as u64 {
+            if n != entries as c_int || unsafe { (*self.as_raw()).length } != len as u64 {
                 return Err(EMSGSIZE);
             }
             Ok(())
         };
         if let Err(e) = check() {
+            drop(guard);
             unmap(device, &mut memory);
             return Err(e);
         }
@@ -226,12 +291,16 @@ impl FastRegMr {
 
     /// Lets go of the memory; [`EBUSY`] when a peer might still reach it.
     pub fn unmap(&self) -> Result {
-        let mut guard = self.memory.lock();
-        if self.state.load(Acquire) == EXPOSED {
-            return Err(EBUSY);
-        }
-        self.state.store(IDLE, Release);
-        unmap(self.pd.device().as_raw(), &mut guard);
+        let released = {
+            let mut guard = self.memory.lock();
+            if self.state.load(Acquire) == EXPOSED {
+                return Err(EBUSY);
+            }
+            self.state.store(IDLE, Release);
+            unmap(self.pd.device().as_raw(), &mut guard)
+        };
+        // Unlocked, as the end of pinned pages takes locks of address spaces.
+        drop(released);
         Ok(())
     }
 
@@ -247,12 +316,14 @@ impl FastRegMr {
     }
 }
 
-fn unmap(device: *mut bindings::ib_device, memory: &mut Memory) {
-    if let Memory::Foreign(sg) = memory {
-        // SAFETY: Mapped like this by `map_foreign()`, on a device that `pd` keeps registered.
-        unsafe { bindings::ib_dma_unmap_sg(device, &mut **sg, 1, BOTH_WAYS) };
+/// Takes the memory from the device; what is left of it.
+fn unmap(device: *mut bindings::ib_device, memory: &mut Memory) -> Memory {
+    if let Memory::Foreign(mapped) | Memory::Pinned(mapped, _) = memory {
+        let (list, count) = (mapped.list.as_mut_ptr(), mapped.list.len() as c_int);
+        // SAFETY: Mapped like this by `Mapped::new()`, on a device that `pd` keeps registered.
+        unsafe { bindings::ib_dma_unmap_sg(device, list, count, BOTH_WAYS) };
     }
-    *memory = Memory::None;
+    core::mem::replace(memory, Memory::None)
 }
 
 #[pinned_drop]
@@ -261,6 +332,7 @@ impl PinnedDrop for FastRegMr {
         // SAFETY: Ours by the type invariant. Posted requests hold an `Arc`, so there are none.
         // From here on no peer can reach the memory.
         unsafe { bindings::ib_dereg_mr_user(self.as_raw(), ptr::null_mut()) };
-        unmap(self.pd.device().as_raw(), &mut self.memory.lock());
+        let released = unmap(self.pd.device().as_raw(), &mut self.memory.lock());
+        drop(released);
     }
 }

@@ -3,7 +3,7 @@
 //! As `kernel::alloc::kbox`, without unsized contents.
 
 use super::{allocator::*, inject, AllocError, Flags};
-use std::{fmt, marker::PhantomData, ops};
+use std::{fmt, marker::PhantomData, mem::MaybeUninit, ops, pin::Pin};
 
 /// A value in memory of its own.
 pub struct Box<T, A>(std::boxed::Box<T>, PhantomData<A>);
@@ -22,9 +22,27 @@ impl<T, A> Box<T, A> {
         Ok(Self(std::boxed::Box::new(x), PhantomData))
     }
 
+    /// New memory with nothing in it yet.
+    pub fn new_uninit(_flags: Flags) -> Result<Box<MaybeUninit<T>, A>, AllocError> {
+        inject::check()?;
+        Ok(Box(std::boxed::Box::new(MaybeUninit::uninit()), PhantomData))
+    }
+
+    /// The value is not moved any more.
+    pub fn into_pin(this: Self) -> Pin<std::boxed::Box<T>> {
+        std::boxed::Box::into_pin(this.0)
+    }
+
     /// Moves the value out.
     pub fn into_inner(b: Self) -> T {
         *b.0
+    }
+}
+
+impl<T, A> Box<MaybeUninit<T>, A> {
+    /// Puts a value in.
+    pub fn write(self, value: T) -> Box<T, A> {
+        Box(std::boxed::Box::new(value), PhantomData)
     }
 }
 
