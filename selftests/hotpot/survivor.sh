@@ -109,7 +109,7 @@ check-sqlite)
 write-ycsb) exec "$app" ycsb --file "$3/ycsb" "${ycsb[@]}" --operations 100000 --acks ;;
 check-ycsb)
 	# Exactly what so many operations leave, or one more.
-	"$app" ycsb --file "$3/ycsb" "${ycsb[@]}" --operations "$4" --check ||
+	"$app" ycsb --file "$3/ycsb" "${ycsb[@]}" --operations "$4" --check 2>/dev/null ||
 		"$app" ycsb --file "$3/ycsb" "${ycsb[@]}" --operations $(($4 + 1)) --check
 	;;
 write-pagerank)
