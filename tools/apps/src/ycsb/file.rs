@@ -31,15 +31,17 @@ pub struct Mapped {
 }
 
 impl Mapped {
-    /// Maps a file of `len` bytes; what is not there, or is shorter, becomes so long.
-    pub fn open(path: &Path, len: usize) -> io::Result<Self> {
+    /// Maps a file, which becomes `least` bytes long if it is shorter or not there.
+    pub fn open(path: &Path, least: usize) -> io::Result<Self> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(path)?;
-        if file.metadata()?.len() < len as u64 {
+        let there = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        let len = there.max(least);
+        if there < len {
             file.set_len(len as u64)?;
         }
         let is_dataset = statfs::fstatfs(&file)?.filesystem_type().0 == hotpot::SUPER_MAGIC;
