@@ -143,7 +143,7 @@ async fn greet<H: Host>(host: &H) -> Result {
             Err(error) => *restarted && handler::errno(error) == EUCLEAN,
         };
         if outdated {
-            recovery::learn_outdated(host, *id);
+            recovery::learn_outdated(host, *id).await?;
             return Err(ESTALE);
         }
         let answer = match answer {

@@ -126,6 +126,15 @@ async fn read_superblock<H: Host>(host: &H, time: Timestamp) -> Result<Geometry>
         );
         return Err(EROFS);
     }
+    if chosen.superblock.outdated {
+        host.log(
+            Level::Error,
+            format_args!(
+                "cannot mount: this device is a copy of an earlier time, as another node knew; bring the right one"
+            ),
+        );
+        return Err(ESTALE);
+    }
     let geometry = chosen.superblock.geometry;
     host.with(|node| {
         node.superblock = Some((chosen.superblock, chosen.copy));
@@ -617,12 +626,20 @@ pub(super) async fn on_hello<H: Host>(host: &H, from: Sender, hello: &Hello) -> 
     Ok(highest)
 }
 
-/// `by` knows that our device is a copy of an earlier time: we serve nothing of it, and our users get ESTALE.
-pub(super) fn learn_outdated<H: Host>(host: &H, by: u32) {
-    host.with(|node| {
-        node.phase = Phase::Outdated;
-        node.wake(GENERAL);
+/// `by` knows that our device is a copy of an earlier time: we serve nothing of it, our users get ESTALE also
+/// of what they have mapped, and the device says so, lest enough further mounts make it look young.
+pub(super) async fn learn_outdated<H: Host>(host: &H, by: u32) -> Result {
+    let serving = host.with(|node| {
+        let serving = node.phase == Phase::Ready;
+        if serving {
+            node.phase = Phase::Outdated;
+            node.wake(GENERAL);
+        }
+        serving
     });
+    if !serving {
+        return Ok(());
+    }
     host.log(
         Level::Error,
         fmt!(
@@ -630,4 +647,10 @@ pub(super) fn learn_outdated<H: Host>(host: &H, by: u32) {
              or have the map drop this node (out)"
         ),
     );
+    host.run(&[Action::UnmapAll]).await?;
+    update_superblock(host, |superblock| {
+        superblock.outdated = true;
+        Ok(())
+    })
+    .await
 }

@@ -231,6 +231,7 @@ mod a_superblock {
         new.sequence = 2;
         new.incarnation = 1;
         new.clean = false;
+        new.outdated = true;
         let before = superblock_bytes(&old);
         let after = superblock_bytes(&new);
         for bytes in torn(&before, &after) {

@@ -3,7 +3,7 @@
 //! A PM device from yesterday: a node comes back with a copy of its device of an earlier time. What it had
 //! promised since is not on it, so nothing of it may count.
 
-use hotpot_core::core::{cluster::State, node::Phase};
+use hotpot_core::core::{cluster::State, format::Timestamp, node::Phase, recovery};
 use kernel::error::code::*;
 use sim::{
     hotpot::{
@@ -55,6 +55,11 @@ fn is_refused(world: &mut World, at: u64, bytes: &[u8; 8]) {
     assert_eq!(phase(world), Phase::Outdated);
     assert_eq!(load(world, OLD, 1, at), Err(ESTALE));
     assert_eq!(store(world, OLD, 1, at, b"too late"), Err(ESTALE));
+    // Each mount makes the device a life younger, and one of them would come to what others know.
+    let again = world.execute(OLD, |host| async move {
+        recovery::mount(&host, Timestamp::default()).await
+    });
+    assert_eq!(again, Err(ESTALE), "the device says what it is");
     world.declare(OLD, State::Out);
     world.pass(SEC);
     for node in 0..2 {
