@@ -105,7 +105,7 @@ static void damage(char *image)
 	static const uint64_t values[] = { 0, 1, ~0ULL, 1ULL << 63, 4096, 0xfffffffffffff000ULL };
 	size_t at = somewhere(image), from = somewhere(image);
 
-	switch (number(6)) {
+	switch (number(7)) {
 	case 0:
 	case 1:
 		image[at] ^= 1 << number(8);
@@ -118,6 +118,11 @@ static void damage(char *image)
 		break;
 	case 4:
 		memset(image + (at & ~4095UL), 0, PAGE);
+		break;
+	case 5:
+		/* Both superblocks: beyond help. */
+		image[at % PAGE] ^= 4;
+		image[at % PAGE + PAGE] ^= 4;
 		break;
 	default:
 		memmove(image + (at & ~4095UL), image + (from & ~4095UL), PAGE);
@@ -184,6 +189,8 @@ TEST_F_TIMEOUT(images, that_are_damaged_are_mounted_or_refused_and_mended_ones_a
 		}
 	}
 	TH_LOG("%d mounted, %d refused", mounted, refused);
+	EXPECT_LT(0, mounted);
+	EXPECT_LT(0, refused);
 	free(image);
 	free(now);
 }
