@@ -41,7 +41,7 @@ SOAK_SECONDS = $(shell echo $$((600 + 30 * $(SOAK_ROUNDS))))
 test: ## everything that can fail: host tests, KUnit, selftests; last line N passed, N failed
 	@tools/test
 test-all: ## every selftest program, 20 times as many seeds, power failures
-	@TARGETS=all CUTS=5 CRASH=all GUEST_PMEM=4x256M GUEST_TIMEOUT=7200 POTLUCK_ROUNDS=200 POTLUCK_NODES=64 POTLUCK_SEEDS=20 POTLUCK_SHM=all tools/test
+	@TARGETS=all CUTS=5 CRASH=all GUEST_PMEM=4x256M GUEST_TIMEOUT=7200 POTLUCK_ROUNDS=200 POTLUCK_NODES=64 POTLUCK_SEEDS=20 POTLUCK_SHM=all SHARED=yes tools/test
 test-crash: ## nodes of a cluster of guests are killed, ROUNDS=N (default 20) times, SEED=N
 	@FLAVOUR=$(FLAVOUR) $(BUILD) modules
 	@$(BUILD) tools

@@ -11,6 +11,7 @@
 pub(crate) mod access;
 pub(crate) mod chunk;
 pub(crate) mod guests;
+mod handshake;
 pub(crate) mod listener;
 mod node_link;
 pub(crate) mod shm;

@@ -56,8 +56,8 @@ impl Gate {
         *waiting = waiting.saturating_sub(1);
     }
 
-    /// Begins an access of so many bytes (1 or more), if it may begin now. Who may not asks again, and
-    /// [waits](Self::wait) meanwhile, so that its turn is kept for it.
+    /// Begins an access of so many bytes (1 or more), if it may begin now. Who may not asks again when one
+    /// has ended or has [gone](Self::gone), and [waits](Self::wait) meanwhile, so that its turn is kept.
     pub fn take(&mut self, class: Class, bytes: usize) -> bool {
         let other = class.other();
         let under_way = self.bytes[class.index()] + self.bytes[other.index()];

@@ -59,6 +59,7 @@
 //! - *Leaving*: [`Peer::shut_down`], poll, done.
 
 pub mod account;
+pub mod admission;
 pub mod backlog;
 pub mod bells;
 pub mod calls;
@@ -66,6 +67,7 @@ pub mod class;
 pub mod connection;
 pub mod gate;
 pub mod guests;
+pub mod handshake;
 pub mod heartbeat;
 pub mod holder;
 pub mod lanes;
@@ -86,6 +88,7 @@ pub mod turns;
 pub mod wire;
 
 pub use self::{
+    admission::Admission,
     backlog::Backlog,
     bells::{Bells, Turn},
     calls::{Group, NewCall},

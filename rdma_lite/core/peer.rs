@@ -117,6 +117,11 @@ impl<C, R> Peer<C, R> {
         self.connection.state()
     }
 
+    /// How many times the time of a first attempt to connect the present one has, for each step of it.
+    pub fn patience(&self) -> u32 {
+        self.connection.patience()
+    }
+
     /// Whether messages flow on this connection.
     pub fn is_connected(&self, generation: Generation) -> bool {
         self.connection.is_connected(generation)

@@ -3,8 +3,9 @@
 //! Over which transport a node connects to a peer.
 //!
 //! Nodes that share coherent memory and both let it be used connect over that (RPCool), all others over
-//! verbs. Nodes of one kernel have its memory; nodes of several may have a region that all of these map. A way that fails again and again is not the only one that is tried: after a few attempts over
-//! memory one goes over verbs, then memory has its turn again. A connection that is up stays where it is.
+//! verbs. Nodes of one kernel have its memory; nodes of several may have a region that all of these map.
+//! A way that fails again and again is not the only one that is tried: after a few attempts over memory
+//! one goes over verbs, then memory has its turn again. A connection that is up stays where it is.
 
 /// What carries a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::{
     transport::{
         guests::{Attachment, GuestLink, Place},
         shm::ShmLink,
-        verbs::VerbsLink,
+        verbs::{Route, VerbsLink},
     },
 };
 use kernel::{prelude::*, sync::Arc, workqueue::WorkItem};
@@ -36,7 +36,13 @@ impl Peer {
         let (size, queues) = (host.ring_size(), host.queues());
         let there = host.neighbour(self.id);
         let (ways, guests) = self.ways(there.as_deref());
-        let transport = self.state.lock().choice.next(host.policy, ways);
+        let (transport, patience) = {
+            let mut state = self.state.lock();
+            (
+                state.choice.next(host.policy, ways),
+                state.protocol.patience(),
+            )
+        };
         if let (Transport::Guests, Some((attachment, place))) = (transport, guests) {
             return GuestLink::connect(self.clone(), generation, &attachment, place)
                 .map(PeerLink::Guests);
@@ -52,9 +58,8 @@ impl Peer {
                 .map(PeerLink::Shm)
         } else {
             let to = host.address_of(self.id).ok_or(EHOSTDOWN)?;
-            let (net, from) = (host.node.net(), host.source());
-            VerbsLink::connect(self.clone(), generation, size, queues, net, &from, &to)
-                .map(PeerLink::Verbs)
+            let route = Route::new(host.node.net(), &host.source(), &to, patience);
+            VerbsLink::connect(self.clone(), generation, size, queues, route).map(PeerLink::Verbs)
         }
     }
 

@@ -25,7 +25,12 @@ pub(crate) use self::attachment::{Attachment, Place};
 pub(crate) use self::memory::DEVICES;
 
 use self::memory::SharedMemory;
-use super::{access::Access, chunk::Chunk, shm, Down, Link, LinkUser, Piece, RingSize};
+use super::{
+    access::Access,
+    chunk::Chunk,
+    handshake::{End, Progress},
+    shm, Down, Link, LinkUser, Piece, RingSize,
+};
 use crate::{
     core::{
         guests::{
@@ -51,24 +56,6 @@ use kernel::{
     },
     workqueue::Work,
 };
-
-/// What was noted, for the work item.
-#[derive(Default)]
-struct Noted {
-    /// The peer wants to connect, and said this.
-    requested: Option<KVec<u8>>,
-    /// The peer agrees, and said this.
-    accepted: Option<KVec<u8>>,
-    /// The peer has heard that we agree.
-    confirmed: bool,
-    down: Option<Down>,
-}
-
-struct State {
-    noted: Noted,
-    /// `down` was called or is about to be; or the user has no interest any more.
-    over: bool,
-}
 
 /// What we write to the memory by.
 struct Tx<U: LinkUser> {
@@ -108,7 +95,7 @@ pub(crate) struct GuestLink<U: LinkUser> {
     /// 1 once messages are handled.
     ready: Atomic<u32>,
     #[pin]
-    state: SpinLockBh<State>,
+    progress: SpinLockBh<Progress>,
     #[pin]
     tx: SpinLockBh<Tx<U>>,
     #[pin]
@@ -138,6 +125,7 @@ impl<U: LinkUser> GuestLink<U> {
         attachment: &Arc<Attachment<U>>,
         peer_slot: usize,
         session: Session,
+        progress: Progress,
     ) -> Result<Arc<Self>> {
         let (layout, own) = (attachment.layout(), attachment.slot());
         let (outbound, inbound) = (layout.lane(own, peer_slot), layout.lane(peer_slot, own));
@@ -160,15 +148,12 @@ impl<U: LinkUser> GuestLink<U> {
                 ours,
                 theirs,
                 ready: Atomic::new(0),
-                state <- new_spinlock_bh!(State {
-                    noted: Noted::default(),
-                    over: false,
-                }, "lite_guest_link"),
+                progress <- new_spinlock_bh!(progress, "lite_guest_link"),
                 tx <- new_spinlock_bh!(Tx {
                     attachment: Some(attachment.clone()),
                     silent: false,
                     bells: bells::Sender::new(session.id),
-                    accesses: Accesses::new(),
+                    accesses: Accesses::new(size.share),
                 }, "lite_guest_tx"),
                 rx <- new_spinlock_bh!(Rx { bells: receiver, inbox }, "lite_guest_rx"),
                 windows <- shm::Windows::new(),
@@ -193,7 +178,7 @@ impl<U: LinkUser> GuestLink<U> {
 
     /// Whether it has ended.
     pub(crate) fn is_over(&self) -> bool {
-        self.state.lock().over
+        self.progress.lock().is_over()
     }
 
     /// Of the node that we talk to: another life in its slot is not.
@@ -211,7 +196,7 @@ impl<U: LinkUser> GuestLink<U> {
 
     /// The ring that the peer writes to: names this connection, on both sides.
     pub(crate) fn own_ring(&self) -> Option<RemoteAddr> {
-        Some(self.name(self.theirs, self.ours))
+        Some(self.ring())
     }
 
     /// The ring of the peer that we write to.
@@ -306,6 +291,6 @@ impl<U: LinkUser> Link for GuestLink<U> {
     }
 
     fn fail(self: &Arc<Self>, why: Error) {
-        self.note_down(Down::Failed(why));
+        self.end(Down::Failed(why));
     }
 }

@@ -250,8 +250,8 @@ impl<U: LinkUser> NodeLink<U> {
             Self::Verbs(link) => link.access(class, way, buffer, len, remote, timeout_ms),
             // A copy by whoever asks: nothing that classes would have to share.
             Self::Shm(link) => Ok(link.access(way, buffer, len, remote)),
-            // In the order in which they come: the owner's work item is the only one that copies.
-            Self::Guests(link) => link.access(way, buffer, len, remote, timeout_ms),
+            // The owner's work item is the only one that copies.
+            Self::Guests(link) => link.access(class, way, buffer, len, remote, timeout_ms),
         }
     }
 }

@@ -20,7 +20,12 @@ pub(crate) use self::windows::Window;
 pub(super) use self::windows::Windows;
 
 use self::{inbound::Inbound, ring::Ring};
-use super::{access::Way, chunk::Chunk, Down, Link, LinkUser, NodeLink, Piece, RingSize};
+use super::{
+    access::Way,
+    chunk::Chunk,
+    handshake::{End, Progress},
+    Down, Link, LinkUser, NodeLink, Piece, RingSize,
+};
 use crate::{
     core::{wire::ReplyBuffer, Allowed, Turn},
     host::Queues,
@@ -40,24 +45,6 @@ use kernel::{
 /// Messages that a softirq handles before others get their turn.
 const BUDGET: usize = 64;
 
-/// What was noted, for the work item.
-#[derive(Default)]
-struct Noted {
-    /// The peer wants to connect, and said this.
-    requested: Option<KVec<u8>>,
-    /// The peer agrees, and said this.
-    accepted: Option<KVec<u8>>,
-    /// The peer has heard that we agree.
-    confirmed: bool,
-    down: Option<Down>,
-}
-
-struct State {
-    noted: Noted,
-    /// `down` was called or is about to be; or the user has no interest any more.
-    over: bool,
-}
-
 /// One end of a link over shared memory.
 #[pin_data]
 pub(crate) struct ShmLink<U: LinkUser> {
@@ -69,7 +56,7 @@ pub(crate) struct ShmLink<U: LinkUser> {
     ours: Arc<Inbound<U>>,
     theirs: Arc<Inbound<U>>,
     #[pin]
-    state: SpinLockBh<State>,
+    progress: SpinLockBh<Progress>,
     /// The life of the link.
     #[pin]
     work: Work<ShmLink<U>>,
@@ -98,6 +85,7 @@ impl<U: LinkUser> ShmLink<U> {
         queues: &Arc<Queues>,
         ours: &Arc<Inbound<U>>,
         theirs: &Arc<Inbound<U>>,
+        progress: Progress,
     ) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
@@ -107,10 +95,7 @@ impl<U: LinkUser> ShmLink<U> {
                 tag: Atomic::new(0),
                 ours: ours.clone(),
                 theirs: theirs.clone(),
-                state <- new_spinlock_bh!(State {
-                    noted: Noted::default(),
-                    over: false,
-                }, "lite_shm_link"),
+                progress <- new_spinlock_bh!(progress, "lite_shm_link"),
                 work <- new_work!("ShmLink::work"),
                 backlog <- new_work!("ShmLink::backlog"),
                 bell <- new_work!("ShmLink::bell"),
@@ -131,7 +116,7 @@ impl<U: LinkUser> ShmLink<U> {
 
     /// Whether it has ended.
     pub(crate) fn is_over(&self) -> bool {
-        self.state.lock().over
+        self.progress.lock().is_over()
     }
 
     /// The ring that the peer writes to: names this connection, on both sides.
@@ -212,7 +197,7 @@ impl<U: LinkUser> Link for ShmLink<U> {
     }
 
     fn fail(self: &Arc<Self>, why: Error) {
-        self.note_down(Down::Failed(why));
+        self.end(Down::Failed(why));
     }
 }
 

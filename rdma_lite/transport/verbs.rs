@@ -15,17 +15,16 @@ mod access;
 mod backlog;
 mod io;
 mod lane;
+mod route;
 mod setup;
 
-pub(crate) use self::setup::domain;
+pub(crate) use self::{route::Route, setup::domain};
 
-use self::lane::{Lanes, Route};
+use self::lane::Lanes;
 use super::{access::Accesses, window::Regions, Down, LinkUser, RingSize};
 use crate::{core::Backlog, host::Queues};
 use kernel::{
-    impl_has_work,
-    net::{Net, SockAddr},
-    new_spinlock_bh, new_work,
+    impl_has_work, new_spinlock_bh, new_work,
     prelude::*,
     rdma::{
         cm::{CmId, ConnectRequest},
@@ -43,10 +42,6 @@ use kernel::{
     },
     workqueue::{self, Work},
 };
-
-/// How long the address of a peer may take to be found. The kernel may miss that it was, and looks
-/// again only when this is over; a slower network is asked again by the next attempt.
-const RESOLVE_ADDR_MS: u32 = 200;
 
 /// Tokens of work requests: a kind, and an index below it.
 const TOKEN_MESSAGE: u64 = 0;
@@ -173,20 +168,15 @@ impl<U: LinkUser> VerbsLink<U> {
         tag: u32,
         size: RingSize,
         queues: &Arc<Queues>,
-        net: &Net,
-        from: &SockAddr,
-        to: &SockAddr,
+        route: Route,
     ) -> Result<Arc<Self>> {
-        let route = Route {
-            net: net.into(),
-            from: (*from).into(),
-            to: (*to).into(),
-        };
         let this = Self::new(user, size, Some(route), queues)?;
+        let route = this.route.as_ref().ok_or(EINVAL)?;
         this.set_tag(tag);
-        let id = Arc::new(CmId::new(net, this.clone(), crate::OWNER)?, GFP_KERNEL)?;
+        let id = CmId::new(route.net(), this.clone(), crate::OWNER)?;
+        let id = Arc::new(id, GFP_KERNEL)?;
         this.state.lock().id = Some(id.clone());
-        if let Err(e) = id.resolve_addr(Some(from), to, RESOLVE_ADDR_MS) {
+        if let Err(e) = route.resolve(&id) {
             this.state.lock().over = true;
             this.dismantle();
             return Err(e);

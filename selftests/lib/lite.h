@@ -21,7 +21,6 @@
 
 /* Deadlines of the private cluster: short, so that a cut link costs seconds. */
 #define LITE_TIMEOUT_MS		"3000"
-#define LITE_HEARTBEAT_MS	"300"
 /* What an emulated, busy guest may add to a deadline. */
 #define LITE_MARGIN_MS		4000
 
@@ -131,6 +130,10 @@ static __maybe_unused int node_remove(const char *node)
 
 /* Bytes of the rings, if others than the default are wanted: many nodes have many. */
 static const char *lite_ring_size __maybe_unused;
+/* Time between heartbeats, default deadline, and time for each to reach each, where many share the processors. */
+static const char *lite_heartbeat_ms __maybe_unused = "300";
+static const char *lite_timeout_ms __maybe_unused = LITE_TIMEOUT_MS;
+static int lite_settle_ms __maybe_unused = 30000;
 
 /*
  * What carries the private cluster: POTLUCK_TRANSPORT=shm is memory of the kernel,
@@ -213,8 +216,8 @@ static __maybe_unused int node_configure(int i)
 	err = err ?: node_attr(node, "unsafe_global_rkey", lite_global_rkey());
 	if (lite_is_guests())
 		err = err ?: node_attr(node, "shared_memory", lite_shared_memory());
-	err = err ?: node_attr(node, "timeout_ms", LITE_TIMEOUT_MS);
-	return err ?: node_attr(node, "heartbeat_ms", LITE_HEARTBEAT_MS);
+	err = err ?: node_attr(node, "timeout_ms", lite_timeout_ms);
+	return err ?: node_attr(node, "heartbeat_ms", lite_heartbeat_ms);
 }
 
 /*
@@ -436,7 +439,7 @@ static __maybe_unused int cluster_up(struct cluster *c, int nr)
 		return err;
 	for (int i = 1; i <= nr; i++)
 		for (int j = 1; j <= nr; j++)
-			if (!lite_reachable(c->fd[i], j, 30000)) {
+			if (!lite_reachable(c->fd[i], j, lite_settle_ms)) {
 				fprintf(stderr, "# node %d does not reach node %d: %s\n", i, j, strerror(errno));
 				return ETIMEDOUT;
 			}

@@ -45,8 +45,8 @@ leaks() {
 forget_leaks() { [ ! -w /sys/kernel/debug/kmemleak ] || echo clear >/sys/kernel/debug/kmemleak; }
 
 # What must not grow however often something is done: `name value` lines, of objects in the kernel's caches, and of
-# memory in KiB (unaccounted: pages that are neither free nor any of what the kernel tells). What is only kept for later
-# goes first: caches, and pages that processors hold.
+# memory in KiB (unaccounted: pages that are neither free, nor with a processor for the next who wants one, nor any of what
+# the kernel tells). What is only kept for later goes first: caches.
 counters() {
 	local cache
 	echo 3 >/proc/sys/vm/drop_caches
@@ -56,12 +56,13 @@ counters() {
 	[ ! -w /proc/sys/vm/compact_memory ] || echo 1 >/proc/sys/vm/compact_memory
 	sleep 1
 	awk 'NR > 2 && !seen[$1]++ { print "cache:" $1, $2 }' /proc/slabinfo
-	awk '{ sub(":", "", $1) }
+	awk 'FILENAME ~ /zoneinfo/ { if ($1 == "count:") rest -= $2 * 4; next }
+		{ sub(":", "", $1) }
 		# Stacks of the kernel are of vmalloc.
 		$1 ~ /^(SUnreclaim|PageTables|VmallocUsed|Percpu)$/ { print "memory:" $1, $2 }
 		$1 == "MemTotal" { rest += $2 }
 		$1 ~ /^(MemFree|Buffers|Cached|SwapCached|AnonPages|Slab|PageTables|VmallocUsed|Percpu)$/ { rest -= $2 }
-		END { print "memory:unaccounted", rest }' /proc/meminfo
+		END { print "memory:unaccounted", rest }' /proc/zoneinfo /proc/meminfo
 }
 
 # grown BEFORE AFTER OBJECTS KIB: what grew by more, one a line. A cache that was not there begins with nothing.

@@ -17,6 +17,8 @@ USERS = (16, 256)
 REGIONS = (100, 10_000)
 PORTS = (100, 1_000)
 GRAPH = "graph"
+# Longer than a call takes on an emulated machine.
+EAGER_US = 2000
 
 
 def name_of(size):
@@ -93,9 +95,18 @@ def calls(lab):
             f"2x ib_send_lat -s {size}": alone(lambda s=size: lab.perftest("ib_send_lat", s, n).times(2)),
             f"2x ib_send_lat -s {size} -e": alone(lambda s=size: lab.perftest("ib_send_lat", s, n, "-e").times(2)),
         }, {f"2x ib_send_lat -s {size}": 1.25})
+    # Like for like: where ours polls as long as a call takes, or never does.
+    for poll_us, option in ((EAGER_US, ()), (0, ("-e",))):
+        some = pair.Pair(lab, "verbs", transport="verbs", poll_us=poll_us)
+        for size in CALL_SIZES:
+            peer = " ".join((f"2x ib_send_lat -s {size}", *option))
+            yield Case(f"lite_rpc_call, {name_of(size)} each way, poll_us {poll_us}",
+                       lambda s=size: lite(lab, "call", s, n, nodes=pair.NODES),
+                       {peer: alone(lambda s=size, o=option: lab.perftest("ib_send_lat", s, n, *o).times(2))},
+                       1.25, prepare=some.up, finish=some.down)
     yield Case("lite_rpc_multicast to 3 nodes, 64 B", lambda: lite(lab, "call", 64, n, nodes=("n1", *CALLED)),
                {"one call": alone(lambda: lite(lab, "call", 64, n))}, 1.5)
-    shared = pair.Pair(lab)
+    shared = pair.Pair(lab, "shm", transport="auto")
     yield Case("lite_rpc_call, 64 B, shared memory", lambda: lite(lab, "call", 64, n, nodes=pair.NODES),
                {"over verbs": alone(lambda: lite(lab, "call", 64, n))}, 0.2, prepare=shared.up, finish=shared.down)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Two nodes of their own, which reach each other through shared memory."""
+"""Two nodes of their own, whose attributes a case chooses."""
 
 from pathlib import Path
 
@@ -16,12 +16,13 @@ PORT = 18700
 class Pair:
     """Namespaces with a link and an rxe device each, as the nodes of a lab have them, while this is up."""
 
-    def __init__(self, lab):
-        self.lab = lab
+    def __init__(self, lab, carried_by, **attributes):
+        self.lab, self.carried_by, self.attributes = lab, carried_by, attributes
 
     def up(self):
-        if not labs.has("transport"):
-            raise Absent("rdma_lite has no attribute `transport` of its nodes: no shared memory between them")
+        for attribute in self.attributes:
+            if not labs.has(attribute):
+                raise Absent(f"rdma_lite has no attribute `{attribute}` of its nodes")
         self.down()
         first, second = NODES
         for name in NODES:
@@ -37,12 +38,12 @@ class Pair:
             # A node is of the namespace of who makes it.
             run(*inside, "mkdir", CONFIGFS / name)
             for attribute, value in {"id": at, "addr": f"10.79.0.{at}", "port": PORT, "device": f"bvr{at}",
-                                     "cluster": CLUSTER, "transport": "auto", "power": 1}.items():
+                                     "cluster": CLUSTER, **self.attributes, "power": 1}.items():
                 (CONFIGFS / name / attribute).write_text(f"{value}\n", encoding="ascii")
         run(self.lab.bin / "lite", "pair", *NODES)
         carried = PEERS.read_text(encoding="ascii")
-        if not any(line.startswith(f"{first} 2 shm ") for line in carried.splitlines()):
-            raise Skip("the pair does not reach each other through memory, but over verbs")
+        if not any(line.startswith(f"{first} 2 {self.carried_by} ") for line in carried.splitlines()):
+            raise Skip(f"the pair does not reach each other over {self.carried_by}")
 
     def down(self):
         for at, name in enumerate(NODES, 1):

@@ -7,6 +7,7 @@
 //! to say. The answer repeats the request's number, so that one that comes late is of no use.
 
 use super::{
+    super::{Admission, Class, Gate, Share},
     field,
     layout::{ACCESSES, ACCESS_LEN},
     put, Memory,
@@ -118,57 +119,94 @@ enum Place<W> {
 #[derive(Debug)]
 pub struct Accesses<W> {
     places: [Place<W>; ACCESSES],
+    /// Who has which place, and for how many bytes.
+    held: [Option<(Class, usize)>; ACCESSES],
+    admission: Admission<W>,
     next: u64,
     over: bool,
 }
 
 impl<W: Clone> Accesses<W> {
-    /// None yet.
-    pub fn new() -> Self {
+    /// None yet; the classes share the places.
+    pub fn new(share: Share) -> Self {
         Self {
             places: [const { Place::Free }; ACCESSES],
+            held: [None; ACCESSES],
+            admission: Admission::new(Gate::new(ACCESSES, share)),
             next: 1,
             over: false,
         }
     }
 
-    /// Begins one: its place, which it has until [`Self::end`], and its number. `EAGAIN`: all places are
-    /// taken; `ECONNRESET`: the session is over.
-    pub fn begin(&mut self, who: &W) -> Result<(usize, u64)> {
+    /// Begins one of so many bytes: its place, which it has until [`Self::end`]. `None`: all places are
+    /// taken, and [`Self::next`] says when it has one. `ECONNRESET`: the session is over; `ENOMEM`.
+    pub fn begin(&mut self, class: Class, bytes: usize, who: &W) -> Result<Option<usize>> {
         if self.over {
             return Err(ECONNRESET);
         }
+        match self.admission.enter(class, bytes, || who.clone())? {
+            true => Ok(self.seat(class, bytes, who.clone())),
+            false => Ok(None),
+        }
+    }
+
+    /// There is a free one for whoever was let in: as many are let in as there are places.
+    fn seat(&mut self, class: Class, bytes: usize, who: W) -> Option<usize> {
         let is_free = |place: &Place<W>| matches!(place, Place::Free);
-        let nr = self.places.iter().position(is_free).ok_or(EAGAIN)?;
-        let id = self.next;
+        let nr = self.places.iter().position(is_free)?;
+        self.places[nr] = Place::UnderWay(self.next, who);
+        self.held[nr] = Some((class, bytes));
         self.next += 1;
-        self.places[nr] = Place::UnderWay(id, who.clone());
-        Ok((nr, id))
+        Some(nr)
+    }
+
+    fn vacate(&mut self, nr: usize) {
+        self.places[nr] = Place::Free;
+        if let Some((class, bytes)) = self.held[nr].take() {
+            self.admission.leave(class, bytes);
+        }
+    }
+
+    /// Who waited and has a place now. To be called until it names nobody, after all that may end an
+    /// access: [`Self::end`], [`Self::take_back`], [`Self::answered`], [`Self::withdraw`].
+    pub fn next(&mut self) -> Option<(W, usize)> {
+        let (class, bytes, who) = self.admission.next()?;
+        let nr = self.seat(class, bytes, who.clone())?;
+        Some((who, nr))
+    }
+
+    /// Somebody of this class does not want to wait for a place any longer; false when it does not wait.
+    pub fn withdraw(&mut self, class: Class, is: impl Fn(&W) -> bool) -> bool {
+        self.admission.withdraw(class, is)
     }
 
     /// Who began it is done with it. If there was no answer yet, the place is taken until that comes.
     pub fn end(&mut self, nr: usize, id: u64) {
-        let Some(place) = self.places.get_mut(nr) else {
-            return;
-        };
-        match *place {
-            Place::UnderWay(begun, _) if begun == id => *place = Place::Abandoned(id),
-            Place::Answered(begun) if begun == id => *place = Place::Free,
+        match self.places.get(nr) {
+            Some(Place::UnderWay(begun, _)) if *begun == id => {
+                self.places[nr] = Place::Abandoned(id)
+            }
+            Some(Place::Answered(begun)) if *begun == id => self.vacate(nr),
             _ => {}
         }
     }
 
     /// It was begun, and the owner was never told.
     pub fn take_back(&mut self, nr: usize, id: u64) {
-        if let Some(place @ Place::UnderWay(..)) = self.places.get_mut(nr) {
-            if matches!(*place, Place::UnderWay(begun, _) if begun == id) {
-                *place = Place::Free;
-            }
+        if matches!(self.places.get(nr), Some(Place::UnderWay(begun, _)) if *begun == id) {
+            self.vacate(nr);
         }
     }
 
-    /// The other says that it has carried out the access at this place; the number that its answer must
-    /// have. `EPROTO`: there is none.
+    /// As [`Self::take_back`], for who has a place and does not know which.
+    pub fn forget(&mut self, is: impl Fn(&W) -> bool) {
+        let has = |place: &Place<W>| matches!(place, Place::UnderWay(_, who) if is(who));
+        if let Some(nr) = self.places.iter().position(has) {
+            self.vacate(nr);
+        }
+    }
+
+    /// The number of the access at this place, which its answer must have. `EPROTO`: there is none.
     pub fn number(&self, nr: usize) -> Result<u64> {
         match self.places.get(nr) {
             Some(Place::UnderWay(id, _) | Place::Abandoned(id)) => Ok(*id),
@@ -184,7 +222,10 @@ impl<W: Clone> Accesses<W> {
                 *place = Place::Answered(id);
                 Some(who)
             }
-            Place::Abandoned(_) => None,
+            Place::Abandoned(_) => {
+                self.vacate(nr);
+                None
+            }
             other => {
                 *place = other;
                 None
@@ -192,15 +233,16 @@ impl<W: Clone> Accesses<W> {
         }
     }
 
-    /// The session is over: somebody who waited. Call it until it gives nobody.
+    /// The session is over: somebody who waited for an answer. Call it until it gives nobody, then
+    /// [`Self::turn_away`].
     pub fn give_up(&mut self) -> Option<W> {
         self.over = true;
         (0..ACCESSES).find_map(|nr| self.answered(nr))
     }
-}
 
-impl<W: Clone> Default for Accesses<W> {
-    fn default() -> Self {
-        Self::new()
+    /// The session is over: somebody who waited for a place. Call it until it gives nobody.
+    pub fn turn_away(&mut self) -> Option<W> {
+        self.over = true;
+        self.admission.turn_away()
     }
 }

@@ -4,10 +4,17 @@
 
 use super::GuestLink;
 use crate::{
-    core::guests::{access::Request, bells::Bell, layout::ACCESS_LEN},
+    core::{
+        guests::{
+            access::{Accesses, Request},
+            bells::Bell,
+            layout::ACCESS_LEN,
+        },
+        Class,
+    },
     events::now,
     transport::{
-        access::{Access, Accesses, Way},
+        access::{Access, Way, MS},
         LinkUser,
     },
 };
@@ -15,10 +22,14 @@ use kernel::{
     prelude::*,
     rdma::{DmaBuffer, RemoteAddr},
     sync::Arc,
-    time::{delay::fsleep, msecs_to_jiffies, Delta},
 };
 
-const MS: u64 = 1_000_000;
+/// Bytes of a buffer, and of the peer's memory.
+struct Part {
+    start: usize,
+    len: usize,
+    remote: RemoteAddr,
+}
 
 /// A part of an access that is under way: its place in the lane.
 struct Place<'a, U: LinkUser> {
@@ -29,15 +40,26 @@ struct Place<'a, U: LinkUser> {
 
 impl<U: LinkUser> Drop for Place<'_, U> {
     fn drop(&mut self) {
-        self.link.tx.lock().accesses.end(self.nr, self.id);
+        self.link.on_accesses(|all| all.end(self.nr, self.id));
     }
 }
 
 impl<U: LinkUser> GuestLink<U> {
-    /// Reads `len` bytes at `remote` into the beginning of `buffer`, or writes them there, piece by piece,
-    /// and says how it ended. `Err` outside: the wait was given up. May sleep.
+    /// Does something about accesses, and lets in those that may begin then.
+    pub(super) fn on_accesses<T>(&self, act: impl FnOnce(&mut Accesses<Arc<Access>>) -> T) -> T {
+        let mut tx = self.tx.lock();
+        let done = act(&mut tx.accesses);
+        while let Some((access, nr)) = tx.accesses.next() {
+            access.admit(Ok(nr));
+        }
+        done
+    }
+
+    /// For a class, reads `len` bytes at `remote` into the beginning of `buffer`, or writes them there, piece
+    /// by piece, and says how it ended. `Err` outside: the wait was given up. May sleep.
     pub(crate) fn access(
         &self,
+        class: Class,
         way: Way,
         buffer: &Arc<DmaBuffer>,
         len: usize,
@@ -50,44 +72,66 @@ impl<U: LinkUser> GuestLink<U> {
         let deadline = now().saturating_add(u64::from(timeout_ms) * MS);
         let mut done = 0;
         while done < len {
-            let part = (len - done).min(ACCESS_LEN);
-            let there = RemoteAddr {
-                addr: remote.addr.wrapping_add(done as u64),
-                ..remote
+            let part = Part {
+                start: done,
+                len: (len - done).min(ACCESS_LEN),
+                remote: RemoteAddr {
+                    addr: remote.addr.wrapping_add(done as u64),
+                    ..remote
+                },
             };
-            let result = self.part(way, buffer, done, part, there, deadline)?;
+            let result = self.part(class, way, buffer, &part, deadline)?;
             if result.is_err() {
                 return Ok(result);
             }
-            done += part;
+            done += part.len;
         }
         Ok(Ok(()))
     }
 
-    /// Waits for a place for an access; [`ETIMEDOUT`] when there is none until the deadline.
-    fn place(&self, access: &Arc<Access>, deadline: u64) -> Result<Place<'_, U>> {
-        loop {
-            let begun = self.tx.lock().accesses.begin(access);
-            match begun {
-                Ok((nr, id)) => return Ok(Place { link: self, nr, id }),
-                Err(e) if e != EAGAIN => return Err(e),
-                Err(_) if now() >= deadline => return Err(ETIMEDOUT),
-                Err(_) => fsleep(Delta::from_micros(250)),
+    /// Waits for a place for an access.
+    fn place(
+        &self,
+        class: Class,
+        bytes: usize,
+        access: &Arc<Access>,
+        deadline: u64,
+    ) -> Result<Place<'_, U>> {
+        let begun = self.tx.lock().accesses.begin(class, bytes, access)?;
+        let nr = match begun {
+            Some(nr) => nr,
+            None => match access.wait_for_place(deadline) {
+                Ok(place) => place?,
+                Err(e) => {
+                    self.give_up_place(class, access);
+                    return Err(e);
+                }
+            },
+        };
+        let id = self.tx.lock().accesses.number(nr)?;
+        Ok(Place { link: self, nr, id })
+    }
+
+    /// Does not wait for a place any more, whether or not it was given one meanwhile.
+    fn give_up_place(&self, class: Class, access: &Arc<Access>) {
+        self.on_accesses(|all| {
+            if !all.withdraw(class, |other| Arc::ptr_eq(other, access)) {
+                all.forget(|other| Arc::ptr_eq(other, access));
             }
-        }
+        });
     }
 
     fn part(
         &self,
+        class: Class,
         way: Way,
         buffer: &Arc<DmaBuffer>,
-        start: usize,
-        len: usize,
-        remote: RemoteAddr,
+        part: &Part,
         deadline: u64,
     ) -> Result<Result> {
-        let access = Accesses::make()?;
-        let place = match self.place(&access, deadline) {
+        let Part { start, len, remote } = *part;
+        let access = Access::make()?;
+        let place = match self.place(class, len, &access, deadline) {
             Ok(place) => place,
             Err(e) => return Ok(Err(e)),
         };
@@ -111,13 +155,10 @@ impl<U: LinkUser> GuestLink<U> {
             bells.ring(memory, lane, Bell::Request(nr as u32))
         });
         if let Err(e) = asked {
-            self.tx.lock().accesses.take_back(nr, place.id);
+            self.on_accesses(|all| all.take_back(nr, place.id));
             return Ok(Err(e));
         }
-        let left = deadline.saturating_sub(now()) / MS;
-        let jiffies = msecs_to_jiffies(left as u32);
-        access.done.wait_for_completion_killable_timeout(jiffies)?;
-        let result = access.result();
+        let result = access.wait_for_end(deadline)?;
         if result.is_err() || way == Way::Write {
             return Ok(result);
         }

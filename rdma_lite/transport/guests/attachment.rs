@@ -17,7 +17,7 @@ use crate::{
     events::now,
     host::Queues,
     poll::yield_or_relax,
-    transport::{Down, LinkUser, RingSize},
+    transport::{handshake::End, Down, LinkUser, RingSize},
 };
 use kernel::{
     impl_has_work, new_mutex, new_spinlock, new_work,
@@ -306,7 +306,7 @@ impl<U: LinkUser> Attachment<U> {
             sessions = true;
             found |= link.poll(self);
             if watches && !self.watch.lock().lives(slot, link.their_life(), now) {
-                link.note_down(Down::Failed(EHOSTDOWN));
+                link.end(Down::Failed(EHOSTDOWN));
             }
         }
         Ok((found, sessions))

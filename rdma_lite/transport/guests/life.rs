@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The life of a link: its attachment notes what the peer said, and the link's work item acts on it.
+//! The life of a link: what the ends say to each other goes through the memory, by their attachments.
 
-use super::{Attachment, GuestLink, Noted, Place};
+use super::{Attachment, GuestLink, Place};
 use crate::{
     core::{
         guests::control::{Kind, Session},
         wire::RingAddress,
     },
-    transport::{Down, LinkUser, NodeLink},
+    transport::{
+        handshake::{self, End, Progress, Word},
+        Down, LinkUser, NodeLink, RingSize,
+    },
 };
 use kernel::{
     prelude::*,
     random::get_random_u64,
-    sync::Arc,
+    rdma::RemoteAddr,
+    sync::{Arc, SpinLockBh},
     workqueue::{self, WorkItem},
 };
 
@@ -30,9 +34,9 @@ impl<U: LinkUser> GuestLink<U> {
             from: attachment.life(),
             to: to.life,
         };
-        let this = Self::new(user, tag, attachment, to.slot, session)?;
+        let this = Self::new(user, tag, attachment, to.slot, session, Progress::ask())?;
         let said = this
-            .own_hello()
+            .hello()
             .and_then(|hello| attachment.say(&this, Kind::Request, &hello));
         said.inspect_err(|_| this.shutdown())?;
         Ok(this)
@@ -46,8 +50,8 @@ impl<U: LinkUser> GuestLink<U> {
         session: Session,
         hello: KVec<u8>,
     ) -> Result {
-        let this = Self::new(user, 0, attachment, slot, session)?;
-        this.note(|noted| noted.requested = Some(hello));
+        let this = Self::new(user, 0, attachment, slot, session, Progress::listen())?;
+        this.note(|progress| progress.requested(hello));
         Ok(())
     }
 
@@ -56,10 +60,10 @@ impl<U: LinkUser> GuestLink<U> {
         let mut copy = KVec::new();
         copy.extend_from_slice(bytes, GFP_KERNEL)?;
         match kind {
-            Kind::Accept => self.note(|noted| noted.accepted = Some(copy)),
-            Kind::Confirm => self.note(|noted| noted.confirmed = true),
-            Kind::Reject => self.note_down(Down::Rejected(copy)),
-            Kind::Close => self.note_down(Down::Failed(ECONNRESET)),
+            Kind::Accept => self.note(|progress| progress.accepted(copy)),
+            Kind::Confirm => self.note(|progress| progress.confirmed()),
+            Kind::Reject => self.end(Down::Rejected(copy)),
+            Kind::Close => self.end(Down::Failed(ECONNRESET)),
             // Answered when it came.
             Kind::Request => {}
         }
@@ -70,42 +74,46 @@ impl<U: LinkUser> GuestLink<U> {
     pub(super) fn silence(self: &Arc<Self>) {
         self.set_ready(false);
         self.tx.lock().silent = true;
-        self.note_down(Down::Failed(ECONNRESET));
+        self.end(Down::Failed(ECONNRESET));
     }
 
     /// Ends the link without telling the user, and waits until nothing of it is left.
     ///
     /// Not to be called by the user's callbacks.
     pub(crate) fn shutdown(self: &Arc<Self>) {
-        self.state.lock().over = true;
-        workqueue::cancel_work_sync::<Self, 0>(self);
-        self.dismantle();
+        self.abandon();
+    }
+}
+
+impl<U: LinkUser> End for GuestLink<U> {
+    type User = U;
+
+    fn user(&self) -> &Arc<U> {
+        &self.user
     }
 
-    fn own_hello(&self) -> Result<KVec<u8>> {
-        let name = self.own_ring().ok_or(ENOTCONN)?;
-        self.user.hello(RingAddress {
-            addr: name.addr,
-            rkey: name.rkey,
-            size_log2: self.size.size_log2,
-            depth_log2: self.size.depth_log2,
-            slots_log2: self.size.slots_log2,
-        })
+    fn progress(&self) -> &SpinLockBh<Progress> {
+        &self.progress
     }
 
-    fn note(self: &Arc<Self>, f: impl FnOnce(&mut Noted)) {
-        f(&mut self.state.lock().noted);
+    fn link(self: &Arc<Self>) -> NodeLink<U> {
+        NodeLink::Guests(self.clone())
+    }
+
+    fn wake(self: &Arc<Self>) {
         // Queued already: it will see what was noted.
         let _ = self.queues.links.enqueue::<_, 0>(self.clone());
     }
 
-    pub(super) fn note_down(self: &Arc<Self>, why: Down) {
-        self.note(|noted| {
-            noted.down.get_or_insert(why);
-        });
+    fn size(&self) -> RingSize {
+        self.size
     }
 
-    /// The peer says that this is its ring: the lane has room for it.
+    fn ring(&self) -> RemoteAddr {
+        self.name(self.theirs, self.ours)
+    }
+
+    /// The lane has room for it.
     fn check_ring(&self, ring: RingAddress) -> Result {
         self.outbound
             .ring(0, ring.size() as usize)
@@ -113,39 +121,17 @@ impl<U: LinkUser> GuestLink<U> {
         Ok(())
     }
 
-    /// Acts on what was noted. `Ok(true)`: the link has just come up.
-    fn advance(self: &Arc<Self>) -> Result<bool> {
-        let noted = {
-            let mut state = self.state.lock();
-            if state.over {
-                return Ok(false);
-            }
-            if state.noted.down.is_some() {
-                return Err(ENOTCONN);
-            }
-            core::mem::take(&mut state.noted)
-        };
-        let link = NodeLink::Guests(self.clone());
-        if let Some(hello) = noted.requested {
-            let answer = self.user.requested(&link, &hello);
-            let attachment = self.attachment()?;
-            match answer {
-                Ok(ring) => self.check_ring(ring)?,
-                Err(why) => {
-                    attachment.say(self, Kind::Reject, &why)?;
-                    return Err(ECONNREFUSED);
-                }
-            }
-            let hello = self.own_hello()?;
-            attachment.say(self, Kind::Accept, &hello)?;
+    fn say(self: &Arc<Self>, word: Word) -> Result {
+        let attachment = self.attachment()?;
+        match word {
+            Word::Accept(hello) => attachment.say(self, Kind::Accept, &hello),
+            Word::Reject(why) => attachment.say(self, Kind::Reject, &why),
+            Word::Confirm => attachment.say(self, Kind::Confirm, &[]),
         }
-        if let Some(hello) = noted.accepted {
-            let ring = self.user.greeted(&link, &hello)?;
-            self.check_ring(ring)?;
-            self.attachment()?.say(self, Kind::Confirm, &[])?;
-            return Ok(true);
-        }
-        Ok(noted.confirmed)
+    }
+
+    fn opened(&self) {
+        self.set_ready(true);
     }
 
     fn dismantle(self: &Arc<Self>) {
@@ -164,6 +150,11 @@ impl<U: LinkUser> GuestLink<U> {
             let Some(waiter) = waiter else { break };
             waiter.finish(Err(ECONNRESET));
         }
+        loop {
+            let waiter = self.tx.lock().accesses.turn_away();
+            let Some(waiter) = waiter else { break };
+            waiter.admit(Err(ECONNRESET));
+        }
         let inbox = core::mem::take(&mut self.rx.lock().inbox);
         drop(inbox);
         workqueue::cancel_work_sync::<Self, 1>(self);
@@ -175,28 +166,6 @@ impl<U: LinkUser> WorkItem for GuestLink<U> {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        let link = NodeLink::Guests(this.clone());
-        let result = this.advance();
-        if let Ok(true) = result {
-            this.user.up(&link);
-            this.set_ready(true);
-        }
-        let why = {
-            let mut state = this.state.lock();
-            let noted = state.noted.down.take();
-            match (state.over, noted, result) {
-                (true, ..) | (_, None, Ok(_)) => return,
-                (_, Some(why), _) => {
-                    state.over = true;
-                    why
-                }
-                (_, None, Err(e)) => {
-                    state.over = true;
-                    Down::Failed(e)
-                }
-            }
-        };
-        this.dismantle();
-        this.user.down(&link, why);
+        handshake::run(&this);
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         },
         Turn,
     },
-    transport::{access::Way, chunk::Chunk, Down, LinkUser, NodeLink},
+    transport::{access::Way, chunk::Chunk, handshake::End, Down, LinkUser, NodeLink},
 };
 use kernel::{
     mm::pinned::PinnedPages,
@@ -35,7 +35,7 @@ impl<U: LinkUser> GuestLink<U> {
         let heard = self.hear(attachment);
         let heard = heard.unwrap_or_else(|e| {
             self.set_ready(false);
-            self.note_down(Down::Failed(e));
+            self.end(Down::Failed(e));
             0
         });
         self.handle();
@@ -134,7 +134,7 @@ impl<U: LinkUser> GuestLink<U> {
         if response.id != id {
             return Err(EPROTO);
         }
-        let waiter = self.tx.lock().accesses.answered(nr);
+        let waiter = self.on_accesses(|all| all.answered(nr));
         if let Some(waiter) = waiter {
             waiter.finish(match response.status {
                 0 => Ok(()),

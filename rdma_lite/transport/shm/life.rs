@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The life of a link: each end notes what the other did, and its work item acts on it.
+//! The life of a link: each end tells the other's what it did.
 //!
 //! Whoever connects makes both ends. The other node is asked by its end's work item, and sees what a
 //! connection manager would have brought it: a hello, to agree to or not.
 
-use super::{inbound::Inbound, Noted, ShmLink};
+use super::{inbound::Inbound, ShmLink};
 use crate::{
     core::wire::RingAddress,
     host::Queues,
-    transport::{Down, LinkUser, NodeLink, RingSize},
+    transport::{
+        handshake::{self, End, Progress, Word},
+        Down, LinkUser, NodeLink, RingSize,
+    },
 };
 use kernel::{
     prelude::*,
-    sync::Arc,
+    rdma::RemoteAddr,
+    sync::{Arc, SpinLockBh},
     workqueue::{self, WorkItem},
 };
 
@@ -30,14 +34,14 @@ impl<U: LinkUser> ShmLink<U> {
     ) -> Result<Arc<Self>> {
         let ours = Inbound::new(size)?;
         let theirs = Inbound::new(to_size)?;
-        let this = Self::new(user, size, queues, &ours, &theirs)?;
-        let other = Self::new(to, to_size, queues, &theirs, &ours)?;
+        let this = Self::new(user, size, queues, &ours, &theirs, Progress::ask())?;
+        let other = Self::new(to, to_size, queues, &theirs, &ours, Progress::listen())?;
         this.set_tag(tag);
-        let hello = this.own_hello()?;
+        let hello = this.hello()?;
         // From here on each end is there until it was told that the link has ended.
         ours.set_owner(&this);
         theirs.set_owner(&other);
-        other.note(|noted| noted.requested = Some(hello));
+        other.note(|progress| progress.requested(hello));
         Ok(this)
     }
 
@@ -45,35 +49,39 @@ impl<U: LinkUser> ShmLink<U> {
     ///
     /// Not to be called by the user's callbacks.
     pub(crate) fn shutdown(self: &Arc<Self>) {
-        self.state.lock().over = true;
-        workqueue::cancel_work_sync::<Self, 0>(self);
-        self.dismantle();
+        self.abandon();
+    }
+}
+
+impl<U: LinkUser> End for ShmLink<U> {
+    type User = U;
+
+    fn user(&self) -> &Arc<U> {
+        &self.user
     }
 
-    fn own_hello(&self) -> Result<KVec<u8>> {
-        let name = self.ours.name();
-        self.user.hello(RingAddress {
-            addr: name.addr,
-            rkey: name.rkey,
-            size_log2: self.size.size_log2,
-            depth_log2: self.size.depth_log2,
-            slots_log2: self.size.slots_log2,
-        })
+    fn progress(&self) -> &SpinLockBh<Progress> {
+        &self.progress
     }
 
-    fn note(self: &Arc<Self>, f: impl FnOnce(&mut Noted)) {
-        f(&mut self.state.lock().noted);
+    fn link(self: &Arc<Self>) -> NodeLink<U> {
+        NodeLink::Shm(self.clone())
+    }
+
+    fn wake(self: &Arc<Self>) {
         // Queued already: it will see what was noted.
         let _ = self.queues.links.enqueue::<_, 0>(self.clone());
     }
 
-    pub(super) fn note_down(self: &Arc<Self>, why: Down) {
-        self.note(|noted| {
-            noted.down.get_or_insert(why);
-        });
+    fn size(&self) -> RingSize {
+        self.size
     }
 
-    /// The peer says that this is its ring: it is the one that we have.
+    fn ring(&self) -> RemoteAddr {
+        self.ours.name()
+    }
+
+    /// It is the one that we have.
     fn check_ring(&self, ring: RingAddress) -> Result {
         if ring.size() as usize == self.theirs.ring().len() {
             Ok(())
@@ -82,49 +90,18 @@ impl<U: LinkUser> ShmLink<U> {
         }
     }
 
-    /// Acts on what was noted. `Ok(true)`: the link has just come up.
-    fn advance(self: &Arc<Self>) -> Result<bool> {
-        let noted = {
-            let mut state = self.state.lock();
-            if state.over {
-                return Ok(false);
-            }
-            if state.noted.down.is_some() {
-                return Err(ENOTCONN);
-            }
-            core::mem::take(&mut state.noted)
-        };
-        let link = NodeLink::Shm(self.clone());
-        if let Some(hello) = noted.requested {
-            match self.user.requested(&link, &hello) {
-                Ok(ring) => self.check_ring(ring)?,
-                Err(why) => {
-                    let why = Down::Rejected(why);
-                    // It may have given up itself.
-                    let _ = self.theirs.tell(|peer| peer.note_down(why));
-                    return Err(ECONNREFUSED);
-                }
-            }
-            let hello = self.own_hello()?;
-            self.theirs
-                .tell(|peer| peer.note(|noted| noted.accepted = Some(hello)))?;
-        }
-        if let Some(hello) = noted.accepted {
-            let ring = self.user.greeted(&link, &hello)?;
-            self.check_ring(ring)?;
-            self.theirs
-                .tell(|peer| peer.note(|noted| noted.confirmed = true))?;
-            return Ok(true);
-        }
-        Ok(noted.confirmed)
+    fn say(self: &Arc<Self>, word: Word) -> Result {
+        self.theirs.tell(|peer| match word {
+            Word::Accept(hello) => peer.note(|progress| progress.accepted(hello)),
+            Word::Reject(why) => peer.end(Down::Rejected(why)),
+            Word::Confirm => peer.note(|progress| progress.confirmed()),
+        })
     }
 
     fn dismantle(self: &Arc<Self>) {
         self.ours.close();
         // It may have ended before.
-        let _ = self
-            .theirs
-            .tell(|peer| peer.note_down(Down::Failed(ECONNRESET)));
+        let _ = self.theirs.tell(|peer| peer.end(Down::Failed(ECONNRESET)));
         // Nothing queues them any more.
         workqueue::cancel_work_sync::<Self, 2>(self);
         workqueue::cancel_work_sync::<Self, 1>(self);
@@ -136,27 +113,6 @@ impl<U: LinkUser> WorkItem for ShmLink<U> {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        let link = NodeLink::Shm(this.clone());
-        let result = this.advance();
-        if let Ok(true) = result {
-            this.user.up(&link);
-        }
-        let why = {
-            let mut state = this.state.lock();
-            let noted = state.noted.down.take();
-            match (state.over, noted, result) {
-                (true, ..) | (_, None, Ok(_)) => return,
-                (_, Some(why), _) => {
-                    state.over = true;
-                    why
-                }
-                (_, None, Err(e)) => {
-                    state.over = true;
-                    Down::Failed(e)
-                }
-            }
-        };
-        this.dismantle();
-        this.user.down(&link, why);
+        handshake::run(&this);
     }
 }

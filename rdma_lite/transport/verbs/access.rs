@@ -3,18 +3,20 @@
 //! Chunks of regions that are opened for the peer of a link, and access to those of the peer.
 
 use super::{token, VerbsLink, TOKEN_OPEN};
-use crate::core::Class;
-use crate::transport::{
-    access::{Accesses, Way},
-    chunk::Chunk,
-    window::{Regions, Window},
-    LinkUser, //
+use crate::{
+    core::Class,
+    events::now,
+    transport::{
+        access::{Access, Way, MS},
+        chunk::Chunk,
+        window::{Regions, Window},
+        LinkUser, //
+    },
 };
 use kernel::{
     prelude::*,
-    rdma::{Access, DmaBuffer, RemoteAddr, Segment, SendOp},
+    rdma::{self, DmaBuffer, RemoteAddr, Segment, SendOp},
     sync::Arc,
-    time::{delay::fsleep, msecs_to_jiffies, Delta},
 };
 
 impl<U: LinkUser> VerbsLink<U> {
@@ -32,7 +34,7 @@ impl<U: LinkUser> VerbsLink<U> {
 
     /// Lets the peer into a chunk, until the window is given to [`Link::hide`]. The chunk lives
     /// until then, whatever becomes of the link.
-    pub(crate) fn open(self: &Arc<Self>, chunk: &Chunk, access: Access) -> Result<Window> {
+    pub(crate) fn open(self: &Arc<Self>, chunk: &Chunk, access: rdma::Access) -> Result<Window> {
         let (idle, pd) = {
             let mut state = self.state.lock();
             let pd = state.endpoint.as_ref().ok_or(ENOTCONN)?.pd.clone();
@@ -86,23 +88,13 @@ impl<U: LinkUser> VerbsLink<U> {
         timeout_ms: u32,
     ) -> Result<Result> {
         let local = Segment::new(buffer, 0..len)?;
+        let deadline = now().saturating_add(u64::from(timeout_ms) * MS);
         let idle = self.state.lock().accesses.take_idle();
         let access = match idle {
             Some(access) => access,
-            None => Accesses::make()?,
+            None => Access::make()?,
         };
-        let mut patience = timeout_ms.saturating_mul(4);
-        self.state.lock().accesses.wait(class);
-        let opened = loop {
-            let opened = self.state.lock().accesses.open(class, len, access.clone());
-            if opened != Err(EAGAIN) || patience == 0 {
-                break opened;
-            }
-            fsleep(Delta::from_micros(250));
-            patience -= 1;
-        };
-        self.state.lock().accesses.gone(class);
-        let slot = match opened {
+        let slot = match self.place(class, len, &access, deadline)? {
             Ok(slot) => slot,
             Err(e) => return Ok(Err(e)),
         };
@@ -115,12 +107,28 @@ impl<U: LinkUser> VerbsLink<U> {
             drop(closed);
             return Ok(Err(e));
         }
-        let jiffies = msecs_to_jiffies(timeout_ms);
-        access.done.wait_for_completion_killable_timeout(jiffies)?;
-        let result = access.result();
+        let result = access.wait_for_end(deadline)?;
         let unkept = self.state.lock().accesses.keep(access);
         drop(unkept);
         Ok(result)
+    }
+
+    /// Waits until an access may begin; its slot. `Err` outside: the wait was given up.
+    fn place(
+        &self,
+        class: Class,
+        bytes: usize,
+        access: &Arc<Access>,
+        deadline: u64,
+    ) -> Result<Result<usize>> {
+        let begun = self.state.lock().accesses.begin(class, bytes, access);
+        match begun {
+            Ok(Some(slot)) => Ok(Ok(slot)),
+            Ok(None) => access
+                .wait_for_place(deadline)
+                .inspect_err(|_| self.state.lock().accesses.withdraw(class, access)),
+            Err(e) => Ok(Err(e)),
+        }
     }
 
     /// An access has completed.

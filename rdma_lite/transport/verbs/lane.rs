@@ -8,15 +8,15 @@
 //! Callbacks only note what happened; the link's work item acts on it.
 
 use super::{
-    setup::ACK_TIMEOUT, setup::RESOLVE_MS, token, VerbsLink, RESOLVE_ADDR_MS, TOKEN_ACCESS,
+    route::{resolve_path, Route},
+    setup::ACK_TIMEOUT,
+    token, VerbsLink, TOKEN_ACCESS,
 };
 use crate::{
     core::{lanes, Class, Hello},
     transport::{Link, LinkUser},
 };
-use ::core::net::SocketAddr;
 use kernel::{
-    net::Net,
     new_spinlock_bh,
     prelude::*,
     rdma::{
@@ -29,18 +29,11 @@ use kernel::{
         QueuePairOptions,
         SendOp, //
     },
-    sync::{aref::ARef, Arc, ArcBorrow, SpinLockBh, UniqueArc},
+    sync::{Arc, ArcBorrow, SpinLockBh, UniqueArc},
 };
 
 /// Accesses that a lane takes at a time: all that a link has.
 const DEPTH: u32 = crate::transport::access::MOST as u32;
-
-/// Where a link was connected to: its lanes go there too.
-pub(super) struct Route {
-    pub(super) net: ARef<Net>,
-    pub(super) from: SocketAddr,
-    pub(super) to: SocketAddr,
-}
 
 /// What was noted by callbacks.
 #[derive(Default)]
@@ -159,7 +152,7 @@ impl<U: LinkUser> VerbsLink<U> {
 
     fn connect_lane(self: &Arc<Self>, route: &Route, number: usize) -> Result {
         let lane = Lane::new(self, number)?;
-        let id = CmId::new(&route.net, lane.clone(), crate::OWNER)?;
+        let id = CmId::new(route.net(), lane.clone(), crate::OWNER)?;
         let id = Arc::new(id, GFP_KERNEL)?;
         let entry = KBox::new(
             Entry {
@@ -172,8 +165,7 @@ impl<U: LinkUser> VerbsLink<U> {
         )?;
         let old = self.add_lane(number, entry);
         drop(old);
-        let resolving =
-            id.resolve_addr(Some(&route.from.into()), &route.to.into(), RESOLVE_ADDR_MS);
+        let resolving = route.resolve(&id);
         if resolving.is_err() {
             let entry = self.take_lane(number - 1);
             drop(entry);
@@ -229,7 +221,7 @@ impl<U: LinkUser> VerbsLink<U> {
             return Err(e);
         }
         if noted.addr_resolved {
-            id.resolve_route(RESOLVE_MS)?;
+            resolve_path(id)?;
         }
         if noted.route_resolved || noted.requested {
             let qp = self.build_lane(lane, id)?;

@@ -2,7 +2,9 @@
 
 //! The life of a link: callbacks note what happened, the work item acts on it.
 
-use super::{token, token_message, Endpoint, State, VerbsLink, READY, TOKEN_SETUP};
+use super::{
+    route::resolve_path, token, token_message, Endpoint, State, VerbsLink, READY, TOKEN_SETUP,
+};
 use crate::{
     core::{wire::RingAddress, Backlog},
     transport::{Down, LinkUser}, //
@@ -26,9 +28,6 @@ use kernel::{
     sync::{Arc, ArcBorrow},
     workqueue::WorkItem,
 };
-
-/// How long the route to a peer may take to be found.
-pub(super) const RESOLVE_MS: u32 = 2000;
 
 /// A message is sent again after 268 ms (4096 ns << 16) without an acknowledgement, and after 6
 /// times the link is broken: better a new connection than one that is stuck for half a minute.
@@ -179,7 +178,7 @@ impl<U: LinkUser> VerbsLink<U> {
         };
         let Some(id) = id else { return Ok(false) };
         if inbox.addr_resolved {
-            id.resolve_route(RESOLVE_MS)?;
+            resolve_path(&id)?;
         }
         if inbox.route_resolved {
             let endpoint = self.build(&id)?;

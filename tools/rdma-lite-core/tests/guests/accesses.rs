@@ -9,6 +9,7 @@ use rdma_lite_core::core::guests::{
     pace::{Pace, IDLE, QUICKEST, SLOWEST, SPIN},
     Memory,
 };
+use rdma_lite_core::core::{Class, Share};
 
 const REQUEST: Request = Request {
     id: 77,
@@ -76,59 +77,90 @@ fn a_request_of_which_a_part_was_written_is_none() {
     }
 }
 
+fn begin(accesses: &mut Accesses<usize>, who: usize) -> Option<usize> {
+    accesses.begin(Class::Normal, ACCESS_LEN, &who).unwrap()
+}
+
+/// All places are taken, each by the one of its number.
+fn full() -> Accesses<usize> {
+    let mut accesses = Accesses::new(Share::DEFAULT);
+    for nr in 0..ACCESSES {
+        assert_eq!(begin(&mut accesses, nr), Some(nr));
+    }
+    accesses
+}
+
 #[test]
 fn a_place_is_taken_until_its_answer_has_come_and_its_bytes_were_fetched() {
-    let mut accesses = Accesses::new();
-    let begun: Vec<_> = (0..ACCESSES)
-        .map(|nr| accesses.begin(&nr).unwrap())
-        .collect();
-    assert_eq!(accesses.begin(&99), Err(EAGAIN));
-    let (nr, id) = begun[2];
-    assert_eq!(accesses.number(nr), Ok(id));
-    assert_eq!(accesses.answered(nr), Some(2));
-    assert_eq!(accesses.number(nr), Err(EPROTO), "answered twice");
+    let mut accesses = full();
+    assert_eq!(begin(&mut accesses, 99), None);
+    let id = accesses.number(2).unwrap();
+    assert_eq!(accesses.answered(2), Some(2));
+    assert_eq!(accesses.number(2), Err(EPROTO), "answered twice");
     assert_eq!(accesses.number(usize::MAX), Err(EPROTO));
     assert_eq!(
-        accesses.begin(&99),
-        Err(EAGAIN),
+        accesses.next(),
+        None,
         "the bytes are still there to be fetched"
     );
-    accesses.end(nr, id);
-    let (again, newer) = accesses.begin(&5).unwrap();
-    assert_eq!(again, nr);
-    assert!(begun.iter().all(|(_, id)| *id < newer));
+    accesses.end(2, id);
+    assert_eq!(accesses.next(), Some((99, 2)));
+    assert!(id < accesses.number(2).unwrap());
 }
 
 #[test]
 fn a_place_that_was_given_up_is_free_when_the_owner_has_answered_and_not_before() {
-    let mut accesses = Accesses::new();
-    let begun: Vec<_> = (0..ACCESSES)
-        .map(|nr| accesses.begin(&nr).unwrap())
-        .collect();
-    let (nr, id) = begun[1];
-    accesses.end(nr, id);
-    assert_eq!(accesses.begin(&99), Err(EAGAIN));
-    assert_eq!(accesses.number(nr), Ok(id));
-    assert_eq!(accesses.answered(nr), None);
-    assert_eq!(accesses.begin(&99).unwrap().0, nr);
+    let mut accesses = full();
+    let id = accesses.number(1).unwrap();
+    accesses.end(1, id);
+    assert_eq!(begin(&mut accesses, 99), None);
+    assert_eq!(accesses.number(1), Ok(id));
+    assert_eq!(accesses.next(), None);
+    assert_eq!(accesses.answered(1), None);
+    assert_eq!(accesses.next(), Some((99, 1)));
     // Late, by who had the place before: not theirs any more.
-    accesses.end(nr, id);
-    assert_eq!(accesses.answered(nr), Some(99));
+    accesses.end(1, id);
+    assert_eq!(accesses.answered(1), Some(99));
 
-    let (nr, id) = begun[3];
-    accesses.take_back(nr, id);
-    assert_eq!(accesses.begin(&98).unwrap().0, nr);
+    accesses.take_back(3, accesses.number(3).unwrap());
+    assert_eq!(begin(&mut accesses, 98), Some(3));
+}
+
+#[test]
+fn who_does_not_wait_for_a_place_any_more_takes_none_from_others() {
+    let mut accesses = full();
+    assert_eq!(begin(&mut accesses, 98), None);
+    assert_eq!(begin(&mut accesses, 99), None);
+    assert!(accesses.withdraw(Class::Normal, |who| *who == 98));
+    accesses.take_back(0, accesses.number(0).unwrap());
+    assert_eq!(accesses.next(), Some((99, 0)));
+    // It had been given one when it gave up.
+    assert!(!accesses.withdraw(Class::Normal, |who| *who == 99));
+    accesses.forget(|who| *who == 99);
+    assert_eq!(begin(&mut accesses, 5), Some(0));
+}
+
+#[test]
+fn a_class_that_fills_all_places_leaves_the_other_the_next_free_one() {
+    let mut accesses = full();
+    assert_eq!(begin(&mut accesses, 50), None);
+    assert_eq!(accesses.begin(Class::High, 1, &99), Ok(None));
+    accesses.take_back(0, accesses.number(0).unwrap());
+    assert_eq!(accesses.next(), Some((99, 0)));
+    assert_eq!(accesses.next(), None);
 }
 
 #[test]
 fn when_the_session_is_over_all_who_wait_hear_so_and_nobody_begins() {
-    let mut accesses = Accesses::new();
-    accesses.begin(&1).unwrap();
-    accesses.begin(&2).unwrap();
-    assert_eq!(accesses.give_up(), Some(1));
-    assert_eq!(accesses.give_up(), Some(2));
+    let mut accesses = full();
+    assert_eq!(begin(&mut accesses, 99), None);
+    for nr in 0..ACCESSES {
+        assert_eq!(accesses.give_up(), Some(nr));
+    }
     assert_eq!(accesses.give_up(), None);
-    assert_eq!(accesses.begin(&3), Err(ECONNRESET));
+    assert_eq!(accesses.turn_away(), Some(99));
+    assert_eq!(accesses.turn_away(), None);
+    assert_eq!(accesses.begin(Class::Normal, 1, &3), Err(ECONNRESET));
 }
 
 #[test]
