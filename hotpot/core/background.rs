@@ -11,7 +11,7 @@ use super::{
     migrate,
     msg::{Copied, Forget, Hello, Inventory, Settle, Verdict},
     node::{Commit, Greeting, Node, Notice, NoticeKind, TxnState},
-    outcome, persist, records, resolve, rooms, spread,
+    outcome, persist, records, recovery, resolve, rooms, spread,
     takeover::{self, Takeover},
     writers,
 };
@@ -33,6 +33,10 @@ pub async fn run<H: Host>(host: &H) -> u64 {
     // What does not succeed now is tried again in the next round.
     let mut left = false;
     left |= apart(|| greet(host)).await.is_err();
+    if host.with(|node| node.check_ready()).is_err() {
+        // It was told that its device is an old copy.
+        return host.now() + LATER;
+    }
     left |= match host.with(|node| node.names.stale) {
         true => apart(|| records::synchronize(host, soon(host)))
             .await
@@ -132,11 +136,21 @@ async fn greet<H: Host>(host: &H) -> Result {
             life,
             first,
         };
-        let mut answer = handler::ask(host, *id, &hello, soon(host)).await;
-        if answer.is_ok() {
-            // Nothing is changed, and nobody may write, before we know who does.
-            answer = writers::rebuild(host, *id, &[], soon(host)).await;
+        let answer = handler::ask(host, *id, &hello, soon(host)).await;
+        let outdated = match answer {
+            // A commit of ours that we have not made yet, or a life that is over.
+            Ok(highest) => host.with(|node| highest >= node.next_counter),
+            Err(error) => *restarted && handler::errno(error) == EUCLEAN,
+        };
+        if outdated {
+            recovery::learn_outdated(host, *id).await?;
+            return Err(ESTALE);
         }
+        let answer = match answer {
+            // Nothing is changed, and nobody may write, before we know who does.
+            Ok(_) => writers::rebuild(host, *id, &[], soon(host)).await,
+            Err(error) => Err(error),
+        };
         match answer.map_err(handler::errno) {
             Ok(()) => host.with(|node| {
                 node.greetings.retain(|greeting| greeting.node != *id);

@@ -58,8 +58,7 @@ async fn dispatch<H: Host>(
     match head.opcode {
         msg::Hello::OPCODE => {
             let hello = whole(body)?;
-            recovery::on_hello(host, from, &hello).await?;
-            put(&(), reply)
+            put(&recovery::on_hello(host, from, &hello).await?, reply)
         }
         msg::Fetch::OPCODE => owner::on_fetch(host, from, &whole(body)?, reply).await,
         msg::PrepareData::OPCODE => {

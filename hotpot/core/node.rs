@@ -51,8 +51,20 @@ pub enum Phase {
     Mounting,
     /// Serving.
     Ready,
+    /// Others know later lives of our device: it is an old copy, and nothing of it counts.
+    Outdated,
     /// Unmounted.
     Gone,
+}
+
+/// The last life of a node that it told us of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KnownLife {
+    pub(super) node: u32,
+    /// Mounts of its device by then.
+    pub(super) life: u64,
+    /// Of the sender, when it told us.
+    pub(super) incarnation: u64,
 }
 
 /// A node that has a copy of a page, or a mapped hole.
@@ -263,7 +275,7 @@ pub struct Node {
     /// Data ahead of their `Prepare`.
     pub(super) incoming: RBTree<Cid, Incoming>,
     /// The last life of each node that it told us of.
-    pub(super) lives: KVec<(u32, u64)>,
+    pub(super) lives: KVec<KnownLife>,
     /// Who writes pages of ours in MRSW datasets.
     pub writers: Writers,
     /// What we write in MRSW datasets.
@@ -374,6 +386,7 @@ impl Node {
         match self.phase {
             Phase::Ready if self.is_out(self.id()) => Err(ESTALE),
             Phase::Ready => Ok(()),
+            Phase::Outdated => Err(ESTALE),
             Phase::Mounting | Phase::Gone => Err(ENOTCONN),
         }
     }
@@ -442,8 +455,8 @@ impl Node {
     pub(super) fn life_of(&self, node: u32) -> u64 {
         self.lives
             .iter()
-            .find(|(id, _)| *id == node)
-            .map_or(0, |(_, life)| *life)
+            .find(|known| known.node == node)
+            .map_or(0, |known| known.life)
     }
 
     /// Puts a notice down for the worker. One that finds no room is dropped (`false`):

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Programs on datasets, on four nodes, killed in the middle of what they do: PageRank of a real graph goes on where it
-# was, LMDB and SQLite have what they acknowledged, read on another node. selftests/crash kills their guest instead.
+# was, LMDB, SQLite and a store have what they acknowledged, read on another node. selftests/crash kills their guest instead.
 # shellcheck source=selftests/lib/shell.sh
 . "$(dirname "$0")/../lib/shell.sh"
 
@@ -73,12 +73,13 @@ command -v potluck >/dev/null || { ktap_skip_all "there is no potluck here"; exi
 [ "$(find /dev -maxdepth 1 -name 'pmem*[0-9]' | wc -l)" -ge 4 ] ||
 	{ ktap_skip_all "four nodes need four pmem devices: tools/guest run --pmem 4x256M"; exit "$KSFT_SKIP"; }
 potluck lab up 4 --replicas 2 --pmem-format yes || { ktap_skip_all "no lab"; exit "$KSFT_SKIP"; }
-ktap_set_plan 5
+ktap_set_plan 6
 test_that "PageRank on four nodes goes on where it was killed" goes_on_after_a_kill
 test_that "PageRank on four nodes goes on after a node lost its power" goes_on_after_a_power_cut_of_one_node
 test_that "another node has what LMDB acknowledged before it was killed" survives_a_kill lmdb n1 40 n2
 test_that "another node has what LMDB acknowledged that leaves the order to msync" survives_a_kill lmdb-atomic n1 40 n3
 test_that "another node has what SQLite acknowledged before it was killed" survives_a_kill sqlite n1 40 n2
+test_that "another node has the whole store that YCSB was killed in" survives_a_kill ycsb n1 400 n4
 rm -f "$acks" "$acks.said"
 potluck lab down
 [ -z "$was_up" ] || potluck lab up 3 >/dev/null

@@ -8,19 +8,14 @@
  * gets SIGTERM;
  * `crash_lane look MNT MODE ACKED...` checks what one node sees of all lanes.
  *
- * A record is one number in 12 places. Lane L of a dataset (one a node) has its records; record N of it goes to
- * slot N % SLOTS. Three of four are wide: one place in each of 12 chunks, which all owners have some of, on
- * pages of the lane's own. The fourth is narrow: one chunk, so one owner, the writing node or another, on pages
+ * Records are those of records.h. Three of four are wide: one place in each of 12 chunks, which all owners have some
+ * of, on pages of the lane's own. The fourth is narrow: one chunk, so one owner, the writing node or another, on pages
  * that it shares with other lanes: their commits meet there, and in an MRSW dataset they wait for each other.
  */
 #include <setjmp.h>
 #include <signal.h>
-#include "hotpot.h"
+#include "records.h"
 
-#define PIECES 12
-#define SLOTS 64
-#define LANES 3
-#define SIZE (PIECES * CHUNK)
 /* In each chunk: a page of each lane for wide records, then those for narrow ones. */
 #define NARROW_FIRST 4
 #define NARROW_PAGES 6
@@ -40,28 +35,12 @@ static uint64_t place_of(int lane, uint64_t slot, int piece)
 	return piece * CHUNK + nr * 64 + piece * 8 % 56;
 }
 
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
 struct lane {
 	int nr, fd;
 	bool single_writer;
 	char *map;
 	struct hotpot_area areas[PIECES];
 };
-
-static void open_lane(struct lane *lane, const char *path)
-{
-	lane->fd = open(path, O_RDWR);
-	if (lane->fd < 0)
-		die(path);
-	lane->map = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, lane->fd, 0);
-	if (lane->map == MAP_FAILED)
-		die(path);
-}
 
 static sigjmp_buf bus;
 static volatile sig_atomic_t ended;
@@ -130,57 +109,6 @@ static void write_steadily(struct lane *lane, uint64_t n)
 	}
 }
 
-/* What is wrong with a slot whose newest record, as far as was acknowledged, is `least` (0: none). */
-static int check_slot(const char *path, int lane, uint64_t slot, uint64_t least, uint64_t *newest)
-{
-	uint64_t first = 0, got;
-	int wrong = 0;
-
-	for (int p = 0; p < PIECES; p++) {
-		if (peek(path, place_of(lane, slot, p), &got, 8))
-			die(path);
-		if (!p)
-			first = got;
-		if (got != first) {
-			printf("# %s: lane %d slot %lu piece %d holds %lu, piece 0 holds %lu: torn\n", path, lane,
-			       (unsigned long)slot, p, (unsigned long)got, (unsigned long)first);
-			wrong++;
-		}
-	}
-	if (first && first % SLOTS != slot) {
-		printf("# %s: lane %d slot %lu holds %lu: misplaced\n", path, lane, (unsigned long)slot,
-		       (unsigned long)first);
-		wrong++;
-	}
-	if (first < least) {
-		printf("# %s: lane %d: record %lu was acknowledged and is lost (slot holds %lu)\n", path, lane,
-		       (unsigned long)least, (unsigned long)first);
-		wrong++;
-	}
-	*newest = first > *newest ? first : *newest;
-	return wrong;
-}
-
-static int check_lane(const char *path, int lane, uint64_t acked)
-{
-	uint64_t newest = 0;
-	int wrong = 0;
-
-	for (uint64_t slot = 0; slot < SLOTS; slot++) {
-		/* The last SLOTS acknowledged records are all there, or something newer. */
-		uint64_t least = acked >= slot ? acked - (acked - slot) % SLOTS : 0;
-
-		wrong += check_slot(path, lane, slot, least, &newest);
-	}
-	if (newest > acked + 1) {
-		printf("# %s: lane %d: record %lu was never begun\n", path, lane, (unsigned long)newest);
-		wrong++;
-	}
-	printf("# %s: lane %d: %lu acknowledged, newest %lu\n", path, lane, (unsigned long)acked,
-	       (unsigned long)newest);
-	return wrong;
-}
-
 static int usage(void)
 {
 	fprintf(stderr, "usage: crash_lane write MNT mrmw|mrsw LANE FIRST | look MNT mrmw|mrsw ACKED...\n");
@@ -198,7 +126,7 @@ int main(int argc, char **argv)
 	if (argc == 6 && !strcmp(argv[1], "write")) {
 		struct lane lane = { .nr = atoi(argv[4]), .single_writer = !strcmp(argv[3], "mrsw") };
 
-		open_lane(&lane, path);
+		lane.map = map_records(path, &lane.fd);
 		write_steadily(&lane, strtoul(argv[5], NULL, 10));
 		return 0;
 	}

@@ -7,58 +7,34 @@
  * each record whole or not at all.
  * Nodes in kernels of their own: crash_lane.c.
  *
- * A record is one number in 12 places, in chunks of all owners. Lane L of the
- * dataset (one a node) has its records; record N of it goes to slot N % SLOTS.
+ * Records are those of records.h, in chunks of all owners.
  */
-#include "hotpot.h"
+#include "records.h"
 
-#define PIECES 12
-#define SLOTS 64
-#define LANES 3
-#define SIZE (PIECES * CHUNK)
-
-static uint64_t place_of(int lane, uint64_t n, int piece)
+static uint64_t place_of(int lane, uint64_t slot, int piece)
 {
-	return piece * CHUNK + (lane * SLOTS + n % SLOTS) * 64 + piece * 8 % 56;
-}
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
+	return piece * CHUNK + (lane * SLOTS + slot) * 64 + piece * 8 % 56;
 }
 
 /* A record, which may have been written before: anew, in memory. Then the areas that it has. */
 static void put_record(char *map, int lane, uint64_t n, struct hotpot_area *areas)
 {
 	for (int p = 0; p < PIECES; p++) {
-		uint64_t *at = (uint64_t *)(map + place_of(lane, n, p));
+		uint64_t *at = (uint64_t *)(map + place_of(lane, n % SLOTS, p));
 
 		*at = n;
 		areas[p] = (struct hotpot_area){ (uintptr_t)at, 8 };
 	}
 }
 
-static char *map_dataset(const char *mnt, int *fd)
-{
-	char path[512];
-	char *map = MAP_FAILED;
-
-	snprintf(path, sizeof(path), "%s/crash", mnt);
-	*fd = open(path, O_RDWR);
-	if (*fd >= 0)
-		map = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
-	if (map == MAP_FAILED)
-		die(path);
-	return map;
-}
-
 static void write_lane(const char *mnt, const char *acks, int lane)
 {
 	char path[512], line[64];
 	int fd, ack;
-	char *map = map_dataset(mnt, &fd);
+	char *map;
 
+	snprintf(path, sizeof(path), "%s/crash", mnt);
+	map = map_records(path, &fd);
 	snprintf(path, sizeof(path), "%s.%d", acks, lane);
 	ack = open(path, O_WRONLY | O_CREAT | O_APPEND, 0644);
 	if (ack < 0)
@@ -95,54 +71,6 @@ static uint64_t last_ack(const char *acks, int lane)
 	return last;
 }
 
-static int check(const char *mnt, const uint64_t acked_of[LANES])
-{
-	int wrong = 0;
-	char path[512];
-
-	snprintf(path, sizeof(path), "%s/crash", mnt);
-	for (int lane = 0; lane < LANES; lane++) {
-		uint64_t acked = acked_of[lane], newest = 0;
-
-		for (int slot = 0; slot < SLOTS; slot++) {
-			uint64_t first = 0, got;
-
-			for (int p = 0; p < PIECES; p++) {
-				if (peek(path, place_of(lane, slot, p), &got, 8))
-					die(path);
-				if (!p)
-					first = got;
-				if (got != first) {
-					printf("# %s: lane %d slot %d piece %d holds %lu, piece 0 holds %lu: torn\n",
-					       mnt, lane, slot, p, (unsigned long)got, (unsigned long)first);
-					wrong++;
-				}
-			}
-			if (first && first % SLOTS != (uint64_t)slot) {
-				printf("# %s: lane %d slot %d holds %lu: misplaced\n", mnt, lane, slot,
-				       (unsigned long)first);
-				wrong++;
-			}
-			newest = first > newest ? first : newest;
-			/* The last SLOTS acknowledged records are all there, or something newer. */
-			uint64_t least = acked >= (uint64_t)slot ? acked - (acked - slot) % SLOTS : 0;
-
-			if (least && first < least) {
-				printf("# %s: lane %d: record %lu was acknowledged and is lost (slot holds %lu)\n",
-				       mnt, lane, (unsigned long)least, (unsigned long)first);
-				wrong++;
-			}
-		}
-		if (newest > acked + 1) {
-			printf("# %s: lane %d: record %lu was never begun\n", mnt, lane, (unsigned long)newest);
-			wrong++;
-		}
-		printf("# %s: lane %d: %lu acknowledged, newest %lu\n", mnt, lane, (unsigned long)acked,
-		       (unsigned long)newest);
-	}
-	return wrong;
-}
-
 static int usage(void)
 {
 	fprintf(stderr, "usage: crash_writer write|check ACKS\n");
@@ -172,7 +100,12 @@ int main(int argc, char **argv)
 		return usage();
 	for (int lane = 0; lane < LANES; lane++)
 		acked[lane] = last_ack(argv[2], lane);
-	for (int i = 1; i <= s.nr; i++)
-		wrong += check(s.n[i].mnt, acked);
+	for (int i = 1; i <= s.nr; i++) {
+		char path[512];
+
+		snprintf(path, sizeof(path), "%s/crash", s.n[i].mnt);
+		for (int lane = 0; lane < LANES; lane++)
+			wrong += check_lane(path, lane, acked[lane]);
+	}
 	return wrong ? 1 : 0;
 }

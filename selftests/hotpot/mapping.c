@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Mappings: one address on all nodes, and what a mapping may not be. */
+#include <linux/futex.h>
 #include "hotpot.h"
 
 #define SIZE (4 * CHUNK)
@@ -157,6 +158,33 @@ TEST_F(mapping, cannot_be_moved_by_mremap)
 	ASSERT_NE(MAP_FAILED, map);
 	moved = mremap(map, PAGE, 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)0x7f0000000000);
 	EXPECT_EQ(MAP_FAILED, moved);
+}
+
+/* SQLite tries it, and goes on by read(2). */
+TEST_F(mapping, cannot_grow_by_mremap_and_a_new_one_is_as_large_as_it_may)
+{
+	char *map = mmap(NULL, CHUNK, RW, MAP_SHARED, self->fd, 0);
+
+	ASSERT_NE(MAP_FAILED, map);
+	map[0] = 1;
+	EXPECT_EQ(MAP_FAILED, mremap(map, CHUNK, SIZE, MREMAP_MAYMOVE));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(1, map[0]);
+	EXPECT_EQ(0, msync(map, CHUNK, MS_SYNC));
+	munmap(map, CHUNK);
+	map = mmap(NULL, SIZE, RW, MAP_SHARED, self->fd, 0);
+	ASSERT_NE(MAP_FAILED, map);
+	EXPECT_EQ(1, map[0]);
+}
+
+/* LMDB's lock file has mutexes: it must lie elsewhere. */
+TEST_F(mapping, has_no_futexes_that_processes_share)
+{
+	uint32_t *map = mmap(NULL, CHUNK, RW, MAP_SHARED, self->fd, 0);
+
+	ASSERT_NE(MAP_FAILED, map);
+	*map = 1;
+	EXPECT_EQ(EFAULT, ERRNO_OF(syscall(SYS_futex, map, FUTEX_WAKE, 1, NULL, NULL, 0)));
 }
 
 TEST_F(mapping, beyond_the_end_is_sigbus)

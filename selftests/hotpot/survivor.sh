@@ -8,12 +8,14 @@
 #   lmdb         LMDB, which stores through its mapping and orders its msyncs
 #   lmdb-atomic  LMDB with one msync a transaction: right only where msync is all or nothing
 #   sqlite       Debian's sqlite3, that reads through its mapping, with a write-ahead log
+#   ycsb         the B+-tree of potluck-apps ycsb, workload D: an operation is a commit, and there is no log
 #   pagerank     PageRank on all nodes of the lab, of Debian's packages; MNT is that of the first node
 set -u
 here=$(cd "$(dirname "$0")" && pwd -P)
 app=$here/../../build/target/release/potluck-apps
 nodes=$(find /mnt -mindepth 1 -maxdepth 1 -name 'n[0-9]*' | wc -l)
 iterations=24
+ycsb=(--workload D --records 300)
 
 die() {
 	echo "survivor: $*" >&2
@@ -104,6 +106,12 @@ write-sqlite)
 check-sqlite)
 	sqlite_check "$3/sqlite" "$4"
 	;;
+write-ycsb) exec "$app" ycsb --file "$3/ycsb" "${ycsb[@]}" --operations 100000 --acks ;;
+check-ycsb)
+	# Exactly what so many operations leave, or one more.
+	"$app" ycsb --file "$3/ycsb" "${ycsb[@]}" --operations "$4" --check 2>/dev/null ||
+		"$app" ycsb --file "$3/ycsb" "${ycsb[@]}" --operations $(($4 + 1)) --check
+	;;
 write-pagerank)
 	graph
 	[ -e "$3/pagerank" ] || potluck dataset create "$3/pagerank" --size 4M --chunk-size 64K --mode mrsw --replicas 2 >&2
@@ -118,5 +126,5 @@ check-pagerank)
 	grep -q '"checked":true' <<<"$out" && grep -q "\"iterations\":$iterations," <<<"$out" &&
 		[ "$from" -ge "$4" ] && [ "$from" -le $(($4 + 1)) ] && [ "$nodes" -gt 1 ]
 	;;
-*) die "neither write nor check of lmdb, lmdb-atomic, sqlite, pagerank" ;;
+*) die "neither write nor check of lmdb, lmdb-atomic, sqlite, ycsb, pagerank" ;;
 esac

@@ -4,15 +4,14 @@
  * now and then. A request ends by an error or finds another way, leaves nothing behind, and works right
  * afterwards. Needs CONFIG_FAILSLAB and CONFIG_FAIL_PAGE_ALLOC (the debug kernel).
  */
-#include <dirent.h>
 #include <pthread.h>
-#include <sys/resource.h>
 
 /* The library opens our own namespace's node; the tests open those of others. */
 #define lite_open lite_open_here
 #include <rdma_lite.h>
 #undef lite_open
 #include "lite.h"
+#include "inject.h"
 
 #define ALL (RDMA_LITE_READ | RDMA_LITE_WRITE | RDMA_LITE_ADMIN)
 #define RW (RDMA_LITE_READ | RDMA_LITE_WRITE)
@@ -22,53 +21,6 @@
 #define OWN 101
 /* No request allocates so often. */
 #define MOST 2000
-
-/* --- which allocations fail ------------------------------------------------------ */
-
-static const char *const injectors[] = { "failslab", "fail_page_alloc" };
-
-static int injector(const char *name, const char *value)
-{
-	int err = 0;
-
-	for (size_t i = 0; i < COUNT(injectors); i++) {
-		char path[128];
-
-		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/%s", injectors[i], name);
-		err = err ?: put_text(path, value);
-	}
-	return err;
-}
-
-/* Whether allocations can be made to fail; those that may sleep, too. */
-static bool can_inject(void)
-{
-	return !access("/proc/thread-self/fail-nth", W_OK) && !injector("verbose", "0") &&
-	       !injector("probability", "0") && !injector("ignore-gfp-wait", "N") &&
-	       !put_text("/sys/kernel/debug/fail_page_alloc/min-order", "0");
-}
-
-static int nth_fd = -1;
-
-/* The nth allocation of this thread from now on fails; 0: none does. */
-static void fail_nth(unsigned int n)
-{
-	char text[16];
-	int len = snprintf(text, sizeof(text), "%u", n);
-
-	if (pwrite(nth_fd, text, len, 0) != len)
-		abort();
-}
-
-/* Whether it has. */
-static bool has_failed(void)
-{
-	char text[16] = "";
-
-	if (pread(nth_fd, text, sizeof(text) - 1, 0) <= 0)
-		abort();
-	return !atoi(text);
-}
 
 /* --- requests ------------------------------------------------------------------- */
 
@@ -692,31 +644,6 @@ TEST_F(injection, no_allocation_is_missed_by_locks_and_nodes)
 
 /* --- allocations of others, in our name ----------------------------------------------- */
 
-/*
- * Whether kernel workers are among the tasks whose allocations may fail: those that are quick to run, as
- * the workers of links and handlers are. Others do the work of rdma_rxe, which warns when it has no memory
- * (rxe_completer: an error that has no status), and that is not ours.
- */
-static void workers_fail(bool yes)
-{
-	DIR *proc = opendir("/proc");
-	struct dirent *entry;
-
-	while (proc && (entry = readdir(proc))) {
-		char path[300], name[64];
-
-		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
-		if (get_text(path, name, sizeof(name)) || strncmp(name, "kworker/", 8))
-			continue;
-		if (getpriority(PRIO_PROCESS, atoi(entry->d_name)) >= 0)
-			continue;
-		snprintf(path, sizeof(path), "/proc/%s/make-it-fail", entry->d_name);
-		put_text(path, yes ? "1" : "0");
-	}
-	if (proc)
-		closedir(proc);
-}
-
 /* A bit of everything, with whatever result. Returns how much succeeded. */
 static int use_it_all(struct world *w, int64_t ms)
 {
@@ -766,15 +693,6 @@ static int only_small_ones_fail(bool yes)
 		err = err ?: put_text(path, yes ? "1" : "0");
 	}
 	return err ?: put_text("/sys/kernel/debug/failslab/cache-filter", yes ? "Y" : "N");
-}
-
-static void inject_nothing(void)
-{
-	injector("probability", "0");
-	injector("times", "1");
-	injector("task-filter", "N");
-	injector("ignore-gfp-wait", "N");
-	workers_fail(false);
 }
 
 /* All works as if nothing had been. */

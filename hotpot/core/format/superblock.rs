@@ -17,7 +17,7 @@
 //!   48  [u8; 16]  uuid of the cluster, or zeros
 //!   64  [u8; 16]  uuid of the device
 //!   80  u16       node id, or 0
-//!   82  u16       flags: bit 0 clean
+//!   82  u16       flags: bit 0 clean, bit 1 outdated
 //!   84            zero
 //!   88  u64       incarnation: mounts so far
 //!   96  i64, u32  creation: seconds, nanoseconds
@@ -59,6 +59,7 @@ pub const KNOWN_INCOMPAT: u64 = 0;
 pub const KNOWN_RO_COMPAT: u64 = 0;
 
 const FLAG_CLEAN: u16 = 1;
+const FLAG_OUTDATED: u16 = 1 << 1;
 
 mod at {
     pub(super) const MAGIC: usize = 0;
@@ -126,6 +127,8 @@ pub struct Superblock {
     pub node: u16,
     /// Set by umount, cleared by mount: nothing to recover.
     pub clean: bool,
+    /// Another node knew later lives of this device: it is an old copy, which no mount takes again.
+    pub outdated: bool,
     /// Mounts so far.
     pub incarnation: u64,
     /// When it was formatted.
@@ -182,6 +185,7 @@ impl Superblock {
             device,
             node,
             clean: true,
+            outdated: false,
             incarnation: 0,
             created,
             mounted: Timestamp::default(),
@@ -248,7 +252,13 @@ impl Superblock {
         put(block, at::CLUSTER, &self.cluster.0);
         put(block, at::DEVICE, &self.device.0);
         put(block, at::NODE, &self.node.to_le_bytes());
-        let flags = if self.clean { FLAG_CLEAN } else { 0 };
+        let mut flags = 0;
+        if self.clean {
+            flags |= FLAG_CLEAN;
+        }
+        if self.outdated {
+            flags |= FLAG_OUTDATED;
+        }
         put(block, at::FLAGS, &flags.to_le_bytes());
         put(block, at::INCARNATION, &self.incarnation.to_le_bytes());
         put_timestamp(block, at::CREATED, self.created);
@@ -299,6 +309,7 @@ impl Superblock {
             device: Uuid(array_at(block, at::DEVICE)),
             node: u16_at(block, at::NODE),
             clean: u16_at(block, at::FLAGS) & FLAG_CLEAN != 0,
+            outdated: u16_at(block, at::FLAGS) & FLAG_OUTDATED != 0,
             incarnation: u64_at(block, at::INCARNATION),
             created: timestamp_at(block, at::CREATED),
             mounted: timestamp_at(block, at::MOUNTED),

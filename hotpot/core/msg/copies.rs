@@ -13,6 +13,10 @@ use kernel::prelude::*;
 /// A node began a new life, or cannot know what others still have mapped of it:
 /// the receiver drops what it knows of the sender as a holder and committing node,
 /// and stops using copies of pages that the sender owns until it has asked again.
+///
+/// Answered with the highest counter of a commit of the sender's of which the receiver has a copy (0: none,
+/// or not restarted): one that the sender has yet to give out says that its device is an old copy. EUCLEAN:
+/// the receiver knows a later life of the sender's device.
 #[derive(Debug)]
 pub struct Hello {
     /// The sender's state is new: it is no holder, and its old commits are over.
@@ -27,7 +31,7 @@ wire_struct!(Hello {
     life,
     first
 });
-request!(Hello = 1 => ());
+request!(Hello = 1 => u64);
 
 /// Data node to owner: a page, to read it.
 #[derive(Debug)]

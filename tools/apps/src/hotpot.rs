@@ -2,7 +2,7 @@
 
 //! A dataset of hotpot in our memory: [`Space`] for programs. See include/uapi/linux/hotpot.h.
 
-use crate::gas::Space;
+use crate::{gas::Space, mapping::Mapping};
 use nix::libc;
 use std::{
     fs::{File, OpenOptions},
@@ -10,7 +10,6 @@ use std::{
     ops::Range,
     os::fd::AsRawFd,
     path::Path,
-    ptr::{self, NonNull},
     slice,
     sync::atomic::AtomicU64,
     time::Duration,
@@ -69,8 +68,7 @@ const ACQUIRE: u64 = nix::request_code_write!(MAGIC, 4, size_of::<Acquire>());
 #[derive(Debug)]
 pub struct Dataset {
     file: File,
-    at: NonNull<AtomicU64>,
-    words: usize,
+    mapping: Mapping,
     rank: usize,
     size: usize,
     /// Of each wait.
@@ -82,24 +80,9 @@ impl Dataset {
     pub fn open(path: &Path, rank: usize, size: usize, deadline: Duration) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let len = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
-        // SAFETY: No address is asked for, so nothing that is there is replaced.
-        let mem = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                file.as_raw_fd(),
-                0,
-            )
-        };
-        if mem == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
         Ok(Self {
+            mapping: Mapping::new(&file, len)?,
             file,
-            at: NonNull::new(mem.cast()).ok_or(io::ErrorKind::OutOfMemory)?,
-            words: len / WORD,
             rank,
             size,
             deadline,
@@ -108,7 +91,10 @@ impl Dataset {
 
     fn areas(&self, ranges: &[Range<usize>]) -> Vec<Area> {
         let bytes = |words: &Range<usize>| words.start * WORD..words.end * WORD;
-        areas(self.at.as_ptr() as usize, ranges.iter().map(bytes))
+        areas(
+            self.mapping.at().as_ptr() as usize,
+            ranges.iter().map(bytes),
+        )
     }
 }
 
@@ -160,13 +146,6 @@ fn commit_areas(file: &File, areas: &[Area], deadline: Duration) -> io::Result<(
     unsafe { ioctl(file, COMMIT, &mut commit) }
 }
 
-impl Drop for Dataset {
-    fn drop(&mut self) {
-        // SAFETY: It is ours, and nothing points into it any more.
-        unsafe { libc::munmap(self.at.as_ptr().cast(), self.words * WORD) };
-    }
-}
-
 impl Space for Dataset {
     fn rank(&self) -> usize {
         self.rank
@@ -177,9 +156,12 @@ impl Space for Dataset {
     }
 
     fn words(&self) -> &[AtomicU64] {
-        // SAFETY: So many words are mapped until `drop`, aligned; whoever else stores to them does it by atomics, and
-        // what other nodes commit becomes visible a page at a time.
-        unsafe { slice::from_raw_parts(self.at.as_ptr(), self.words) }
+        // SAFETY: So many words are mapped as long as we are, aligned; whoever else stores to them does it by atomics,
+        // and what other nodes commit becomes visible a page at a time.
+        unsafe {
+            let at = self.mapping.at().cast::<AtomicU64>();
+            slice::from_raw_parts(at.as_ptr(), self.mapping.len() / WORD)
+        }
     }
 
     fn acquire(&self, ranges: &[Range<usize>]) -> io::Result<()> {

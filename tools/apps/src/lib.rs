@@ -14,6 +14,7 @@
 pub mod gas;
 pub mod hotpot;
 pub mod kv;
+pub mod mapping;
 pub mod pagerank;
 pub mod report;
 pub mod transport;

@@ -156,6 +156,9 @@ struct Ycsb {
     /// Of the choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Say "ack N" when N operations are done and durable, instead of how long they took
+    #[arg(long, conflicts_with = "check")]
+    acks: bool,
     /// Only compare what is there with what a run with the same options must have left
     #[arg(long)]
     check: bool,
@@ -262,7 +265,15 @@ impl Ycsb {
         if self.check {
             return ycsb::check(&ycsb::Store::open(memory)?, settings);
         }
-        let took = ycsb::run(&mut ycsb::Store::create(memory)?, settings)?;
+        let told = &mut |done| {
+            if self.acks {
+                println!("ack {done}");
+            }
+        };
+        let took = ycsb::run(&mut ycsb::Store::create(memory)?, settings, told)?;
+        if self.acks {
+            return Ok(());
+        }
         let mut out = String::new();
         for one in &took {
             out += &format!("{}\n", one.as_nanos());

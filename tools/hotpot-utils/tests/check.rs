@@ -167,6 +167,19 @@ fn a_damaged_superblock_is_repaired_from_the_other() {
 }
 
 #[test]
+fn an_old_copy_of_a_device_is_told_and_stays_marked() {
+    let mut image = Image::quiet();
+    image.superblock.outdated = true;
+    image.put_superblock();
+    let report = repair(&mut image.bytes);
+    assert_eq!(report.exit_status(), 0, "its structures are sound");
+    let told = |finding: &check::Finding| finding.to_string().contains("old copy");
+    assert!(report.findings.iter().any(told), "{:?}", report.findings);
+    let (a, b) = image.bytes[..2 * PAGE_SIZE].split_at(PAGE_SIZE);
+    assert!(superblock::choose(a, b).unwrap().superblock.outdated);
+}
+
+#[test]
 fn two_damaged_superblocks_are_beyond_repair() {
     let mut image = Image::quiet();
     flip(&mut image.bytes, 300, 3);

@@ -3,16 +3,14 @@
 //! A mapped file that a store lies in, on hotpot or any other file system.
 
 use super::Memory;
-use crate::hotpot;
+use crate::{hotpot, mapping::Mapping};
 use anyhow::{Context, Result};
 use nix::{libc, sys::statfs};
 use std::{
     fs::{File, OpenOptions},
     io,
     ops::Range,
-    os::fd::AsRawFd,
     path::Path,
-    ptr::{self, NonNull},
     slice,
     time::Duration,
 };
@@ -25,52 +23,37 @@ const DEADLINE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Mapped {
     file: File,
-    at: NonNull<u8>,
-    len: usize,
+    mapping: Mapping,
     is_dataset: bool,
 }
 
 impl Mapped {
-    /// Maps a file of `len` bytes; what is not there, or is shorter, becomes so long.
-    pub fn open(path: &Path, len: usize) -> io::Result<Self> {
+    /// Maps a file, which becomes `least` bytes long if it is shorter or not there.
+    pub fn open(path: &Path, least: usize) -> io::Result<Self> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(path)?;
-        if file.metadata()?.len() < len as u64 {
+        let there = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        let len = there.max(least);
+        if there < len {
             file.set_len(len as u64)?;
         }
         let is_dataset = statfs::fstatfs(&file)?.filesystem_type().0 == hotpot::SUPER_MAGIC;
-        // SAFETY: No address is asked for, so nothing that is there is replaced.
-        let mem = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                file.as_raw_fd(),
-                0,
-            )
-        };
-        if mem == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let at = NonNull::new(mem.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self {
+            mapping: Mapping::new(&file, len)?,
             file,
-            at,
-            len,
             is_dataset,
         })
     }
 
     fn sync(&self, pages: Range<usize>) -> io::Result<()> {
-        let len = (pages.len() * PAGE).min(self.len - pages.start * PAGE);
+        let len = (pages.len() * PAGE).min(self.mapping.len() - pages.start * PAGE);
         // SAFETY: These pages are of the mapping.
         let synced = unsafe {
-            let at = self.at.as_ptr().add(pages.start * PAGE);
+            let at = self.mapping.at().as_ptr().add(pages.start * PAGE);
             libc::msync(at.cast(), len, libc::MS_SYNC)
         };
         match synced {
@@ -80,27 +63,20 @@ impl Mapped {
     }
 }
 
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        // SAFETY: It is ours, and nothing points into it any more.
-        unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
-    }
-}
-
 impl Memory for Mapped {
     fn bytes(&self) -> &[u8] {
-        // SAFETY: So many bytes are mapped until `drop`, and nobody else stores to them.
-        unsafe { slice::from_raw_parts(self.at.as_ptr(), self.len) }
+        // SAFETY: So many bytes are mapped as long as we are, and nobody else stores to them.
+        unsafe { slice::from_raw_parts(self.mapping.at().as_ptr(), self.mapping.len()) }
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: As above; and nobody here has them while we do.
-        unsafe { slice::from_raw_parts_mut(self.at.as_ptr(), self.len) }
+        unsafe { slice::from_raw_parts_mut(self.mapping.at().as_ptr(), self.mapping.len()) }
     }
 
     fn commit(&mut self, areas: &[Range<usize>]) -> Result<()> {
         if self.is_dataset {
-            let base = self.at.as_ptr() as usize;
+            let base = self.mapping.at().as_ptr() as usize;
             return hotpot::commit(&self.file, base, areas, DEADLINE).context("commit");
         }
         let mut pages: Vec<Range<usize>> = Vec::new();

@@ -117,8 +117,13 @@ fn compare<M: Memory>(store: &Store<M>, model: &Model) -> Result<()> {
     scan(store, model, 0, usize::MAX)
 }
 
-/// Fills an empty store, runs the workload, and compares what is there at the end. How long each operation took.
-pub fn run<M: Memory>(store: &mut Store<M>, settings: Settings) -> Result<Vec<Duration>> {
+/// Fills an empty store, runs the workload, and compares what is there at the end. How long each operation took; `told`
+/// hears how many are done, and durable.
+pub fn run<M: Memory>(
+    store: &mut Store<M>,
+    settings: Settings,
+    told: &mut dyn FnMut(usize),
+) -> Result<Vec<Duration>> {
     let mut model = Model::new();
     for record in 0..settings.records.max(2) {
         store.insert(key_of(record), &next(&mut model, key_of(record)))?;
@@ -135,6 +140,7 @@ pub fn run<M: Memory>(store: &mut Store<M>, settings: Settings) -> Result<Vec<Du
         let begin = Instant::now();
         apply(store, &mut model, operation).with_context(|| format!("{operation:?}"))?;
         took.push(begin.elapsed());
+        told(took.len());
     }
     compare(store, &model)?;
     Ok(took)
@@ -195,7 +201,7 @@ mod tests {
         for letter in ["A", "B", "C", "D", "E", "F"] {
             let settings = settings(Workload::named(letter).unwrap());
             let mut store = Store::create(Plain(vec![0; 4 << 20])).unwrap();
-            assert_eq!(run(&mut store, settings).unwrap().len(), 600);
+            assert_eq!(run(&mut store, settings, &mut |_| {}).unwrap().len(), 600);
             check(&store, settings).unwrap();
         }
     }
@@ -204,7 +210,7 @@ mod tests {
     fn an_update_that_is_lost_or_one_too_many_is_found() {
         let settings = settings(Workload::A);
         let mut store = Store::create(Plain(vec![0; 4 << 20])).unwrap();
-        run(&mut store, settings).unwrap();
+        run(&mut store, settings, &mut |_| {}).unwrap();
         let fewer = Settings {
             operations: 500,
             ..settings

@@ -51,6 +51,13 @@ impl Pass<'_, '_> {
             );
             self.read_only = true;
         }
+        if chosen.superblock.outdated {
+            self.note(
+                Part::Superblock,
+                None,
+                "an old copy of its device, as another node knew: no mount takes it".into(),
+            );
+        }
         let other = chosen.copy.other();
         let wrong = match chosen.other {
             OtherCopy::Intact(sequence) if sequence == chosen.superblock.sequence => {
