@@ -160,7 +160,7 @@ impl Space for Dataset {
         // and what other nodes commit becomes visible a page at a time.
         unsafe {
             let at = self.mapping.at().cast::<AtomicU64>();
-            slice::from_raw_parts(at.as_ptr(), self.mapping.len() / WORD)
+            slice::from_raw_parts(at.as_ptr(), self.mapping.size() / WORD)
         }
     }
 

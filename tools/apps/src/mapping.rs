@@ -43,8 +43,8 @@ impl Mapping {
         self.at
     }
 
-    /// Its bytes.
-    pub fn len(&self) -> usize {
+    /// How many bytes it has.
+    pub fn size(&self) -> usize {
         self.len
     }
 }

@@ -50,7 +50,7 @@ impl Mapped {
     }
 
     fn sync(&self, pages: Range<usize>) -> io::Result<()> {
-        let len = (pages.len() * PAGE).min(self.mapping.len() - pages.start * PAGE);
+        let len = (pages.len() * PAGE).min(self.mapping.size() - pages.start * PAGE);
         // SAFETY: These pages are of the mapping.
         let synced = unsafe {
             let at = self.mapping.at().as_ptr().add(pages.start * PAGE);
@@ -66,12 +66,12 @@ impl Mapped {
 impl Memory for Mapped {
     fn bytes(&self) -> &[u8] {
         // SAFETY: So many bytes are mapped as long as we are, and nobody else stores to them.
-        unsafe { slice::from_raw_parts(self.mapping.at().as_ptr(), self.mapping.len()) }
+        unsafe { slice::from_raw_parts(self.mapping.at().as_ptr(), self.mapping.size()) }
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: As above; and nobody here has them while we do.
-        unsafe { slice::from_raw_parts_mut(self.mapping.at().as_ptr(), self.mapping.len()) }
+        unsafe { slice::from_raw_parts_mut(self.mapping.at().as_ptr(), self.mapping.size()) }
     }
 
     fn commit(&mut self, areas: &[Range<usize>]) -> Result<()> {
