@@ -32,7 +32,7 @@ impl<W> Admission<W> {
     }
 
     /// Somebody wants to begin an access of so many bytes. True: it may. Else it waits, until
-    /// [`Self::next`] names it or it is [withdrawn](Self::withdraw). `ENOMEM`: there is no memory to
+    /// [`Self::admit`] names it or it is [withdrawn](Self::withdraw). `ENOMEM`: there is no memory to
     /// wait with.
     pub fn enter(&mut self, class: Class, bytes: usize, who: impl FnOnce() -> W) -> Result<bool> {
         let queue = &mut self.queues[class.index()];
@@ -46,14 +46,14 @@ impl<W> Admission<W> {
         Ok(false)
     }
 
-    /// An access of so many bytes has ended. [`Self::next`] says who begins.
+    /// An access of so many bytes has ended. [`Self::admit`] says who begins.
     pub fn leave(&mut self, class: Class, bytes: usize) {
         self.gate.give_back(class, bytes);
     }
 
     /// Who may begin now, its class, and how many bytes. To be called until it names nobody, after each
     /// [`Self::leave`] and [`Self::withdraw`].
-    pub fn next(&mut self) -> Option<(Class, usize, W)> {
+    pub fn admit(&mut self) -> Option<(Class, usize, W)> {
         for class in Class::ALL {
             let queue = &mut self.queues[class.index()];
             let Some(bytes) = queue.first().map(|first| first.bytes) else {

@@ -156,7 +156,7 @@ impl Accesses {
 
     /// Lets in who waited and may begin now.
     fn admit(&mut self) {
-        while let Some((class, bytes, access)) = self.admission.next() {
+        while let Some((class, bytes, access)) = self.admission.admit() {
             let place = self.seat(class, bytes, access.clone());
             access.admit(place);
         }

@@ -139,7 +139,7 @@ impl<W: Clone> Accesses<W> {
     }
 
     /// Begins one of so many bytes: its place, which it has until [`Self::end`]. `None`: all places are
-    /// taken, and [`Self::next`] says when it has one. `ECONNRESET`: the session is over; `ENOMEM`.
+    /// taken, and [`Self::admit`] says when it has one. `ECONNRESET`: the session is over; `ENOMEM`.
     pub fn begin(&mut self, class: Class, bytes: usize, who: &W) -> Result<Option<usize>> {
         if self.over {
             return Err(ECONNRESET);
@@ -169,8 +169,8 @@ impl<W: Clone> Accesses<W> {
 
     /// Who waited and has a place now. To be called until it names nobody, after all that may end an
     /// access: [`Self::end`], [`Self::take_back`], [`Self::answered`], [`Self::withdraw`].
-    pub fn next(&mut self) -> Option<(W, usize)> {
-        let (class, bytes, who) = self.admission.next()?;
+    pub fn admit(&mut self) -> Option<(W, usize)> {
+        let (class, bytes, who) = self.admission.admit()?;
         let nr = self.seat(class, bytes, who.clone())?;
         Some((who, nr))
     }

@@ -32,7 +32,7 @@ impl Bell {
             Self::Request(value) => (2, value),
             Self::Response(value) => (3, value),
         };
-        u64::from(tag) << 48 | place(nr) << 34 | kind << 32 | u64::from(value)
+        (u64::from(tag) << 48) | (place(nr) << 34) | (kind << 32) | u64::from(value)
     }
 }
 
@@ -43,7 +43,7 @@ fn place(nr: u64) -> u64 {
 
 /// A tag for a session: what is not of it does not look like it.
 fn tag(session: u64) -> u16 {
-    (session ^ session >> 16 ^ session >> 32 ^ session >> 48) as u16
+    (session ^ (session >> 16) ^ (session >> 32) ^ (session >> 48)) as u16
 }
 
 /// The sender's end.
@@ -110,7 +110,7 @@ impl Receiver {
             return Ok(None);
         }
         let is_ours = word >> 48 == u64::from(self.tag);
-        let at = word >> 34 & 0x3fff;
+        let at = (word >> 34) & 0x3fff;
         if is_ours && self.next >= BELLS as u64 && at == place(self.next - BELLS as u64) {
             // Of the lap before.
             return Ok(None);
@@ -119,7 +119,7 @@ impl Receiver {
             return Err(EPROTO);
         }
         let value = word as u32;
-        let bell = match word >> 32 & 3 {
+        let bell = match (word >> 32) & 3 {
             1 => Bell::Message(value),
             2 => Bell::Request(value),
             3 => Bell::Response(value),

@@ -99,7 +99,7 @@ impl Speaker {
         put(&mut record, 24, session.from.to_le_bytes());
         put(&mut record, 32, session.to.to_le_bytes());
         record[64..64 + bytes.len()].copy_from_slice(bytes);
-        let stamp = u64::from(crc(&record, self.count)) << 32 | u64::from(self.count);
+        let stamp = (u64::from(crc(&record, self.count)) << 32) | u64::from(self.count);
         memory.write(lane.control() + 8, &record[8..])?;
         memory.store(lane.control(), stamp)
     }

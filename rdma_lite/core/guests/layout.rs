@@ -112,7 +112,7 @@ impl Layout {
     }
 
     fn geometry(&self) -> u64 {
-        u64::from(VERSION) | u64::from(self.ring_log2) << 16 | (self.slots as u64) << 24
+        u64::from(VERSION) | (u64::from(self.ring_log2) << 16) | ((self.slots as u64) << 24)
     }
 
     /// Reads the header, and makes it when nothing is there: then rings have `1 << ring_log2` bytes and

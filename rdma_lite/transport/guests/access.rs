@@ -49,7 +49,7 @@ impl<U: LinkUser> GuestLink<U> {
     pub(super) fn on_accesses<T>(&self, act: impl FnOnce(&mut Accesses<Arc<Access>>) -> T) -> T {
         let mut tx = self.tx.lock();
         let done = act(&mut tx.accesses);
-        while let Some((access, nr)) = tx.accesses.next() {
+        while let Some((access, nr)) = tx.accesses.admit() {
             access.admit(Ok(nr));
         }
         done

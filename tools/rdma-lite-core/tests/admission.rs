@@ -19,11 +19,11 @@ fn those_of_a_class_begin_in_the_order_in_which_they_came() {
     for who in 2..6 {
         assert!(!enter(&mut all, Class::Normal, 100, who));
     }
-    assert_eq!(all.next(), None);
+    assert_eq!(all.admit(), None);
     for who in 2..6 {
         all.leave(Class::Normal, 100);
-        assert_eq!(all.next(), Some((Class::Normal, 100, who)));
-        assert_eq!(all.next(), None, "one place, one access");
+        assert_eq!(all.admit(), Some((Class::Normal, 100, who)));
+        assert_eq!(all.admit(), None, "one place, one access");
     }
 }
 
@@ -37,7 +37,7 @@ fn who_comes_later_does_not_overtake_who_waits() {
         !enter(&mut all, Class::Normal, 1, 2),
         "there is room, but not for this one"
     );
-    assert_eq!(all.next(), Some((Class::Normal, 1, 1)));
+    assert_eq!(all.admit(), Some((Class::Normal, 1, 1)));
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn who_withdraws_is_not_waited_for_and_lets_the_other_class_begin() {
     assert!(all.withdraw(Class::High, |who| *who == 2));
     assert!(!all.withdraw(Class::High, |who| *who == 2));
     all.leave(Class::Normal, Gate::WINDOW);
-    assert_eq!(all.next(), Some((Class::Normal, 1, 3)));
+    assert_eq!(all.admit(), Some((Class::Normal, 1, 3)));
 }
 
 #[test]
@@ -126,7 +126,7 @@ proptest! {
                 }
                 Event::End(_) | Event::Withdraw(_) => {}
             }
-            while let Some((class, bytes, who)) = all.next() {
+            while let Some((class, bytes, who)) = all.admit() {
                 let first = waiting.iter().position(|(other, _)| *other == class).unwrap();
                 prop_assert_eq!(waiting.remove(first), (class, who));
                 under_way.push((class, bytes));

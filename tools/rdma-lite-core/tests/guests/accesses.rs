@@ -99,12 +99,12 @@ fn a_place_is_taken_until_its_answer_has_come_and_its_bytes_were_fetched() {
     assert_eq!(accesses.number(2), Err(EPROTO), "answered twice");
     assert_eq!(accesses.number(usize::MAX), Err(EPROTO));
     assert_eq!(
-        accesses.next(),
+        accesses.admit(),
         None,
         "the bytes are still there to be fetched"
     );
     accesses.end(2, id);
-    assert_eq!(accesses.next(), Some((99, 2)));
+    assert_eq!(accesses.admit(), Some((99, 2)));
     assert!(id < accesses.number(2).unwrap());
 }
 
@@ -115,9 +115,9 @@ fn a_place_that_was_given_up_is_free_when_the_owner_has_answered_and_not_before(
     accesses.end(1, id);
     assert_eq!(begin(&mut accesses, 99), None);
     assert_eq!(accesses.number(1), Ok(id));
-    assert_eq!(accesses.next(), None);
+    assert_eq!(accesses.admit(), None);
     assert_eq!(accesses.answered(1), None);
-    assert_eq!(accesses.next(), Some((99, 1)));
+    assert_eq!(accesses.admit(), Some((99, 1)));
     // Late, by who had the place before: not theirs any more.
     accesses.end(1, id);
     assert_eq!(accesses.answered(1), Some(99));
@@ -133,7 +133,7 @@ fn who_does_not_wait_for_a_place_any_more_takes_none_from_others() {
     assert_eq!(begin(&mut accesses, 99), None);
     assert!(accesses.withdraw(Class::Normal, |who| *who == 98));
     accesses.take_back(0, accesses.number(0).unwrap());
-    assert_eq!(accesses.next(), Some((99, 0)));
+    assert_eq!(accesses.admit(), Some((99, 0)));
     // It had been given one when it gave up.
     assert!(!accesses.withdraw(Class::Normal, |who| *who == 99));
     accesses.forget(|who| *who == 99);
@@ -146,8 +146,8 @@ fn a_class_that_fills_all_places_leaves_the_other_the_next_free_one() {
     assert_eq!(begin(&mut accesses, 50), None);
     assert_eq!(accesses.begin(Class::High, 1, &99), Ok(None));
     accesses.take_back(0, accesses.number(0).unwrap());
-    assert_eq!(accesses.next(), Some((99, 0)));
-    assert_eq!(accesses.next(), None);
+    assert_eq!(accesses.admit(), Some((99, 0)));
+    assert_eq!(accesses.admit(), None);
 }
 
 #[test]

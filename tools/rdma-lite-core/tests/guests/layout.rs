@@ -64,8 +64,8 @@ fn another_version_and_a_header_that_cannot_be_are_refused() {
     assert_eq!(Layout::open(&memory, RING, [1; 16]), Err(EPROTONOSUPPORT));
     for (at, word) in [
         (8, sound + (1 << 24)),
-        (8, sound | 0xff << 16),
-        (8, sound | 1 << 60),
+        (8, sound | (0xff << 16)),
+        (8, sound | (1 << 60)),
         (16, u64::MAX),
         (16, 1),
     ] {
