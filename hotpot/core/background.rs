@@ -8,10 +8,10 @@ use super::{
     format::Cid,
     grants, handler,
     host::{Host, PageKey},
-    migrate,
+    lives, migrate,
     msg::{Copied, Forget, Hello, Inventory, Settle, Verdict},
     node::{Commit, Greeting, Node, Notice, NoticeKind, TxnState},
-    outcome, persist, records, recovery, resolve, rooms, spread,
+    outcome, persist, records, resolve, rooms, spread,
     takeover::{self, Takeover},
     writers,
 };
@@ -143,7 +143,7 @@ async fn greet<H: Host>(host: &H) -> Result {
             Err(error) => *restarted && handler::errno(error) == EUCLEAN,
         };
         if outdated {
-            recovery::learn_outdated(host, *id).await?;
+            lives::learn_outdated(host, *id).await?;
             return Err(ESTALE);
         }
         let answer = match answer {

@@ -7,10 +7,10 @@ use super::{
     cluster::Sender,
     data_node, dispatcher, eviction, grants,
     host::{Call, CallError, Host, Level, Piece},
-    integrity,
+    integrity, lives,
     msg::{self, Head, Reader, Request, Wire, Writer},
-    outcome, owner, participant, records, recovery, remains, resolve, rooms, spread, takeover,
-    tombstones, writers,
+    outcome, owner, participant, records, remains, resolve, rooms, spread, takeover, tombstones,
+    writers,
 };
 use kernel::prelude::*;
 
@@ -58,7 +58,7 @@ async fn dispatch<H: Host>(
     match head.opcode {
         msg::Hello::OPCODE => {
             let hello = whole(body)?;
-            put(&recovery::on_hello(host, from, &hello).await?, reply)
+            put(&lives::on_hello(host, from, &hello).await?, reply)
         }
         msg::Fetch::OPCODE => owner::on_fetch(host, from, &whole(body)?, reply).await,
         msg::PrepareData::OPCODE => {

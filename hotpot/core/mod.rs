@@ -95,6 +95,7 @@ pub mod handler;
 pub mod host;
 pub mod info;
 pub mod integrity;
+mod lives;
 pub mod migrate;
 pub mod msg;
 mod name_change;
