@@ -6,6 +6,7 @@
 use super::{
     apart, background,
     cluster::Sender,
+    ending,
     format::{
         commit_record, dataset, redo_log, slot, superblock, Block, Cid, Damage, Geometry,
         RedoRecord, Superblock, Timestamp, LINE_SIZE, PAGE_BYTES, PAGE_SIZE,
@@ -21,7 +22,6 @@ use super::{
     participant,
     persist::{self, Batch},
     space::Space,
-    transaction,
 };
 use kernel::prelude::*;
 
@@ -56,7 +56,7 @@ pub async fn mount<H: Host>(host: &H, time: Timestamp) -> Result {
     adopt_staged(host, &loose, &mut unused)?;
     // What was decided is finished before anybody can ask.
     for cid in &decided {
-        transaction::finish(host, *cid).await?;
+        ending::finish(host, *cid).await?;
     }
     persist::free(host, &unused).await?;
     drop_stray_pages(host).await?;
@@ -385,6 +385,7 @@ fn read_log_record<H: Host>(
         spans: KVec::new(),
         staged: KVec::new(),
         log: (block, of.nr_blocks()),
+        unfinished: None,
         since: 0,
     };
     host.with(|node| {

@@ -38,10 +38,7 @@ fn survives(mrsw: bool, owners: &[u32], nr: u64) -> bool {
         }
     };
     put(&mut world, &OLD);
-    assert_eq!(
-        commit(&mut world, 0, file(1), 1, &places, 2).result,
-        Ok(())
-    );
+    assert_eq!(commit(&mut world, 0, file(1), 1, &places, 2).result, Ok(()));
     put(&mut world, &NEW);
     let begin = inject::seen();
     let injection = inject::fail_nth(nr);
