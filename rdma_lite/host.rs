@@ -207,11 +207,12 @@ impl Host {
             incarnation,
             cluster: settings.cluster,
         };
+        let deadline = u64::from(settings.timeout_ms) * MS;
         let this = Arc::pin_init(
             pin_init!(Self {
                 node: node.clone(),
                 local,
-                config: settings.config,
+                config: settings.config.for_deadline(deadline),
                 timeout_ms: settings.timeout_ms,
                 ip,
                 port: settings.port,

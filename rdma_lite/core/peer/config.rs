@@ -72,6 +72,16 @@ impl Config {
         lanes: 2,
     };
 
+    /// For a node whose calls have so much time by default, in ns: an attempt to connect has a third of it, and no
+    /// less than by default. Where a call needs long, as the machine is slow or crowded, so does a
+    /// connection; who gives it up too soon begins anew, which is more work for all.
+    pub fn for_deadline(self, deadline: u64) -> Self {
+        Self {
+            connect_timeout: self.connect_timeout.max(deadline / 3),
+            ..self
+        }
+    }
+
     /// `EINVAL` when a size is not one that the wire can say, or a time is 0.
     pub fn check(&self) -> Result {
         let times = [
