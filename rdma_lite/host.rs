@@ -207,7 +207,7 @@ impl Host {
             incarnation,
             cluster: settings.cluster,
         };
-        let deadline = u64::from(settings.timeout_ms) * MS;
+        let deadline = u64::from(settings.timeout_ms) * crate::core::Config::MS;
         let this = Arc::pin_init(
             pin_init!(Self {
                 node: node.clone(),
