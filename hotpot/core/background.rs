@@ -4,7 +4,7 @@
 //! left in doubt.
 
 use super::{
-    apart, appoint, commit_node, data_node, dispatcher, eviction,
+    apart, appoint, commit_node, data_node, dispatcher, ending, eviction,
     format::Cid,
     grants, handler,
     host::{Host, PageKey},
@@ -46,6 +46,7 @@ pub async fn run<H: Host>(host: &H) -> u64 {
     left |= apart(|| dispatcher::send_unsent(host, soon(host)))
         .await
         .is_err();
+    left |= apart(|| ending::go_on(host)).await.is_err();
     left |= apart(|| publish_decided(host)).await.is_err();
     left |= apart(|| deliver(host)).await.is_err();
     left |= apart(|| resolve::resolve(host, soon(host))).await.is_err();
@@ -110,7 +111,8 @@ impl Node {
             || self.has_unsure()
             || self.takeover == Takeover::Pending
             || self.txns.values().any(|txn| {
-                txn.state == TxnState::Prepared
+                txn.unfinished.is_some()
+                    || txn.state == TxnState::Prepared
                     || txn.state == TxnState::Published && !txn.owners.is_empty()
             })
     }

@@ -241,6 +241,11 @@ async fn try_publish<H: Host>(
     terms: &Terms,
 ) -> Result<Committed> {
     let mut release = false;
+    // For what follows the commit, which must not fail for want of it then.
+    let given = Given {
+        freed: KVec::with_capacity(frozen.keys.len(), GFP_KERNEL)?,
+        left: KVec::with_capacity(frozen.keys.len(), GFP_KERNEL)?,
+    };
     let begun = host.with(|node| {
         if let Some(opener) = terms.writer {
             node.check_held(opener, &frozen.keys)?;
@@ -282,22 +287,40 @@ async fn try_publish<H: Host>(
         }
     }
     if let Some(opener) = terms.writer.filter(|_| terms.release) {
-        host.with(|node| released(node, opener, frozen, areas, release, begun))?;
+        let given = host.with(|node| {
+            let told = release && node.generation == begun;
+            released(node, opener, frozen, areas, told, given)
+        });
+        if let Err(error) = given {
+            // It is published; who wrote can still give back what it acquired, or close the file.
+            host.log(
+                Level::Warning,
+                format_args!(
+                    "commit {:#x} keeps pages acquired: {error:?}",
+                    committed.cid.0
+                ),
+            );
+        }
     }
     Ok(committed)
 }
 
-/// After a commit: pages that are clean now are given back, if the owners have not freed them.
+/// Pages that are given back after a commit: by the owners already, and those that they are to be told of.
+struct Given {
+    freed: KVec<PageKey>,
+    left: KVec<PageKey>,
+}
+
+/// After a commit: pages that are clean now are given back, if the owners have not freed them. `told`: they
+/// have, and none of them began a new life meanwhile, and may have asked for our grants in between.
 fn released(
     node: &mut Node,
     opener: Opener,
     frozen: &Frozen,
     areas: &[Area<'_>],
-    by_owners: bool,
-    begun: u64,
+    told: bool,
+    mut given: Given,
 ) -> Result {
-    let mut freed = KVec::new();
-    let mut left = KVec::new();
     for key in &frozen.keys {
         if node
             .pages
@@ -306,17 +329,13 @@ fn released(
         {
             continue;
         }
-        // An owner that began a new life meanwhile may have asked for our grants in between.
-        let told = by_owners
-            && node.generation == begun
-            && areas.binary_search_by(|area| area.key.cmp(key)).is_ok();
-        match told {
-            true => freed.push(*key, GFP_KERNEL)?,
-            false => left.push(*key, GFP_KERNEL)?,
+        match told && areas.binary_search_by(|area| area.key.cmp(key)).is_ok() {
+            true => given.freed.push(*key, GFP_KERNEL)?,
+            false => given.left.push(*key, GFP_KERNEL)?,
         }
     }
-    node.forget_grants(&freed);
-    node.give_back(opener, &left)
+    node.forget_grants(&given.freed);
+    node.give_back(opener, &given.left)
 }
 
 fn record_of<H: Host>(host: &H, dataset: u64) -> Result<DatasetRecord> {

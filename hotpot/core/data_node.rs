@@ -342,18 +342,24 @@ pub(super) async fn on_settle<H: Host>(host: &H, settle: &Settle) -> Result {
     result
 }
 
-/// Publishes all that a commit staged here for other owners.
+/// Publishes all that a commit staged here for other owners. After an error it can be done again.
 pub(super) async fn finish<H: Host>(host: &H, cid: Cid) -> Result {
-    let guest = host.with(|node| {
-        let guest = node.guests.remove(&cid)?;
-        node.note_settled(cid);
-        Some(guest)
-    });
-    let Some(Guest { mut keys, .. }) = guest else {
+    let mut keys = KVec::new();
+    host.with(|node| {
+        if let Some(guest) = node.guests.get(&cid) {
+            keys.extend_from_slice(&guest.keys, GFP_KERNEL)?;
+            // Nothing of it is staged any more from here on.
+            node.note_settled(cid);
+        }
+        Ok::<_, Error>(())
+    })?;
+    if keys.is_empty() {
         return Ok(());
-    };
+    }
     keys.sort_unstable();
-    persist::settle(host, cid, &keys, true).await
+    persist::settle(host, cid, &keys, true).await?;
+    host.with(|node| node.guests.remove(&cid));
+    Ok(())
 }
 
 /// Drops all that a commit staged here for other owners, and stages nothing of it any more:

@@ -123,6 +123,9 @@ impl Node {
 /// them, on top of the newest clean copy, or goes when nothing is left.
 pub(super) async fn rebase<H: Host>(host: &H, key: PageKey, areas: &[Area<'_>]) -> Result {
     let until = host.with(|node| node.config.timeout) + host.now();
+    // What it takes to let go of pages is there before anything changes.
+    let mut unused = KVec::with_capacity(2, GFP_KERNEL)?;
+    let freeing = Batch::for_swings(2)?;
     let (dirty, clean, geometry) = loop {
         persist::wait_idle(host, key, until).await?;
         let found = host.with(|node| {
@@ -147,6 +150,7 @@ pub(super) async fn rebase<H: Host>(host: &H, key: PageKey, areas: &[Area<'_>]) 
     };
     let mut new = dirty;
     let mut drop = false;
+    let mut taken = None;
     let result = async {
         // What is damaged is not laid below what is left.
         let clean = match clean {
@@ -204,6 +208,7 @@ pub(super) async fn rebase<H: Host>(host: &H, key: PageKey, areas: &[Area<'_>]) 
                     },
                     None => Piece::Zeros(PAGE_SIZE),
                 };
+                taken = Some(pm);
                 batch.write(geometry.page(pm), below)?;
                 new.base = Some(pm);
                 new.owns_base = true;
@@ -220,8 +225,10 @@ pub(super) async fn rebase<H: Host>(host: &H, key: PageKey, areas: &[Area<'_>]) 
         batch.run(host).await
     }
     .await;
-    let mut unused = KVec::new();
     host.with(|node| {
+        if let (Err(_), Some(pm)) = (result, taken) {
+            node.space.give(pm);
+        }
         if let Some(page) = node.pages.get_mut(key) {
             page.busy = 0;
             if result.is_ok() {
@@ -229,15 +236,14 @@ pub(super) async fn rebase<H: Host>(host: &H, key: PageKey, areas: &[Area<'_>]) 
                     .base
                     .filter(|base| dirty.owns_base && (drop || new.base != Some(*base)));
                 for pm in Iterator::chain(old_base.into_iter(), drop.then_some(dirty.pm)) {
-                    unused.push(persist::released(pm), GFP_KERNEL)?;
+                    let _ = unused.push_within_capacity(persist::released(pm));
                 }
                 page.dirty = (!drop).then_some(new);
             }
         }
         node.wake_page(key);
-        Ok::<_, Error>(())
-    })?;
-    persist::free(host, &unused).await?;
+    });
+    persist::free_by(host, freeing, &unused).await?;
     result
 }
 

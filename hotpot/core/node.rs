@@ -114,6 +114,17 @@ pub enum TxnState {
     Published,
 }
 
+/// What is still to be done about a commit in [`TxnState::Finishing`] that nobody is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It is to be published.
+    Publish,
+    /// It is to be undone.
+    Undo,
+    /// It was published, and its log record is to be freed.
+    DropRecord,
+}
+
 /// One page of a commit at an owner node.
 #[derive(Clone, Copy, Debug)]
 pub struct TxnPage {
@@ -151,6 +162,8 @@ pub struct Txn {
     pub staged: KVec<(u32, Holder)>,
     /// First block of its log record, and blocks.
     pub log: (u64, u64),
+    /// What could not be done for want of memory: the worker does it.
+    pub unfinished: Option<Ending>,
     /// When it was last asked about, ns.
     pub since: u64,
 }

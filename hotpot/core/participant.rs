@@ -5,12 +5,13 @@
 use super::{
     area::{Area, Span},
     cluster::Sender,
+    ending::{drop_record, finish, undo},
     format::Cid,
     handler,
     host::{Host, Piece, Sleep, Ticket},
     msg::{self, Outcome, Reader, Wire},
     node::{Commit, Holder, Incoming, Node, TxnState, GENERAL},
-    transaction::{self, drop_record, finish, undo, Prepare},
+    transaction::{self, Prepare},
 };
 use kernel::prelude::*;
 

@@ -31,6 +31,13 @@ pub(super) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
+    /// With room for so many swings and a fence, so that those need no memory.
+    pub(super) fn for_swings(swings: usize) -> Result<Self> {
+        Ok(Self {
+            actions: KVec::with_capacity(2 * swings + 1, GFP_KERNEL)?,
+        })
+    }
+
     pub(super) fn push(&mut self, action: Action<'a>) -> Result {
         Ok(self.actions.push(action, GFP_KERNEL)?)
     }
@@ -104,8 +111,20 @@ pub(super) async fn free<H: Host>(host: &H, released: &[Released]) -> Result {
     if released.is_empty() {
         return Ok(());
     }
+    let batch = Batch::for_swings(released.len())?;
+    free_by(host, batch, released).await
+}
+
+/// [`free`] by a batch with room for it.
+pub(super) async fn free_by<H: Host>(
+    host: &H,
+    mut batch: Batch<'_>,
+    released: &[Released],
+) -> Result {
+    if released.is_empty() {
+        return Ok(());
+    }
     let geometry = host.with(|node| node.geometry());
-    let mut batch = Batch::default();
     for page in released {
         batch.swing(geometry.slot(page.pm), 0)?;
     }
@@ -165,41 +184,58 @@ impl Node {
         Claim::Got(staged)
     }
 
+    /// Gives claims back: somebody else may settle these pages.
+    fn unclaim(&mut self, claimed: &[(PageKey, Staged)]) {
+        for (key, _) in claimed {
+            if let Some(page) = self.pages.get_mut(*key) {
+                page.busy = 0;
+            }
+            self.wake_page(*key);
+        }
+    }
+
+    /// Room for all that settling these pages releases, and for freeing it.
+    fn room_to_settle(
+        &self,
+        claimed: &[(PageKey, Staged)],
+    ) -> Result<(KVec<Released>, Batch<'static>)> {
+        let most = claimed.iter().map(|(key, _)| {
+            let page = self.pages.get(*key);
+            // All that is staged but this one, and the clean copy.
+            page.map_or(0, |page| page.staged.len() + 1)
+        });
+        let most = most.sum();
+        let released = KVec::with_capacity(most, GFP_KERNEL)?;
+        Ok((released, Batch::for_swings(most)?))
+    }
+
+    /// One page was settled on PM. `released` has room.
     fn settled(
         &mut self,
         key: PageKey,
         of: &Staged,
         committed: bool,
         released: &mut KVec<Released>,
-    ) -> Result {
+    ) {
         let generation = self.generation;
         let owns = self.owns(key);
         let Some(page) = self.pages.get_mut(key) else {
-            return Ok(());
+            return;
+        };
+        let mut release = |what: Released| {
+            let _ = released.push_within_capacity(what);
         };
         page.busy = 0;
         page.staged.retain(|staged| staged.cid != of.cid);
         if committed {
             if page.clean.is_some_and(|clean| clean.version >= of.version) {
-                released.push(
-                    Released {
-                        pm: of.pm,
-                        keep: false,
-                    },
-                    GFP_KERNEL,
-                )?;
+                release(self::released(of.pm));
             } else {
                 // What was staged before is older, whatever became of it.
                 for old in page.staged.iter_mut() {
                     if old.version <= of.version {
                         if old.ready {
-                            released.push(
-                                Released {
-                                    pm: old.pm,
-                                    keep: false,
-                                },
-                                GFP_KERNEL,
-                            )?;
+                            release(self::released(old.pm));
                         } else {
                             old.cancelled = true;
                         }
@@ -214,7 +250,7 @@ impl Node {
                     valid: owns || of.generation == generation,
                 });
                 if let Some(old) = old {
-                    released.push(old, GFP_KERNEL)?;
+                    release(old);
                 }
                 page.sequence = page.sequence.wrapping_add(1);
             }
@@ -223,12 +259,11 @@ impl Node {
         }
         self.pages.prune(key);
         self.wake_page(key);
-        Ok(())
     }
 }
 
 /// Publishes or drops what commit `cid` staged here on the pages `keys` (in order).
-/// What is not staged (any more) is left alone.
+/// What is not staged (any more) is left alone. After an error it can be done again.
 pub(super) async fn settle<H: Host>(
     host: &H,
     cid: Cid,
@@ -236,12 +271,40 @@ pub(super) async fn settle<H: Host>(
     committed: bool,
 ) -> Result {
     let mut claimed: KVec<(PageKey, Staged)> = KVec::with_capacity(keys.len(), GFP_KERNEL)?;
+    let settled = match swing_claimed(host, cid, keys, committed, &mut claimed).await {
+        Ok(()) => host.with(|node| {
+            let (mut released, batch) = node.room_to_settle(&claimed)?;
+            for (key, staged) in &claimed {
+                node.settled(*key, staged, committed, &mut released);
+            }
+            Ok((released, batch))
+        }),
+        Err(error) => Err(error),
+    };
+    match settled {
+        Ok((released, batch)) => free_by(host, batch, &released).await,
+        Err(error) => {
+            host.with(|node| node.unclaim(&claimed));
+            Err(error)
+        }
+    }
+}
+
+/// Claims what there is of a commit, and gives its slots their last words.
+async fn swing_claimed<H: Host>(
+    host: &H,
+    cid: Cid,
+    keys: &[PageKey],
+    committed: bool,
+    claimed: &mut KVec<(PageKey, Staged)>,
+) -> Result {
+    let mut batch = Batch::for_swings(keys.len())?;
     for key in keys {
         loop {
             match host.with(|node| node.claim(*key, cid, committed)) {
                 Claim::Gone => break,
                 Claim::Got(staged) => {
-                    claimed.push((*key, staged), GFP_KERNEL)?;
+                    let _ = claimed.push_within_capacity((*key, staged));
                     break;
                 }
                 Claim::Busy(ticket) => {
@@ -252,8 +315,7 @@ pub(super) async fn settle<H: Host>(
         }
     }
     let geometry = host.with(|node| node.geometry());
-    let mut batch = Batch::default();
-    for (key, staged) in &claimed {
+    for (key, staged) in claimed.iter() {
         let version = PageVersion {
             dataset: key.dataset,
             page: key.page,
@@ -267,14 +329,7 @@ pub(super) async fn settle<H: Host>(
         batch.swing(geometry.slot(staged.pm), word)?;
     }
     batch.fence()?;
-    batch.run(host).await?;
-    let mut released = KVec::new();
-    host.with(|node| {
-        claimed
-            .iter()
-            .try_for_each(|(key, staged)| node.settled(*key, staged, committed, &mut released))
-    })?;
-    free(host, &released).await
+    batch.run(host).await
 }
 
 /// Drops the clean copy of a page that nobody needs (or may read) any more.

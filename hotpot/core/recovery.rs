@@ -5,6 +5,7 @@
 
 use super::{
     apart, background,
+    ending,
     format::{
         commit_record, dataset, redo_log, slot, superblock, Block, Cid, Damage, Geometry,
         RedoRecord, Superblock, Timestamp, LINE_SIZE, PAGE_BYTES, PAGE_SIZE,
@@ -17,7 +18,6 @@ use super::{
     pages::{Clean, Released, Staged},
     persist::{self, Batch},
     space::Space,
-    transaction,
 };
 use kernel::prelude::*;
 
@@ -52,7 +52,7 @@ pub async fn mount<H: Host>(host: &H, time: Timestamp) -> Result {
     adopt_staged(host, &loose, &mut unused)?;
     // What was decided is finished before anybody can ask.
     for cid in &decided {
-        transaction::finish(host, *cid).await?;
+        ending::finish(host, *cid).await?;
     }
     persist::free(host, &unused).await?;
     drop_stray_pages(host).await?;
@@ -381,6 +381,7 @@ fn read_log_record<H: Host>(
         spans: KVec::new(),
         staged: KVec::new(),
         log: (block, of.nr_blocks()),
+        unfinished: None,
         since: 0,
     };
     host.with(|node| {

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The owner's part of one commit: it locks the pages, makes the new versions durable here
-//! and where copies are wanted, promises (or decides, as the only owner), and publishes or
-//! undoes.
+//! and where copies are wanted, and promises (or decides, as the only owner). Publishing and undoing is
+//! [`ending`](super::ending)'s.
 
 use super::{
     area::Area,
+    ending::{finish, swing_log, undo},
     eviction,
     fault::PAUSE,
     format::{redo_log, slot, Cid, PageVersion, RedoRecord, BODY_SIZE, PAGE_SIZE},
     handler,
-    host::{Host, PageKey, Piece, Sleep, Ticket},
+    host::{Host, Piece, Sleep, Ticket},
     integrity,
     msg::{Request, Settle},
     node::{Holder, Node, Notice, NoticeKind, Txn, TxnPage, TxnState, GENERAL},
@@ -91,6 +92,7 @@ impl Node {
             spans: KVec::with_capacity(prepare.areas.len(), GFP_KERNEL)?,
             staged: KVec::new(),
             log: (0, 0),
+            unfinished: None,
             since: now,
         };
         txn.owners.extend_from_slice(prepare.owners, GFP_KERNEL)?;
@@ -162,26 +164,10 @@ impl Node {
         }
         Ok(())
     }
-
-    /// Lets the pages of a finished commit go.
-    fn unlock(&mut self, cid: Cid, keys: &[PageKey]) {
-        for key in keys {
-            if let Some(owned) = self.owned.get_mut(key) {
-                if owned.txn == Some(cid) {
-                    owned.txn = None;
-                }
-                if owned.txn.is_none() && owned.holders.is_empty() {
-                    self.owned.remove(key);
-                }
-            }
-            self.pages.prune(*key);
-            self.wake_page(*key);
-        }
-        self.wake(GENERAL);
-    }
 }
 
-fn record_of(cid: Cid, txn: &Txn) -> RedoRecord {
+/// The log record of a commit.
+pub(super) fn record_of(cid: Cid, txn: &Txn) -> RedoRecord {
     RedoRecord {
         cid,
         epoch: txn.epoch,
@@ -190,14 +176,6 @@ fn record_of(cid: Cid, txn: &Txn) -> RedoRecord {
         nr_entries: txn.pages.len() as u32,
         data_len: (txn.owners.len() * 2) as u32,
     }
-}
-
-fn keys_of(txn: &Txn) -> Result<KVec<PageKey>> {
-    let mut keys = KVec::with_capacity(txn.pages.len(), GFP_KERNEL)?;
-    for page in &txn.pages {
-        keys.push(page.key, GFP_KERNEL)?;
-    }
-    Ok(keys)
 }
 
 /// How many pages areas (in order) are in.
@@ -448,147 +426,5 @@ async fn build<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result {
     for (page, _) in &pages {
         super::data_node::block_readers(host, page.key, prepare.until).await?;
     }
-    Ok(())
-}
-
-/// Gives the log record of a commit a state, durably; `None` is EMPTY.
-async fn swing_log<H: Host>(host: &H, cid: Cid, state: Option<redo_log::State>) -> Result {
-    let found = host.with(|node| {
-        let txn = node.txns.get(&cid)?;
-        let word = state.map_or(0, |state| record_of(cid, txn).word(txn.log.0, state).0);
-        (txn.log.1 != 0).then(|| (node.geometry().log_descriptor(txn.log.0), word))
-    });
-    let Some((offset, word)) = found else {
-        return Ok(());
-    };
-    let mut batch = Batch::default();
-    batch.swing(offset, word)?;
-    batch.fence()?;
-    batch.run(host).await
-}
-
-/// Publishes a commit whose state is `Finishing`: decided, or just being decided here.
-pub(super) async fn finish<H: Host>(host: &H, cid: Cid) -> Result {
-    swing_log(host, cid, Some(redo_log::State::Committed)).await?;
-    let keys = host.with(|node| {
-        let keys = node
-            .txns
-            .get(&cid)
-            .map(keys_of)
-            .unwrap_or(Ok(KVec::new()))?;
-        for key in &keys {
-            if let Some(page) = node.pages.get_mut(*key) {
-                for staged in page.staged.iter_mut().filter(|staged| staged.cid == cid) {
-                    staged.ready = true;
-                }
-            }
-        }
-        Ok::<_, Error>(keys)
-    })?;
-    persist::settle(host, cid, &keys, true).await?;
-    let keep = host.with(|node| {
-        let us = node.id();
-        let cn = u32::from(cid.node());
-        let mut staged = KVec::new();
-        let mut keep = false;
-        let mut several = false;
-        let mut replicas = 0;
-        if let Some(txn) = node.txns.get_mut(&cid) {
-            several = !txn.owners.is_empty();
-            // What the record must still tell a lonely committing node.
-            keep = txn.nr_owners == 1 && cn != us && !txn.orphan;
-            txn.state = TxnState::Published;
-            staged = core::mem::take(&mut txn.staged);
-            if txn.release {
-                for key in &keys {
-                    node.writers.remove(*key);
-                }
-            }
-            replicas = txn.replicas;
-        }
-        // What other owners in doubt must be able to ask for, and successors of lost ones after that.
-        keep |= several;
-        if several {
-            node.note_settled(cid);
-        }
-        for (nr, key) in keys.iter().enumerate() {
-            let version = node.pages.get(*key).and_then(|page| page.clean);
-            let version = version.map_or(0, |clean| clean.version);
-            if let Some(owned) = node.owned.get_mut(key) {
-                owned.degree = replicas;
-                owned.kept.clear();
-                owned.holders.clear();
-                // A node that has gone meanwhile has no copy that counts.
-                let map = &node.map;
-                let here = |id: u32| map.up().any(|peer| peer.id == id);
-                let holders = staged.iter().filter(|(of, _)| *of as usize == nr);
-                for (_, holder) in holders.filter(|(_, holder)| here(holder.node)) {
-                    owned.holders.push(*holder, GFP_KERNEL)?;
-                    owned.kept.push((holder.node, version), GFP_KERNEL)?;
-                }
-            }
-        }
-        node.unlock(cid, &keys);
-        for (_, holder) in &staged {
-            if holder.node != cn {
-                node.notify(Notice {
-                    node: holder.node,
-                    cid,
-                    kind: NoticeKind::Committed,
-                });
-            }
-        }
-        Ok::<_, Error>(keep)
-    })?;
-    match keep {
-        true => Ok(()),
-        false => drop_record(host, cid).await,
-    }
-}
-
-/// Frees the log record of a commit that is over, and forgets the commit.
-pub(super) async fn drop_record<H: Host>(host: &H, cid: Cid) -> Result {
-    swing_log(host, cid, None).await?;
-    host.with(|node| {
-        if let Some(txn) = node.txns.remove(&cid) {
-            node.log.give_run(txn.log.0, txn.log.1);
-        }
-        node.wake(GENERAL);
-    });
-    Ok(())
-}
-
-/// Undoes a commit that was not decided.
-pub(super) async fn undo<H: Host>(host: &H, cid: Cid) -> Result {
-    let keys = host.with(|node| {
-        let Some(txn) = node.txns.get_mut(&cid) else {
-            return Ok(KVec::new());
-        };
-        txn.state = TxnState::Finishing;
-        let keys = keys_of(txn)?;
-        for (_, holder) in core::mem::take(&mut txn.staged) {
-            node.notify(Notice {
-                node: holder.node,
-                cid,
-                kind: NoticeKind::Aborted,
-            });
-        }
-        for key in &keys {
-            if let Some(page) = node.pages.get_mut(*key) {
-                for staged in page.staged.iter_mut().filter(|staged| staged.cid == cid) {
-                    staged.ready = true;
-                }
-            }
-        }
-        Ok::<_, Error>(keys)
-    })?;
-    swing_log(host, cid, None).await?;
-    persist::settle(host, cid, &keys, false).await?;
-    host.with(|node| {
-        if let Some(txn) = node.txns.remove(&cid) {
-            node.log.give_run(txn.log.0, txn.log.1);
-        }
-        node.unlock(cid, &keys);
-    });
     Ok(())
 }

@@ -23,6 +23,8 @@ use kernel::prelude::*;
 
 /// A commit with several owners: we decide.
 pub(super) async fn several<H: Host>(host: &H, shares: &[Share<'_>], terms: &Terms<'_>) -> Result {
+    // With room for all: who was asked must not be forgotten.
+    let mut asked = KVec::with_capacity(shares.len(), GFP_KERNEL)?;
     host.with(|node| {
         Ok::<_, Error>(
             node.commits
@@ -30,7 +32,6 @@ pub(super) async fn several<H: Host>(host: &H, shares: &[Share<'_>], terms: &Ter
         )
         .map(|_| ())
     })?;
-    let mut asked = KVec::new();
     let prepared = match terms.wait {
         false => prepare_at_once(host, shares, terms, &mut asked).await,
         true => prepare_in_order(host, shares, terms, &mut asked).await,
