@@ -18,6 +18,7 @@ use super::{
     node::{Node, GENERAL, WORKER},
     records::{apply, synchronize},
     tombstones,
+    truncate::drop_pages,
 };
 use kernel::prelude::*;
 
@@ -65,12 +66,26 @@ async fn make_change<H: Host>(host: &H, change: &NameChange<'_>, until: u64) -> 
     let _ = tombstones::retire(host, until).await;
     let (id, records) = host.with(|node| node.plan_change(change))?;
     let mut result = Ok(id);
+    // What we have kept all have to hear of: first all that can fail.
+    let mut changes = KVec::with_capacity(records.len(), GFP_KERNEL)?;
     for record in records {
-        let id = record.id;
         let mut block = Block::zeroed()?;
         record.encode(block.array_mut()?)?;
-        apply(host, record, until).await?;
-        if let Err(error) = multicast(host, &block[..], until).await {
+        changes.push((record, block), GFP_KERNEL)?;
+    }
+    host.with(|node| node.names.unsent.reserve(changes.len(), GFP_KERNEL))?;
+    for (record, block) in changes {
+        let (id, generation) = (record.id, record.generation);
+        let applied = apply(host, record, until).await;
+        let entry = |node: &mut Node| {
+            let known = node.names.entries.get(&id);
+            known.is_some_and(|known| known.record.generation >= generation)
+        };
+        if applied.is_err() && !host.with(entry) {
+            return applied.map(|()| id);
+        }
+        let sent = multicast(host, &block[..], until).await;
+        if let Err(error) = applied.and(sent) {
             host.with(|node| {
                 if !node.names.unsent.contains(&id) {
                     node.names.unsent.push(id, GFP_KERNEL)?;
@@ -90,23 +105,21 @@ async fn make_change<H: Host>(host: &H, change: &NameChange<'_>, until: u64) -> 
     result
 }
 
-/// At the CD: brings records that some node did not get to all nodes.
+/// At the CD: brings records that some node did not get to all nodes, and drops what they cut off here.
 pub(super) async fn send_unsent<H: Host>(host: &H, until: u64) -> Result {
     loop {
         let next = host.with(|node| {
             let id = *node.names.unsent.first()?;
             let mut block = Block::zeroed().ok()?;
-            node.names
-                .entries
-                .get(&id)?
-                .record
-                .encode(block.array_mut().ok()?)
-                .ok()?;
-            Some((id, block))
+            let record = &node.names.entries.get(&id)?.record;
+            record.encode(block.array_mut().ok()?).ok()?;
+            let end = node.names.get(id).map_or(0, |record| record.nr_pages());
+            Some((id, block, end))
         });
-        let Some((id, block)) = next else {
+        let Some((id, block, end)) = next else {
             return Ok(());
         };
+        drop_pages(host, id, end, until).await?;
         multicast(host, &block[..], until).await?;
         host.with(|node| node.names.unsent.retain(|other| *other != id));
     }

@@ -106,13 +106,28 @@ pub(super) async fn write_versions<H: Host>(
     batch.run(host).await
 }
 
-/// Frees the slots of pages durably and gives the pages back.
+/// Frees the slots of pages durably and gives the pages back: one after the other when there is no memory for
+/// all at once, as nobody knows of them any more.
 pub(super) async fn free<H: Host>(host: &H, released: &[Released]) -> Result {
     if released.is_empty() {
         return Ok(());
     }
-    let batch = Batch::for_swings(released.len())?;
-    free_by(host, batch, released).await
+    if let Ok(batch) = Batch::for_swings(released.len()) {
+        return free_by(host, batch, released).await;
+    }
+    for page in released {
+        let offset = host.with(|node| node.geometry().slot(page.pm));
+        let actions = [
+            Action::Swing { offset, word: 0 },
+            Action::Flush { offset, len: 8 },
+            Action::Fence,
+        ];
+        host.run(&actions).await?;
+        if !page.keep {
+            host.with(|node| node.space.give(page.pm));
+        }
+    }
+    Ok(())
 }
 
 /// [`free`] by a batch with room for it.

@@ -16,7 +16,7 @@ use super::{
     tombstones::Retired,
     truncate::drop_pages,
 };
-use kernel::prelude::*;
+use kernel::{prelude::*, rbtree::RBTreeNodeReservation};
 
 /// A record from the CD.
 pub(super) async fn on_set_record<H: Host>(host: &H, bytes: &[u8]) -> Result {
@@ -42,13 +42,17 @@ pub(super) async fn apply<H: Host>(host: &H, mut record: DatasetRecord, until: u
         Write { pair: u64, first: u8, both: bool },
     }
     let id = record.id;
+    // Once it is on PM nothing may keep us from knowing it.
+    let reservation = RBTreeNodeReservation::new(GFP_KERNEL)?;
+    let mut before = KVec::new();
     loop {
         let step = host.with(|node| {
             let ticket = node.ticket(GENERAL);
-            let names = &mut node.names;
-            if names.writing {
+            if node.names.writing {
                 return Ok(Step::Wait(ticket));
             }
+            before = node.room_for_owners(&record)?;
+            let names = &mut node.names;
             let step = match names.entries.get(&id) {
                 Some(known) if known.record.generation >= record.generation => Step::Old,
                 Some(known) => {
@@ -90,16 +94,17 @@ pub(super) async fn apply<H: Host>(host: &H, mut record: DatasetRecord, until: u
                 host.with(|node| {
                     node.names.writing = false;
                     node.wake(GENERAL);
+                    if written.is_err() && both {
+                        node.names.pairs.give(pair);
+                    }
                     written?;
                     let entry = Entry {
                         record,
                         pair,
                         next: 1 - first,
                     };
-                    let before = node.owners_before(&entry.record)?;
-                    node.names
-                        .entries
-                        .try_create_and_insert(id, entry, GFP_KERNEL)?;
+                    node.owners_before(&entry.record, &mut before);
+                    node.names.entries.insert(reservation.into_node(id, entry));
                     node.note_moved(id, &before);
                     Ok::<_, Error>(())
                 })?;

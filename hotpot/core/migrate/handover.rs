@@ -14,28 +14,37 @@ use super::super::{
 use kernel::prelude::*;
 
 impl Node {
+    /// Room for what [`Node::owners_before`] finds, and for what follows from it.
+    pub(in super::super) fn room_for_owners(
+        &mut self,
+        new: &DatasetRecord,
+    ) -> Result<KVec<(u64, u32)>> {
+        let old = self.names.get(new.id);
+        let most = old.map_or(0, |old| old.moved.len()) + new.moved.len();
+        self.migration.unmap.reserve(most, GFP_KERNEL)?;
+        Ok(KVec::with_capacity(most, GFP_KERNEL)?)
+    }
+
     /// Before a new record is taken over: who owns the chunks that it, or the old one, says moved.
     pub(in super::super) fn owners_before(
         &mut self,
         new: &DatasetRecord,
-    ) -> Result<KVec<(u64, u32)>> {
-        let mut before = KVec::new();
+        before: &mut KVec<(u64, u32)>,
+    ) {
         let Ok(old) = self.names.get(new.id) else {
-            return Ok(before);
+            return;
         };
         if new.tombstone {
             self.migration.counts.remove(&new.id);
-            return Ok(before);
+            return;
         }
         for of in Iterator::chain(old.moved.iter(), new.moved.iter()) {
             let chunk = u64::from(of.chunk);
             let owner = self.names.owner(pages_of(old, chunk).0).unwrap_or(u32::MAX);
             if !before.contains(&(chunk, owner)) {
-                before.push((chunk, owner), GFP_KERNEL)?;
+                let _ = before.push_within_capacity((chunk, owner));
             }
         }
-        self.migration.unmap.reserve(before.len(), GFP_KERNEL)?;
-        Ok(before)
     }
 
     /// A new record was taken over: of chunks that have another owner now than `before`, nothing that was

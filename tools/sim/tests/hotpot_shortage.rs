@@ -1,22 +1,39 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that is not there: each allocation of the core during a commit fails once, on whichever node it is. The
-//! commit succeeds or ends by an error and nothing was published, and the next attempt succeeds.
+//! Memory that is not there: each allocation of the core during a commit, while pages are acquired, names change, a
+//! node mounts, and others take the place of one that is lost fails once, on whichever node it is. What was begun
+//! succeeds or ends by an error and nothing of it has happened, the next attempt succeeds, and nothing is lost or left.
 
-use kernel::{alloc::inject, error::code::*};
-use sim::hotpot::{
-    script::*,
-    world::{Plan, World},
+use hotpot_core::core::{
+    format::Timestamp,
+    names::{self, Change, NewDataset},
 };
+use kernel::{
+    alloc::inject,
+    error::{code::*, Result},
+};
+use sim::{
+    hotpot::{
+        host::SimHost,
+        script::*,
+        world::{Plan, World},
+    },
+    schedule::{MS, SEC, US},
+};
+use std::{cell::RefCell, rc::Rc};
 
 const OLD: [u8; 8] = *b"old.....";
 const NEW: [u8; 8] = *b"new.....";
 
 fn world(mrsw: bool) -> World {
-    let world = cluster(Plan {
+    world_of(Plan {
         mrsw,
         ..Plan::quiet(3)
-    });
+    })
+}
+
+fn world_of(plan: Plan) -> World {
+    let world = cluster(plan);
     for node in &world.nodes {
         // What there was no memory for may be in the log.
         node.life.as_ref().expect("alive").flipped.set(true);
@@ -95,4 +112,238 @@ fn a_commit_to_three_owners_survives_each_allocation_that_fails() {
 #[test]
 fn an_mrsw_commit_survives_each_allocation_that_fails() {
     survives_each(true, &[1, 2, 3]);
+}
+
+/// Does `run` in worlds of `plan` with allocation 0, 1, 2 and so on failing, until there is none to fail; what it
+/// returns is checked by `check`.
+fn each_fails<T>(
+    plan: Plan,
+    run: impl Fn(&mut World) -> T,
+    check: impl Fn(&mut World, u64, T),
+    prepare: impl Fn(&mut World),
+) {
+    let mut nr = 0;
+    loop {
+        let mut world = world_of(plan);
+        prepare(&mut world);
+        let injection = inject::fail_nth(nr);
+        let result = run(&mut world);
+        let fired = injection.fired();
+        drop(injection);
+        check(&mut world, nr, result);
+        nothing_left(&mut world);
+        if !fired {
+            assert!(nr > 10, "{nr} allocations");
+            return;
+        }
+        nr += 1;
+    }
+}
+
+/// A place in a page of each node's.
+fn one_of_each(world: &World) -> [u64; 3] {
+    [1, 2, 3].map(|owner| page_of(world, 0, owner) * PAGE + 8)
+}
+
+fn put_and_commit(world: &mut World, node: usize, bytes: &[u8; 8], replicas: u32) {
+    let places = one_of_each(world);
+    for at in places {
+        store(world, node, 1, at, bytes).expect("a store");
+    }
+    let committed = commit(world, node, file(1), 1, &places, replicas);
+    assert_eq!(committed.result, Ok(()));
+}
+
+#[test]
+fn pages_are_acquired_or_free_for_others_when_an_allocation_fails_meanwhile() {
+    let plan = Plan {
+        mrsw: true,
+        ..Plan::quiet(3)
+    };
+    let take = |world: &mut World, node: usize| {
+        let places = one_of_each(world);
+        acquire(world, node, file(1), 1, &places, true)
+    };
+    each_fails(
+        plan,
+        |world| take(world, 0),
+        |world, nr, result| {
+            if result == Ok(()) {
+                put_and_commit(world, 0, &NEW, 1);
+            }
+            assert_eq!(take(world, 1), Ok(()), "allocation {nr}: {result:?}");
+            close(world, 0, file(1));
+            close(world, 1, file(1));
+        },
+        |_| {},
+    );
+}
+
+fn create(world: &mut World) -> Result<u64> {
+    let until = world.now() + SEC;
+    let new = NewDataset {
+        uid: 0,
+        gid: 0,
+        permissions: 0o600,
+        replicas: 1,
+        mode: 1,
+        chunk_size: 64 << 10,
+        reserve: 1 << 30,
+        time: Timestamp::default(),
+    };
+    world.execute(1, move |host: SimHost| async move {
+        names::create(&host, b"another", &new, until).await
+    })
+}
+
+fn unlink(world: &mut World) -> Result {
+    let until = world.now() + SEC;
+    world.execute(2, move |host: SimHost| async move {
+        names::unlink(&host, b"another", Timestamp::default(), until).await
+    })
+}
+
+fn resize(world: &mut World, pages: u64) -> Result {
+    let until = world.now() + SEC;
+    let change = Change {
+        size: Some(pages * PAGE),
+        ..Change::default()
+    };
+    world.execute(1, move |host: SimHost| async move {
+        names::change(&host, 1, &change, until).await
+    })
+}
+
+#[test]
+fn a_dataset_is_made_or_not_when_an_allocation_fails_meanwhile() {
+    each_fails(
+        Plan::quiet(3),
+        create,
+        |world, nr, result| {
+            let again = create(world).map(|_| ());
+            match result {
+                Ok(_) => assert_eq!(again, Err(EEXIST), "allocation {nr}"),
+                Err(_) => assert!(matches!(again, Ok(()) | Err(EEXIST)), "{nr}: {again:?}"),
+            }
+        },
+        |_| {},
+    );
+}
+
+#[test]
+fn a_dataset_is_removed_or_not_when_an_allocation_fails_meanwhile() {
+    each_fails(
+        Plan::quiet(3),
+        unlink,
+        |world, nr, result| {
+            let again = unlink(world);
+            match result {
+                Ok(()) => assert_eq!(again, Err(ENOENT), "allocation {nr}"),
+                Err(_) => assert!(matches!(again, Ok(()) | Err(ENOENT)), "{nr}: {again:?}"),
+            }
+            assert!(create(world).is_ok(), "allocation {nr}");
+        },
+        |world| assert!(create(world).is_ok()),
+    );
+}
+
+#[test]
+fn what_is_cut_off_is_gone_and_the_rest_stays_when_an_allocation_fails_meanwhile() {
+    each_fails(
+        Plan::quiet(3),
+        |world| resize(world, 20),
+        |world, nr, result| {
+            if result != Ok(()) {
+                assert_eq!(resize(world, 20), Ok(()), "allocation {nr}: {result:?}");
+            }
+            assert_eq!(resize(world, 48), Ok(()), "allocation {nr}");
+            for at in one_of_each(world) {
+                let left = if at < 20 * PAGE { OLD } else { [0; 8] };
+                for node in 0..3 {
+                    assert_eq!(load(world, node, 1, at), Ok(left), "allocation {nr}");
+                }
+            }
+        },
+        |world| put_and_commit(world, 0, &OLD, 2),
+    );
+}
+
+#[test]
+fn a_mount_for_which_an_allocation_failed_loses_nothing_and_the_next_one_succeeds() {
+    for time in [0, 150, 300, 450] {
+        let told = Rc::new(RefCell::new(None));
+        each_fails(
+            Plan::quiet(3),
+            |world| {
+                world.crash_now(1);
+                world.pass(200 * MS);
+            },
+            |world, nr, ()| {
+                world.pass(2 * SEC);
+                let places = one_of_each(world);
+                let found = load(world, 1, 1, places[0]).expect("it can be read");
+                for node in 1..3 {
+                    for at in places {
+                        assert_eq!(load(world, node, 1, at), Ok(found), "allocation {nr}");
+                    }
+                }
+                match told.borrow_mut().take() {
+                    Some(Ok(())) => assert_eq!(found, NEW, "allocation {nr}"),
+                    Some(Err(EINPROGRESS)) | None => assert!([OLD, NEW].contains(&found)),
+                    Some(Err(error)) => assert_eq!(found, OLD, "allocation {nr}: {error:?}"),
+                }
+            },
+            |world| {
+                put_and_commit(world, 0, &OLD, 1);
+                let places = one_of_each(world);
+                for at in places {
+                    store(world, 0, 1, at, &NEW).expect("a store");
+                }
+                let told = told.clone();
+                let until = world.now() + SEC;
+                world.begin_result(0, told, move |host| async move {
+                    let ranges = cells(&places);
+                    let commit = hotpot_core::core::commit::commit;
+                    commit(&host, file(1), 1, &ranges, 1, until).await.result
+                });
+                world.pass(time * US);
+            },
+        );
+    }
+}
+
+#[test]
+fn the_place_of_a_lost_owner_is_taken_and_its_copies_made_anew_though_an_allocation_fails() {
+    let plan = Plan {
+        loss: true,
+        ..Plan::quiet(3)
+    };
+    each_fails(
+        plan,
+        |world| {
+            world.lose(2);
+            world.pass(100 * MS);
+        },
+        |world, nr, ()| {
+            world.pass(3 * SEC);
+            let places = [PAGE, 17 * PAGE, 33 * PAGE].map(|page| page + 8);
+            for at in places {
+                let copies = world.committed_copies(key(1, at / PAGE));
+                assert!(copies >= 2, "allocation {nr}: {copies} copies of {at}");
+                for node in 0..2 {
+                    assert_eq!(load(world, node, 1, at), Ok(OLD), "allocation {nr}");
+                }
+                store(world, 1, 1, at, &NEW).expect("a store");
+            }
+            let committed = commit(world, 1, file(1), 1, &places, 2);
+            assert_eq!(committed.result, Ok(()), "allocation {nr}");
+        },
+        |world| {
+            for at in [PAGE, 17 * PAGE, 33 * PAGE].map(|page| page + 8) {
+                store(world, 2, 1, at, &OLD).expect("a store");
+                let committed = commit(world, 2, file(1), 1, &[at], 2);
+                assert_eq!(committed.result, Ok(()));
+            }
+        },
+    );
 }

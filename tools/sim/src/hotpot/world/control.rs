@@ -12,7 +12,7 @@ use crate::{
     schedule::{MS, US},
 };
 use hotpot_core::core::cluster::{self, Map, Peer, State};
-use kernel::alloc::{flags::GFP_KERNEL, KVec};
+use kernel::alloc::{flags::GFP_KERNEL, inject, KVec};
 
 impl World {
     pub(super) fn set_peer(&mut self, index: usize, state: State, incarnation: u64) {
@@ -40,18 +40,21 @@ impl World {
             epoch: self.epoch,
             peers: KVec::new(),
         };
-        for peer in self.peers.values() {
-            map.peers.push(*peer, GFP_KERNEL).unwrap();
-        }
+        inject::spare(|| {
+            for peer in self.peers.values() {
+                map.peers.push(*peer, GFP_KERNEL).unwrap();
+            }
+        });
         map
     }
 
     pub(super) fn publish_map(&mut self) {
         self.epoch += 1;
         for index in 0..self.nodes.len() {
-            if self.peers[&node_of(index)].state != State::Up {
+            let id = self.nodes[index].id;
+            if self.peers[&id].state != State::Up {
                 self.nodes[index].away = self.epoch;
-                self.model.left(node_of(index));
+                self.model.left(id);
             }
             let delay = self.rng.range(10..500) * US;
             self.schedule.after(delay, Event::NewMap(index));
@@ -60,20 +63,17 @@ impl World {
 
     /// A node hears of the present map, unless it is deaf.
     pub(super) fn take_map(&mut self, index: usize) {
-        if self.nodes[index].deaf {
+        if self.nodes.get(index).is_none_or(|node| node.deaf) {
             return;
         }
-        let Some(life) = self.nodes[index].life.clone() else {
+        let Some(life) = self.nodes.get(index).and_then(|node| node.life.clone()) else {
             return;
         };
         let (host, map) = (SimHost(life), self.map());
         self.begin(
             index,
             Role::Map,
-            Box::pin(async move {
-                cluster::new_map(&host, map).await.unwrap();
-                Output::Nothing
-            }),
+            Box::pin(async move { Output::Map(cluster::new_map(&host, map).await) }),
         );
     }
 

@@ -111,8 +111,11 @@ impl World {
             index,
             Role::Mount,
             Box::pin(async move {
-                cluster::new_map(&host, map).await.unwrap();
-                Output::Mounted(recovery::mount(&host, Timestamp::default()).await)
+                let mounted = async {
+                    cluster::new_map(&host, map).await?;
+                    recovery::mount(&host, Timestamp::default()).await
+                };
+                Output::Mounted(mounted.await)
             }),
         );
     }

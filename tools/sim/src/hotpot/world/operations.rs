@@ -8,10 +8,10 @@ use crate::{
         host::{Answer, Ask, SimHost},
         workload,
     },
-    schedule::{SEC, US},
+    schedule::{MS, SEC, US},
 };
 use hotpot_core::core::host::Ticket;
-use kernel::error::Result;
+use kernel::error::{code::ENOMEM, Result};
 use std::{
     cell::RefCell,
     future::Future,
@@ -26,8 +26,8 @@ pub enum Output {
     Reply(Result<Vec<u8>>),
     /// A process' operation.
     Done(workload::Done),
-    /// A map was taken over, or the worker ended.
-    Nothing,
+    /// A map was taken over, or could not be.
+    Map(Result),
     /// The mount is done.
     Mounted(Result),
 }
@@ -196,10 +196,17 @@ impl World {
             (Role::Process(process), Output::Done(done)) => {
                 workload::done(self, op.node, process, done);
             }
+            // It is mounted again soon.
+            (Role::Mount, Output::Mounted(Err(ENOMEM))) => self.crash_now(op.node),
             (Role::Mount, Output::Mounted(result)) => {
                 result.expect("mounts");
                 self.mounted(op.node);
             }
+            // It is published again, as the log asks for.
+            (Role::Map, Output::Map(Err(ENOMEM))) => {
+                self.schedule.after(MS, Event::NewMap(op.node));
+            }
+            (Role::Map, Output::Map(result)) => result.expect("takes the map over"),
             _ => {}
         }
     }
