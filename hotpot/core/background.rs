@@ -128,15 +128,17 @@ async fn greet<H: Host>(host: &H) -> Result {
         Ok::<_, Error>(ids)
     })?;
     let mut result = Ok(());
-    let (life, first) = host.with(|node| {
+    let mut taken = false;
+    let (life, first, empty) = host.with(|node| {
         let life = node.superblock.map_or(0, |(of, _)| of.incarnation);
-        (life, node.first_counter)
+        (life, node.first_counter, node.is_empty(life))
     });
     for (id, restarted) in &ids {
         let hello = Hello {
             restarted: *restarted,
             life,
             first,
+            empty,
         };
         let answer = handler::ask(host, *id, &hello, soon(host)).await;
         let outdated = match answer {
@@ -154,10 +156,13 @@ async fn greet<H: Host>(host: &H) -> Result {
             Err(error) => Err(error),
         };
         match answer.map_err(handler::errno) {
-            Ok(()) => host.with(|node| {
-                node.greetings.retain(|greeting| greeting.node != *id);
-                node.wake(super::node::GENERAL);
-            }),
+            Ok(()) => {
+                taken = true;
+                host.with(|node| {
+                    node.greetings.retain(|greeting| greeting.node != *id);
+                    node.wake(super::node::GENERAL);
+                });
+            }
             Err(error) => {
                 result = Err(error);
                 if error == EHOSTDOWN {
@@ -171,6 +176,13 @@ async fn greet<H: Host>(host: &H) -> Result {
                 }
             }
         }
+    }
+    if taken {
+        // Nobody whom we reach knows better.
+        host.with(|node| {
+            node.recognized = true;
+            node.wake(super::node::GENERAL);
+        });
     }
     result
 }

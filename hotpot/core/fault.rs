@@ -255,7 +255,7 @@ impl Node {
         let geometry = self.geometry();
         let greeted = self.is_greeted(owner);
         let general = self.ticket(GENERAL);
-        if owner == us && self.is_pending(key) {
+        if owner == us && (self.is_pending(key) || !self.is_recognized()) {
             return Ok(Step::Wait(general));
         }
         let page = self.pages.entry(key)?;
@@ -352,7 +352,7 @@ impl Node {
         let us = self.id();
         let greeted = self.is_greeted(owner);
         let general = self.ticket(GENERAL);
-        if owner == us && self.is_pending(key) {
+        if owner == us && (self.is_pending(key) || !self.is_recognized()) {
             return Ok(Some(Step::Wait(general)));
         }
         let page = self.pages.entry(key)?;

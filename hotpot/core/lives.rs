@@ -24,6 +24,31 @@ fn is_outdated(node: &Node, from: Sender, hello: &Hello) -> bool {
     })
 }
 
+impl Node {
+    /// Whether our device was formatted just before this life, its first, and nothing came to it since.
+    pub(super) fn is_empty(&self, life: u64) -> bool {
+        life == 1 && self.pages.iter().all(|(_, page)| page.clean.is_none())
+    }
+
+    /// Whether what is ours may be read: another node took our hello, or there is none that could. Before, there may
+    /// be another machine that is this node, and our device one of yesterday.
+    pub(super) fn is_recognized(&self) -> bool {
+        self.recognized
+            || !self
+                .greetings
+                .iter()
+                .any(|of| of.restarted && !of.away && self.is_up(of.node))
+    }
+}
+
+/// Whether we have copies of pages of which a node was the owner from the begin: its device cannot be empty.
+fn has_copies_of(node: &Node, owner: u32) -> bool {
+    node.pages.iter().any(|(key, page)| {
+        page.clean.is_some_and(|clean| clean.version != 0)
+            && node.names.is_of_row(*key, owner as u16)
+    })
+}
+
 /// The highest counter of a commit of `of` that made a copy of ours; 0 is none.
 fn highest_counter(node: &Node, of: u32) -> u64 {
     let copies = node.pages.iter().filter_map(|(_, page)| page.clean);
@@ -36,18 +61,31 @@ fn highest_counter(node: &Node, of: u32) -> u64 {
 ///
 /// EUCLEAN: its device is older than what it told us, see [`learn_outdated`].
 pub(super) async fn on_hello<H: Host>(host: &H, from: Sender, hello: &Hello) -> Result<u64> {
-    let (outdated, highest) = host.with(|node| {
+    let (outdated, other, highest) = host.with(|node| {
         let highest = match hello.restarted {
             true => highest_counter(node, from.node),
             false => 0,
         };
-        (is_outdated(node, from, hello), highest)
+        let other = hello.restarted && hello.empty && has_copies_of(node, from.node);
+        (is_outdated(node, from, hello), other, highest)
     });
+    if other {
+        host.log(
+            Level::Error,
+            fmt!(
+                "node {}: its device is empty, and it is the owner of pages of which there are copies here: not its \
+                 device, refused",
+                from.node
+            ),
+        );
+        return Err(EUCLEAN);
+    }
     if outdated {
         host.log(
             Level::Error,
             fmt!(
-                "node {}: its device is a copy of an earlier time (mount {}), refused",
+                "node {}: its device is a copy of an earlier time (mount {}), or there are two machines that are this \
+                 node: refused",
                 from.node,
                 hello.life
             ),
@@ -69,6 +107,9 @@ pub(super) async fn on_hello<H: Host>(host: &H, from: Sender, hello: &Hello) -> 
         node.invalidate(|owner| owner == from.node);
         if new_life {
             node.forget(from.node);
+        }
+        // Also of who began its life before ours, lest it is forgotten with us.
+        if node.life_of(from.node) < hello.life {
             let now = KnownLife {
                 node: from.node,
                 life: hello.life,
@@ -119,8 +160,8 @@ pub(super) async fn learn_outdated<H: Host>(host: &H, by: u32) -> Result {
     host.log(
         Level::Error,
         fmt!(
-            "this device is a copy of an earlier time, as node {by} knows: unmount it, and bring the right one \
-             or have the map drop this node (out)"
+            "this device is a copy of an earlier time, or another machine is this node, as node {by} knows: unmount \
+             it, and bring the right one or have the map drop this node (out)"
         ),
     );
     host.run(&[Action::UnmapAll]).await?;

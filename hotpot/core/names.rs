@@ -152,6 +152,14 @@ impl Names {
         record.nodes.get(first).copied()
     }
 
+    /// Whether a page belongs to a node since its dataset was made, by the row of its nodes.
+    pub(super) fn is_of_row(&self, key: PageKey, node: u16) -> bool {
+        let Ok(record) = self.get(key.dataset) else {
+            return false;
+        };
+        record.moved(chunk_of(record, key)).is_none() && self.appointed(key) == Some(node)
+    }
+
     /// The chunk of a page that is on its way to its owner.
     pub(super) fn arriving(&self, key: PageKey) -> Option<Moved> {
         let record = self.get(key.dataset).ok()?;

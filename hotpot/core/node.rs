@@ -269,6 +269,8 @@ pub struct Node {
     pub(super) generation: u64,
     /// Nodes to say hello to.
     pub(super) greetings: KVec<Greeting>,
+    /// Some node took us for who we say we are, in this life.
+    pub(super) recognized: bool,
     /// Datasets.
     pub names: Names,
     /// Pages.
@@ -343,6 +345,7 @@ impl Node {
             unmapping: 0,
             generation: 0,
             greetings: KVec::new(),
+            recognized: false,
             names: Names::default(),
             pages: Pages::new(),
             owned: RBTree::new(),

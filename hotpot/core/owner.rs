@@ -11,7 +11,7 @@ use super::{
     host::{Host, PageKey, Sleep, Ticket},
     integrity,
     msg::{self, Verdict},
-    node::{Holder, Node},
+    node::{Holder, Node, GENERAL},
 };
 use kernel::prelude::*;
 
@@ -68,6 +68,9 @@ impl Node {
         reply: &mut [u8],
     ) -> Result<Served> {
         self.check_owned(fetch.key)?;
+        if !self.is_recognized() {
+            return Ok(Served::Wait(self.ticket(GENERAL)));
+        }
         let in_flight = self
             .owned
             .get(&fetch.key)
@@ -154,7 +157,7 @@ impl Node {
             .owned
             .get(&copy.key)
             .is_some_and(|owned| owned.txn.is_some());
-        if in_flight {
+        if in_flight || !self.is_recognized() {
             return Ok(Verdict::Later);
         }
         let clean = self.pages.get(copy.key).and_then(|page| page.clean);

@@ -25,11 +25,14 @@ pub struct Hello {
     pub life: u64,
     /// Counter of the sender's first commit in this life: it may have made some before this arrives.
     pub first: u64,
+    /// Its device was just formatted when it mounted it, and it has no page yet.
+    pub empty: bool,
 }
 wire_struct!(Hello {
     restarted,
     life,
-    first
+    first,
+    empty
 });
 request!(Hello = 1 => u64);
 

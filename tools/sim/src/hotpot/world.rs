@@ -5,6 +5,7 @@
 use self::{
     network::{Leg, Request},
     operations::Op,
+    twin::Twin,
 };
 use crate::{
     hotpot::{host::Answer, model::Model, workload},
@@ -28,6 +29,7 @@ mod network;
 mod operations;
 mod plan;
 mod planted;
+mod twin;
 
 pub use life::SimNode;
 pub use operations::{Operation, Output};
@@ -72,6 +74,8 @@ pub struct World {
     pub events: u64,
     /// Pages of which a copy was damaged.
     pub damaged: BTreeSet<PageKey>,
+    /// Another machine that is one of the nodes, too: the last one.
+    twin: Option<Twin>,
     /// Nodes, and whose requests do not come to them.
     deaf_to: Vec<(usize, usize)>,
 }
@@ -104,6 +108,7 @@ impl World {
             model: Model::default(),
             working: false,
             events: 0,
+            twin: None,
             deaf_to: Vec::new(),
             damaged: BTreeSet::new(),
         };

@@ -78,7 +78,7 @@ impl World {
                 self.schedule.after(US, Event::Answer(leg, down));
                 continue;
             };
-            let dst = request.dst as usize - 1;
+            let dst = self.machine(src, request.dst);
             let lost = self.working && self.rng.one_in(self.plan.loss_in);
             let deaf = self.deaf_to.contains(&(dst, src));
             if lost || deaf || self.nodes[src].cut || self.nodes[dst].cut {
@@ -88,7 +88,10 @@ impl World {
             let request = Request {
                 leg,
                 sender,
-                meant: peer.incarnation,
+                meant: match dst == request.dst as usize - 1 {
+                    true => peer.incarnation,
+                    false => self.nodes[dst].incarnation,
+                },
                 dst,
                 bytes: request.bytes,
                 room: request.room,
@@ -107,7 +110,7 @@ impl World {
     /// A request arrives, and is refused, or a handler begins.
     pub(super) fn deliver(&mut self, mut request: Request) {
         let (dst, leg) = (request.dst, request.leg);
-        let Some(life) = self.nodes[dst].life.clone() else {
+        let Some(life) = self.nodes.get(dst).and_then(|node| node.life.clone()) else {
             return;
         };
         let sender = request.sender;
@@ -115,7 +118,9 @@ impl World {
             // Epochs are left to the core, which must not rely on others to check them.
             _ if request.meant != life.incarnation => Some(ESTALE),
             // The RPC layer knows that an older life is over.
-            _ if self.nodes[sender.node as usize - 1].incarnation != sender.incarnation => return,
+            _ if self.nodes[self.machine(dst, sender.node)].incarnation != sender.incarnation => {
+                return
+            }
             _ if life.node.borrow().phase == Phase::Gone => Some(ENOENT),
             _ => None,
         };
