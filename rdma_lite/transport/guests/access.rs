@@ -98,13 +98,7 @@ impl<U: LinkUser> GuestLink<U> {
         deadline: u64,
     ) -> Result<Result<Place<'_, U>>> {
         let begun = self.tx.lock().accesses.begin(class, bytes, access);
-        let nr = match begun {
-            Ok(Some(nr)) => Ok(nr),
-            Ok(None) => access
-                .wait_for_place(deadline)
-                .inspect_err(|_| self.give_up_place(class, access))?,
-            Err(e) => Err(e),
-        };
+        let nr = access.place(begun, deadline, || self.give_up_place(class, access))?;
         Ok(nr.and_then(|nr| {
             let id = self.tx.lock().accesses.number(nr)?;
             Ok(Place { link: self, nr, id })
