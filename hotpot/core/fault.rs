@@ -78,19 +78,14 @@ pub async fn fault<H: Host>(host: &H, key: PageKey, access: Access, until: u64) 
                 continue;
             }
             Step::Copy { from, to } => {
-                let known = from.pm.is_none() || from.pm == fresh;
-                if !known && !is_intact(host, key, &from)? {
-                    release(host, key, Some(to));
-                    heal(host, key, until).await?;
-                } else {
-                    copy(host, key, from.pm, to).await?;
+                match is_usable(host, key, &from, fresh, Some(to))? {
+                    true => copy(host, key, from.pm, to).await?,
+                    false => heal(host, key, until).await?,
                 }
                 continue;
             }
             Step::MapClean(clean, geometry) => {
-                let known = clean.pm.is_none() || clean.pm == fresh;
-                if !known && !is_intact(host, key, &clean)? {
-                    release(host, key, None);
+                if !is_usable(host, key, &clean, fresh, None)? {
                     heal(host, key, until).await?;
                     continue;
                 }
@@ -122,10 +117,26 @@ fn release<H: Host>(host: &H, key: PageKey, unused: Option<u64>) {
     });
 }
 
-/// Whether the clean copy of a busy page is what was committed.
-fn is_intact<H: Host>(host: &H, key: PageKey, clean: &Clean) -> Result<bool> {
-    let geometry = host.with(|node| node.geometry());
-    integrity::is_intact(host, &geometry, key, clean)
+/// Whether the clean copy of a page, in use by a step that took `unused` for it, is what was committed; `fresh`
+/// was just checked. Unless it is, the step has ended.
+fn is_usable<H: Host>(
+    host: &H,
+    key: PageKey,
+    clean: &Clean,
+    fresh: Option<u64>,
+    unused: Option<u64>,
+) -> Result<bool> {
+    let intact = match clean.pm.is_none() || clean.pm == fresh {
+        true => Ok(true),
+        false => {
+            let geometry = host.with(|node| node.geometry());
+            integrity::is_intact(host, &geometry, key, clean)
+        }
+    };
+    if intact != Ok(true) {
+        release(host, key, unused);
+    }
+    intact
 }
 
 /// Has a damaged copy healed. While nobody can be asked for a good one it is tried again.

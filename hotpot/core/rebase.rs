@@ -18,18 +18,15 @@ pub(super) struct Rebase {
     /// All that was dirty is published: no copy stays, whatever memory there is.
     all: bool,
     unused: KVec<Released>,
-    freeing: Batch<'static>,
 }
 
 impl Rebase {
     /// For at most so many pages. `all`: the commit leaves none of their bytes dirty.
     pub(super) fn of(pages: usize, all: bool) -> Result<Self> {
-        // A copy and its base.
-        let most = 2 * pages;
         Ok(Self {
             all,
-            unused: KVec::with_capacity(most, GFP_KERNEL)?,
-            freeing: Batch::for_swings(most)?,
+            // A copy and its base.
+            unused: KVec::with_capacity(2 * pages, GFP_KERNEL)?,
         })
     }
 
@@ -69,7 +66,7 @@ impl Rebase {
 
     /// Frees the copies that are gone.
     pub(super) async fn end<H: Host>(self, host: &H) -> Result {
-        persist::free_by(host, self.freeing, &self.unused).await
+        persist::free(host, &self.unused).await
     }
 }
 
