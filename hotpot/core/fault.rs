@@ -501,7 +501,7 @@ async fn try_fetch<H: Host>(
     let [call] = calls;
     let len = call.answer?;
     let mut body = Reader::new(call.reply.get(..len).unwrap_or(&[]));
-    let head = msg::FetchReply::get(&mut body).map_err(|_| CallError::Lost)?;
+    let head = msg::FetchReply::get(&mut body).map_err(handler::unread)?;
     let data = body.rest();
     if head.version == have || head.version == 0 {
         // Ours is right, or there is none.
@@ -529,7 +529,7 @@ async fn try_fetch<H: Host>(
     }
     if data.len() != PAGE_SIZE || crc32c(data) != head.crc {
         // Damaged on its way.
-        return Err(CallError::Lost);
+        return Err(CallError::Lost(ETIMEDOUT));
     }
     let Some(pm) = host.with(|node| node.space.take()) else {
         let spill = spill.ok_or(local(ENOSPC))?;
