@@ -4,8 +4,7 @@
 //! what was in flight when the node stopped is brought to its end.
 
 use super::{
-    apart, background,
-    ending,
+    apart, background, ending,
     format::{
         commit_record, dataset, redo_log, slot, superblock, Block, Cid, Damage, Geometry,
         RedoRecord, Superblock, Timestamp, LINE_SIZE, PAGE_BYTES, PAGE_SIZE,

@@ -11,6 +11,7 @@ use sim::hotpot::{
 
 const OLD: [u8; 8] = *b"old.....";
 const NEW: [u8; 8] = *b"new.....";
+const LAST: [u8; 8] = *b"last....";
 
 fn world(mrsw: bool) -> World {
     let world = cluster(Plan {
@@ -62,9 +63,17 @@ fn survives(mrsw: bool, owners: &[u32], nr: u64) -> bool {
         let again = commit(&mut world, 0, file(1), 1, &places, 2).result;
         assert_eq!(again, Ok(()), "after {result:?} of allocation {nr}");
     }
-    for node in 0..3 {
-        for at in &places {
-            assert_eq!(load(&mut world, node, 1, *at), Ok(NEW), "allocation {nr}");
+    for bytes in [NEW, LAST] {
+        if bytes == LAST {
+            // Whatever became of the one before: what it acquired, wrote and kept dirty is no obstacle.
+            put(&mut world, &bytes);
+            let last = commit(&mut world, 0, file(1), 1, &places, 2).result;
+            assert_eq!(last, Ok(()), "after allocation {nr}");
+        }
+        for node in 0..3 {
+            for at in &places {
+                assert_eq!(load(&mut world, node, 1, *at), Ok(bytes), "allocation {nr}");
+            }
         }
     }
     close(&mut world, 0, file(1));
