@@ -12,6 +12,7 @@ use super::{
     node::{Node, GENERAL},
     pages::{Clean, Dirty},
     persist::{self, NewPage},
+    resolve::DOUBT,
 };
 use kernel::prelude::*;
 
@@ -64,7 +65,7 @@ pub async fn fault<H: Host>(host: &H, key: PageKey, access: Access, until: u64) 
         };
         let mapping = match step {
             Step::Wait(ticket) => {
-                wait(host, ticket, until).await?;
+                wait_for(host, key, ticket, until).await?;
                 continue;
             }
             Step::Fetch { owner, have } => {
@@ -179,7 +180,7 @@ pub async fn read<H: Host>(
         let buf = to.get_mut(done..done + count).ok_or(EINVAL)?;
         match host.with(|node| node.load(host, key, within, buf, &mut page))? {
             None => done += count,
-            Some(Step::Wait(ticket)) => wait(host, ticket, until).await?,
+            Some(Step::Wait(ticket)) => wait_for(host, key, ticket, until).await?,
             Some(Step::Fetch { owner, have }) => {
                 let spill = Spill { within, to: buf };
                 if let Fetched::Spilled = fetch(host, key, owner, have, Some(spill), until).await? {
@@ -240,6 +241,17 @@ pub(super) async fn wait<H: Host>(host: &H, ticket: Ticket, until: u64) -> Resul
         return Err(ETIMEDOUT);
     }
     host.wait(ticket, until, Sleep::Killable).await
+}
+
+/// Waits until a page can be used, or a while: then we look whether the worker has to ask what it waits for.
+async fn wait_for<H: Host>(host: &H, key: PageKey, ticket: Ticket, until: u64) -> Result {
+    let now = host.now();
+    host.with(|node| node.hurry(key, now));
+    if now >= until {
+        return Err(ETIMEDOUT);
+    }
+    let a_while = until.min(now.saturating_add(DOUBT));
+    host.wait(ticket, a_while, Sleep::Killable).await
 }
 
 impl Node {

@@ -77,6 +77,7 @@ impl Node {
             .get(fetch.key)
             .is_some_and(|page| !page.staged.is_empty());
         if in_flight || blocked {
+            self.hurry(fetch.key, host.now());
             return Ok(Served::Wait(self.page_ticket(fetch.key)));
         }
         let clean = self.pages.get(fetch.key).and_then(|page| page.clean);

@@ -12,16 +12,16 @@ use super::{
     cluster::{Sender, State},
     format::Cid,
     handler,
-    host::Host,
+    host::{Host, PageKey},
     msg::{AskOutcome, AskPart, Outcome, Part},
-    node::{Node, TxnState},
+    node::{Node, TxnState, WORKER},
     participant,
     remains::{self, Lost},
 };
 use kernel::prelude::*;
 
 /// How old a doubt is before somebody is asked, ns.
-const DOUBT: u64 = 100_000_000;
+pub(super) const DOUBT: u64 = 100_000_000;
 
 struct Doubt {
     cid: Cid,
@@ -30,6 +30,19 @@ struct Doubt {
 }
 
 impl Node {
+    /// Somebody waits for a page of ours. When that is for a commit that was promised a while ago and nobody has
+    /// told us the end of, the worker asks now: it may sleep, as others usually tell us sooner.
+    pub(super) fn hurry(&mut self, key: PageKey, now: u64) {
+        let cid = self.owned.get(&key).and_then(|owned| owned.txn);
+        let txn = cid.and_then(|cid| self.txns.get(&cid));
+        let in_doubt = txn.is_some_and(|txn| {
+            txn.state == TxnState::Prepared && txn.since.saturating_add(DOUBT) <= now
+        });
+        if in_doubt {
+            self.wake(WORKER);
+        }
+    }
+
     /// Commits that somebody must be asked about.
     fn doubts(&mut self, now: u64) -> Result<KVec<Doubt>> {
         let mut doubts = KVec::new();

@@ -18,6 +18,7 @@ use super::{
     pages::Staged,
     persist::{self, Batch, NewPage},
     replicate,
+    resolve::DOUBT,
 };
 use kernel::{prelude::*, rbtree::RBTreeNodeReservation};
 
@@ -65,6 +66,7 @@ impl Node {
             let Some(other) = self.owned.get(&area.key).and_then(|owned| owned.txn) else {
                 continue;
             };
+            self.hurry(area.key, now);
             wait_for = Some(area.key);
             let span = area.span();
             if let Some(txn) = self.txns.get(&other) {
@@ -217,8 +219,8 @@ pub(super) async fn prepare<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result 
         if fenced && !prepare.wait {
             return Err(EBUSY);
         }
-        host.wait(ticket, prepare.until, Sleep::Uninterruptible)
-            .await?;
+        let a_while = prepare.until.min(now.saturating_add(DOUBT));
+        host.wait(ticket, a_while, Sleep::Uninterruptible).await?;
     }
     let mut asked = KVec::new();
     let done = try_prepare(host, prepare, &mut asked).await;

@@ -7,7 +7,10 @@
 use hotpot_core::core::{
     cluster::{self, Map, Peer, State},
     fault,
-    format::{crc32c, slot, Geometry, Superblock, Timestamp, LINE_SIZE, PAGE_BYTES, PAGE_SIZE},
+    format::{
+        commit_record, crc32c, redo_log, slot, Geometry, Superblock, Timestamp, LINE_SIZE,
+        PAGE_BYTES, PAGE_SIZE,
+    },
     host::CallError,
     node::{Config, Node},
     recovery,
@@ -44,7 +47,7 @@ fn sources() -> &'static [Vec<u8>] {
     static SOURCES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
     SOURCES.get_or_init(|| {
         let mut images = Vec::new();
-        for nr in 0..12 {
+        for nr in 0..24 {
             let mrsw = nr % 2 == 1;
             let mut world = cluster(Plan {
                 mrsw,
@@ -108,9 +111,8 @@ fn alone<T>(life: &Life, operation: impl Future<Output = T>) -> T {
     }
 }
 
-/// The core mounts a device, alone, as its superblock says whose it was, and reads the begin of each page: what it
-/// found there.
-fn mount(image: Vec<u8>, of: &Superblock) -> Result<Vec<[u8; 16]>> {
+/// The core mounts a device, alone, as its superblock says whose it was.
+fn mounted(image: Vec<u8>, of: &Superblock) -> Result<Rc<Life>> {
     let id = u32::from(of.node);
     let config = Config {
         node: id,
@@ -150,6 +152,12 @@ fn mount(image: Vec<u8>, of: &Superblock) -> Result<Vec<[u8; 16]>> {
         cluster::new_map(&host, map).await?;
         recovery::mount(&host, Timestamp::default()).await
     })?;
+    Ok(life)
+}
+
+/// Reads the begin of each page: what is found there.
+fn contents(life: &Rc<Life>) -> Vec<[u8; 16]> {
+    let host = SimHost(life.clone());
     let sizes: Vec<(u64, u64)> = {
         let core = life.node.borrow();
         let mut sizes = Vec::new();
@@ -165,7 +173,7 @@ fn mount(image: Vec<u8>, of: &Superblock) -> Result<Vec<[u8; 16]>> {
             let mut bytes = [0; 16];
             // Others have what it lacks, or nobody has: that is an error, not a surprise.
             let read = alone(
-                &life,
+                life,
                 fault::read(&host, dataset, page * PAGE_BYTES, &mut bytes, until),
             );
             if read == Ok(bytes.len()) {
@@ -173,7 +181,72 @@ fn mount(image: Vec<u8>, of: &Superblock) -> Result<Vec<[u8; 16]>> {
             }
         }
     }
-    Ok(found)
+    found
+}
+
+/// Whether the state word of a line says that it is nothing.
+fn is_free(image: &[u8], at: u64) -> bool {
+    image[at as usize..at as usize + 8] == [0; 8]
+}
+
+/// Whether a line that is in use is not what it was.
+fn is_damaged(before: &[u8], after: &[u8], at: u64) -> bool {
+    let line = at as usize..at as usize + LINE_SIZE;
+    !is_free(after, at) && before[line.clone()] != after[line]
+}
+
+/// Whether a change is in a record of the redo log or of commits: in its descriptor, or in its blocks.
+fn damages_a_record(before: &[u8], after: &[u8], of: &Geometry) -> bool {
+    let changed = |from: u64, len: u64| {
+        let bytes = from as usize..(from + len) as usize;
+        before[bytes.clone()] != after[bytes]
+    };
+    let line = |at: u64| &before[at as usize..at as usize + LINE_SIZE];
+    let in_log = (0..of.nr_log_blocks()).any(|block| {
+        let at = of.log_descriptor(block);
+        match redo_log::Descriptor::decode(of, block, line(at)).expect("whole") {
+            Some((_, found)) => {
+                let len = found.of.entries_len() + u64::from(found.of.data_len);
+                is_damaged(before, after, at)
+                    || !is_free(after, at) && changed(of.log_block(block), len)
+            }
+            None => false,
+        }
+    });
+    let in_commits = (0..of.nr_commit_blocks()).any(|block| {
+        let at = of.commit_descriptor(block);
+        match commit_record::Descriptor::decode(of, block, line(at)).expect("whole") {
+            Some((_, found)) => {
+                is_damaged(before, after, at)
+                    || !is_free(after, at)
+                        && changed(of.commit_block(block), found.of.content_len())
+            }
+            None => false,
+        }
+    });
+    in_log || in_commits
+}
+
+/// What a mounted device was before it was damaged, and is now: nothing that is damaged is taken for what it was,
+/// or written over while it may be of use to fsck.hotpot.
+fn check_nothing_damaged_is_used(before: &[u8], after: &[u8], life: &Life, of: &Geometry) {
+    assert!(
+        !damages_a_record(before, after, of),
+        "it is mounted with a damaged record"
+    );
+    let mut core = life.node.borrow_mut();
+    let pages = core.pages.iter();
+    let copies: BTreeSet<u64> = pages
+        .filter_map(|(_, page)| page.clean.and_then(|clean| clean.pm))
+        .collect();
+    let mut free = BTreeSet::new();
+    while let Some(pm) = core.space.take() {
+        free.insert(pm);
+    }
+    for pm in (0..of.nr_pages()).filter(|pm| is_damaged(before, after, of.slot(*pm))) {
+        assert!(!copies.contains(&pm), "the damaged slot {pm} is a copy");
+        assert!(!free.contains(&pm), "the damaged slot {pm} is used again");
+    }
 }
 
 /// Nothing is read that nobody wrote: what is damaged is an error.
@@ -297,20 +370,23 @@ fn what_fsck_mended_is_mounted_and_nothing_that_was_whole_is_lost() {
         500,
         |mut rng, mut image, owner| {
             let of = owner.geometry;
+            let undamaged = image.clone();
             for _ in 0..rng.range(1..8) {
                 damage(&mut rng, &mut image, &of);
             }
             // As it is: an error or a mount.
-            let found = mount(image.clone(), &owner).unwrap_or_default();
-            check_found(&found);
+            if let Ok(life) = mounted(image.clone(), &owner) {
+                check_found(&contents(&life));
+                check_nothing_damaged_is_used(&undamaged, &image, &life, &of);
+            }
             let before = whole(&image, &of);
             let Some(first) = mend(&mut image) else {
                 return;
             };
             let again = mend(&mut image).expect("it was readable");
             assert_eq!(again.exit_status(), 0, "-y left {:?}", again.findings);
-            match mount(image.clone(), &owner) {
-                Ok(found) => check_found(&found),
+            match mounted(image.clone(), &owner) {
+                Ok(life) => check_found(&contents(&life)),
                 Err(error) => panic!("{error:?} after {:?}", first.findings),
             }
             let dropped: Vec<u64> = before.difference(&whole(&image, &of)).copied().collect();
@@ -331,7 +407,7 @@ fn a_device_whose_end_is_missing_is_refused_and_not_changed() {
         |mut rng, mut image, owner| {
             let len = rng.index(image.len() / LINE_SIZE) * LINE_SIZE;
             image.truncate(len);
-            assert!(mount(image.clone(), &owner).is_err(), "{len} bytes");
+            assert!(mounted(image.clone(), &owner).is_err(), "{len} bytes");
             let before = image.clone();
             assert!(mend(&mut image).is_none_or(|report| report.exit_status() != 0));
             assert!(image == before, "{len} bytes");
@@ -352,14 +428,101 @@ fn forged_structures_with_right_checksums_make_nothing_panic() {
                     damage(&mut rng, &mut image, &of);
                 }
             }
-            let _ = mount(image.clone(), &owner);
+            let _ = mounted(image.clone(), &owner).map(|life| contents(&life));
             if mend(&mut image).is_some() {
                 // What is left cannot be mended: a feature may forbid to write.
                 let mended = image.clone();
                 mend(&mut image).expect("it was readable");
                 assert!(image == mended, "it mends for ever");
             }
-            let _ = mount(image, &owner);
+            let _ = mounted(image, &owner).map(|life| contents(&life));
         },
     );
+}
+
+/// A device of `sources` that has what `find` finds on it, and where that is.
+fn with(find: impl Fn(&[u8], &Geometry) -> Option<Vec<(u64, u64)>>) -> (Vec<u8>, Vec<(u64, u64)>) {
+    let mut images = sources().iter();
+    images
+        .find_map(|image| Some((image.clone(), find(image, &superblock(image).geometry)?)))
+        .expect("one of them has it")
+}
+
+/// Flips each bit of `places`, offsets and lengths, of a device, one at a time.
+fn each_bit(image: &[u8], places: &[(u64, u64)], check: impl Fn(&[u8], u64)) {
+    for at in places.iter().flat_map(|(at, len)| *at..at + len) {
+        for bit in 0..8 {
+            let mut damaged = image.to_vec();
+            damaged[at as usize] ^= 1 << bit;
+            check(&damaged, at);
+        }
+    }
+}
+
+fn line(image: &[u8], at: u64) -> &[u8] {
+    &image[at as usize..at as usize + LINE_SIZE]
+}
+
+#[test]
+fn a_slot_with_a_flipped_bit_is_no_copy_and_is_not_used_again() {
+    let (image, places) = with(|image, of| {
+        let slots = (0..of.nr_pages()).map(|pm| (pm, of.slot(pm)));
+        let committed = slots.filter(|(pm, at)| {
+            let found = slot::Slot::decode(*pm, line(image, *at));
+            matches!(found, Ok(Some((slot::State::Committed, _))))
+        });
+        let places: Vec<_> = committed.map(|(_, at)| (at, LINE_SIZE as u64)).collect();
+        (!places.is_empty()).then(|| places[..1].to_vec())
+    });
+    let owner = superblock(&image);
+    each_bit(&image, &places, |damaged, at| {
+        let life = mounted(damaged.to_vec(), &owner).expect("the others are whole");
+        let of = &owner.geometry;
+        assert!(is_damaged(&image, damaged, places[0].0), "byte {at}");
+        check_nothing_damaged_is_used(&image, damaged, &life, of);
+        // Not a bit of it is lost to fsck.hotpot.
+        let device = life.pm.borrow();
+        assert_eq!(
+            line(device.image(), places[0].0),
+            line(damaged, places[0].0)
+        );
+    });
+}
+
+#[test]
+fn a_device_with_a_flipped_bit_in_a_record_of_the_redo_log_is_refused() {
+    let (image, places) = with(|image, of| {
+        (0..of.nr_log_blocks()).find_map(|block| {
+            let at = of.log_descriptor(block);
+            let found = redo_log::Descriptor::decode(of, block, line(image, at));
+            let (_, found) = found.ok()??;
+            let len = found.of.entries_len() + u64::from(found.of.data_len);
+            // With the ids of several owners behind the entries.
+            let places = vec![(at, LINE_SIZE as u64), (of.log_block(block), len)];
+            (found.of.data_len != 0).then_some(places)
+        })
+    });
+    let owner = superblock(&image);
+    assert!(mounted(image.clone(), &owner).is_ok());
+    each_bit(&image, &places, |damaged, at| {
+        assert!(mounted(damaged.to_vec(), &owner).is_err(), "byte {at}");
+    });
+}
+
+#[test]
+fn a_device_with_a_flipped_bit_in_a_record_of_a_commit_is_refused() {
+    let (image, places) = with(|image, of| {
+        (0..of.nr_commit_blocks()).find_map(|block| {
+            let at = of.commit_descriptor(block);
+            let found = commit_record::Descriptor::decode(of, block, line(image, at));
+            let (_, found) = found.ok()??;
+            let content = (of.commit_block(block), found.of.content_len());
+            Some(vec![(at, LINE_SIZE as u64), content])
+        })
+    });
+    let owner = superblock(&image);
+    assert!(mounted(image.clone(), &owner).is_ok());
+    each_bit(&image, &places, |damaged, at| {
+        assert!(mounted(damaged.to_vec(), &owner).is_err(), "byte {at}");
+    });
 }

@@ -3,9 +3,11 @@
 //! The crash table (Documentation/design/hotpot-recovery.md; Table 2.2 of chapter 2), row by row: a commit of
 //! either mode runs, and the committing node (CN), an owner (ON) or a data node (DN) fails at each moment of it,
 //! from before its first message until all is told and released; its PM is lost with it, or comes back.
-//! Whenever that is: all or nothing on all nodes that are there, decided once, what was told is true, copies are
-//! made anew, and others write the pages afterwards.
+//! Whenever that is: all or nothing on all nodes that are there, decided once, what was told is true, every
+//! committed page has its copies again, others write the pages afterwards, and a node that is declared out then,
+//! and has not heard of it, publishes nothing.
 
+use hotpot_core::core::{cluster::State, commit::Committed};
 use kernel::error::code::*;
 use sim::{
     hotpot::{
@@ -20,6 +22,9 @@ use std::{cell::RefCell, rc::Rc};
 const NODES: usize = 4;
 /// Places of the commit, in the first two chunks.
 const PLACES: [u64; 2] = [8, 16 * PAGE + 8];
+/// One in each chunk that no commit in flight has to do with, and nobody reads.
+const ASIDE: [u64; 3] = [3 * PAGE + 8, 19 * PAGE + 8, 35 * PAGE + 8];
+const KEPT: [u8; 8] = *b"kept....";
 const OLD: [u8; 8] = *b"old.....";
 const NEW: [u8; 8] = *b"new.....";
 const COPIES: u32 = 2;
@@ -79,6 +84,32 @@ fn put(world: &mut World, mrsw: bool, node: usize, nr: u64, places: &[u64], byte
     }
 }
 
+/// A node is declared down, and out, and does not hear of it: whatever it has to publish at owners and data nodes of
+/// the new epoch is refused, of its own chunks, too, then and when others have taken its place.
+fn publishes_nothing_when_out(world: &mut World, mrsw: bool, node: usize, case: &str) {
+    let reader = (0..NODES)
+        .find(|other| *other != node && !world.nodes[*other].gone)
+        .expect("others are left");
+    put(world, mrsw, node, 3, &ASIDE, *b"from out");
+    world.nodes[node].deaf = true;
+    for (state, wait) in [(State::Down, 0), (State::Out, 0), (State::Out, SEC)] {
+        world.declare(node, state);
+        world.pass(wait + MS);
+        let each = ASIDE.iter().map(std::slice::from_ref);
+        for places in each.chain([&ASIDE[..]]) {
+            let committed = commit(world, node, file(3), 1, places, COPIES);
+            assert!(
+                committed.result.is_err(),
+                "{case}: n{} is {state:?}",
+                node + 1
+            );
+        }
+    }
+    for at in ASIDE {
+        assert_eq!(load(world, reader, 1, at), Ok(KEPT), "{case}");
+    }
+}
+
 /// One life: `role` fails `time` after the commit began.
 fn fails_at(mrsw: bool, role: Role, kept: bool, time: Time) -> End {
     let mut world = cluster(Plan {
@@ -88,6 +119,13 @@ fn fails_at(mrsw: bool, role: Role, kept: bool, time: Time) -> End {
     });
     let places = PLACES;
     let (cn, failed) = cast(&world, role);
+    // By their owners, so that nobody has copies but those who must.
+    for (chunk, at) in (0..).zip(ASIDE) {
+        let owner = owner_of(&world, chunk);
+        put(&mut world, mrsw, owner, 1, &[at], KEPT);
+        let committed = commit(&mut world, owner, file(1), 1, &[at], COPIES);
+        assert_eq!(committed.result, Ok(()));
+    }
     put(&mut world, mrsw, cn, 1, &places, OLD);
     let committed = commit(&mut world, cn, file(1), 1, &places, COPIES);
     assert_eq!(committed.result, Ok(()));
@@ -100,7 +138,8 @@ fn fails_at(mrsw: bool, role: Role, kept: bool, time: Time) -> End {
     }
     put(&mut world, mrsw, cn, 1, &places, NEW);
     let told = Rc::new(RefCell::new(None));
-    let until = world.now() + SEC;
+    let begun = world.now();
+    let until = begun + SEC;
     let ranges = cells(&places);
     world.begin_result(cn, told.clone(), move |host| async move {
         hotpot_core::core::commit::commit(&host, file(1), 1, &ranges, COPIES, until).await
@@ -114,6 +153,19 @@ fn fails_at(mrsw: bool, role: Role, kept: bool, time: Time) -> End {
     world.pass(3 * SEC);
 
     let case = format!("mrsw {mrsw}, {role:?}, PM kept {kept}, after {time} ns");
+    let told = told.borrow_mut().take();
+    if let Some(Committed {
+        cid,
+        result: Ok(()),
+    }) = told
+    {
+        check_durable(&world, 1, &places, cid, begun, COPIES);
+    }
+    let told = told.map(|of| of.result);
+    for at in places.iter().chain(&ASIDE) {
+        let copies = world.committed_copies(key(1, at / PAGE));
+        assert!(copies >= COPIES as usize, "{case}: {copies} copies of {at}");
+    }
     let there: Vec<usize> = (0..NODES).filter(|node| kept || *node != failed).collect();
     // What the committing node stored and did not commit is private to it.
     let readers: Vec<usize> = there.iter().copied().filter(|node| *node != cn).collect();
@@ -125,7 +177,6 @@ fn fails_at(mrsw: bool, role: Role, kept: bool, time: Time) -> End {
     }
     let new = found == NEW;
     assert!(new || found == OLD, "{case}: {found:?}");
-    let told = told.borrow_mut().take().map(|of| of.result);
     match told {
         Some(Ok(())) => assert!(new, "{case}: told, and lost"),
         Some(Err(EINPROGRESS)) | None => {}
@@ -157,10 +208,14 @@ fn fails_at(mrsw: bool, role: Role, kept: bool, time: Time) -> End {
         close(&mut world, cn, file(1));
     }
     nothing_left(&mut world);
-    for at in places {
-        let copies = world.committed_copies(key(1, at / PAGE));
-        assert!(copies >= COPIES as usize, "{case}: {copies} copies");
+    for at in ASIDE {
+        assert_eq!(load(&mut world, other, 1, at), Ok(KEPT), "{case}");
     }
+    let outsider = match kept {
+        true => failed,
+        false => *there.last().expect("three are left"),
+    };
+    publishes_nothing_when_out(&mut world, mrsw, outsider, &case);
     match (new, was_told) {
         (false, _) => End::Undone,
         (true, false) => End::Redone,

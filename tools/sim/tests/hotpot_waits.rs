@@ -2,8 +2,19 @@
 
 //! Who waits for others that die: at a barrier, for a page, for a commit.
 
-use hotpot_core::core::barrier;
-use kernel::error::{code::*, Result};
+use hotpot_core::core::{
+    area::Span,
+    barrier,
+    cluster::Sender,
+    format::Cid,
+    handler,
+    host::Host,
+    msg::{Prepare, Request},
+};
+use kernel::{
+    alloc::{flags::GFP_KERNEL, KVec},
+    error::{code::*, Result},
+};
 use sim::{
     hotpot::{
         script::*,
@@ -141,5 +152,69 @@ fn who_waits_for_a_page_to_write_gets_it_when_its_writer_dies() {
         );
         close(&mut world, 1, file(1));
         nothing_left(&mut world);
+    }
+}
+
+/// Node 3 asks node 1 to promise a commit of node 2's, too, and forgets of it what it must know to tell the end:
+/// neither hears of it again.
+fn promise_and_forget(world: &mut World, at: u64) {
+    let life = world.nodes[2].life.clone().expect("alive");
+    let (epoch, incarnation) = (life.node.borrow().map.epoch, life.incarnation);
+    let list = |ids: &[u16]| {
+        let mut list = KVec::new();
+        list.extend_from_slice(ids, GFP_KERNEL).expect("memory");
+        list
+    };
+    let mut spans = KVec::new();
+    let span = Span {
+        key: key(1, at / PAGE),
+        offset: (at % PAGE) as u16,
+        len: 8,
+    };
+    spans.push(span, GFP_KERNEL).expect("memory");
+    let prepare = Prepare {
+        cid: Cid::new(3, 1 << 19),
+        nr_owners: 2,
+        replicas: 1,
+        budget_ms: 500,
+        wait: true,
+        ahead: 0,
+        release: false,
+        owners: list(&[1, 2]),
+        released: KVec::new(),
+        spans,
+    };
+    let mut request = prepare.encode(epoch).expect("memory").to_vec();
+    request.extend(b"promised");
+    let promised = world.execute(0, move |host| async move {
+        let from = Sender {
+            node: 3,
+            incarnation,
+            epoch: host.with(|node| node.map.epoch),
+        };
+        handler::handle(&host, from, &request, &mut [0; 64]).await
+    });
+    assert!(promised.is_ok(), "{promised:?}");
+}
+
+#[test]
+fn who_waits_for_a_commit_whose_end_nobody_tells_has_its_owner_ask() {
+    // Whenever the worker of the owner looks for itself, once a second.
+    for phase in 0..10 {
+        for reader in 0..2 {
+            let mut world = cluster(Plan::quiet(3));
+            let at = page_of(&world, 0, 1) * PAGE + 8;
+            world.pass(3 * SEC + phase * 100 * MS);
+            promise_and_forget(&mut world, at);
+            let begun = world.now();
+            assert_eq!(load(&mut world, reader, 1, at), Ok([0; 8]));
+            let waited = world.now() - begun;
+            assert!(waited < 300 * MS, "n{} waits {waited} ns", reader + 1);
+            assert_eq!(
+                write(&mut world, reader, file(1), 1, at, *b"goes on."),
+                Ok(())
+            );
+            nothing_left(&mut world);
+        }
     }
 }

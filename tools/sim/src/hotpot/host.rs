@@ -62,8 +62,6 @@ pub enum Bug {
     NoUnmap,
     /// Data nodes say that they have what they have not.
     LostReplica,
-    /// The owner's publishing is durable before its promise.
-    EarlySwing,
     /// The node forgets which commit ids it has used.
     ReusedCid,
     /// Nobody hears that a node began a new life.
@@ -161,9 +159,6 @@ impl Life {
                 }
                 self.fence_owed.set(false);
                 pm.store_u64(offset as usize, word);
-                if self.bug == Bug::EarlySwing {
-                    pm.flush(offset as usize, 8);
-                }
             }
             Action::Flush { offset, len } => {
                 if self.bug != Bug::NoFlush {

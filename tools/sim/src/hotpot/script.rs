@@ -7,12 +7,12 @@ use super::{
     workload,
     world::{Plan, World},
 };
-use crate::schedule::SEC;
+use crate::schedule::{Time, SEC};
 use hotpot_core::core::{
     area::ByteRange,
     commit::{self, Committed},
     fault::{self, Access},
-    format::Timestamp,
+    format::{Cid, Timestamp},
     grants::{self, Opener},
     host::{Mapping, PageKey},
 };
@@ -86,7 +86,7 @@ pub fn load(world: &mut World, node: usize, dataset: u64, at: u64) -> Result<[u8
     })
 }
 
-/// A commit of 8 bytes at each place, to `replicas` copies.
+/// A commit of 8 bytes at each place, to `replicas` copies: once it is told they are there.
 pub fn commit(
     world: &mut World,
     node: usize,
@@ -95,11 +95,34 @@ pub fn commit(
     places: &[u64],
     replicas: u32,
 ) -> Committed {
-    let until = world.now() + SEC;
+    let begun = world.now();
+    let until = begun + SEC;
     let ranges = cells(places);
-    world.execute(node, move |host| async move {
+    let committed = world.execute(node, move |host| async move {
         commit::commit(&host, opener, dataset, &ranges, replicas, until).await
-    })
+    });
+    if committed.result.is_ok() {
+        check_durable(world, dataset, places, committed.cid, begun, replicas);
+    }
+    committed
+}
+
+/// Of what a commit that began at `begun` made of each place there are `replicas` copies at least.
+pub fn check_durable(
+    world: &World,
+    dataset: u64,
+    places: &[u64],
+    cid: Cid,
+    begun: Time,
+    replicas: u32,
+) {
+    for at in places {
+        let copies = world.durable_copies(key(dataset, at / PAGE), cid.0, begun);
+        assert!(
+            copies.is_none_or(|copies| copies >= replicas as usize),
+            "{copies:?} durable copies of {at} after commit {cid:?} to {replicas}"
+        );
+    }
 }
 
 /// write(2) of 8 bytes.

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The random worlds of `hotpot_random`: what each is like, how many `make test` runs, and what is checked.
+//! `hotpot_planted` runs the same ones with bugs in them.
+
+use super::{
+    workload,
+    world::{Plan, World},
+};
+use crate::schedule::{Rng, MS};
+
+/// A kind of random world.
+pub struct Campaign {
+    /// Seeds that `make test` runs; `make test-all` times `POTLUCK_SEEDS`.
+    pub seeds: u64,
+    /// What such a world is like.
+    pub plan: fn(&mut Rng) -> Plan,
+}
+
+/// Crashes, lost messages, cut links, little room.
+pub const WHATEVER_HAPPENS: Campaign = Campaign {
+    seeds: 12_000,
+    plan: Plan::random,
+};
+
+/// Few nodes that crash soon, at any action.
+pub const SHORT_LIVES: Campaign = Campaign {
+    seeds: 30_000,
+    plan: |rng| Plan {
+        nodes: rng.range(2..4) as usize,
+        duration: rng.range(4..12) * MS,
+        crashes: rng.range(1..4),
+        pause_in: rng.range(1..5),
+        ..Plan::random(rng)
+    },
+};
+
+/// A node is lost with its PM.
+pub const A_NODE_IS_LOST: Campaign = Campaign {
+    seeds: 3_000,
+    plan: |rng| Plan {
+        nodes: rng.range(3..5) as usize,
+        crashes: 0,
+        cuts: 0,
+        room: 0,
+        loss: true,
+        ..Plan::random(rng)
+    },
+};
+
+/// Bits flip.
+pub const BITS_FLIP: Campaign = Campaign {
+    seeds: 5_000,
+    plan: |rng| Plan {
+        flips: rng.range(1..12),
+        ..Plan::random(rng)
+    },
+};
+
+/// Chunks move.
+pub const CHUNKS_MOVE: Campaign = Campaign {
+    seeds: 3_000,
+    plan: |rng| Plan {
+        moves: rng.range(1..8),
+        ..Plan::random(rng)
+    },
+};
+
+/// Chunks move, and a node is lost with its PM.
+pub const A_NODE_IS_LOST_WHILE_CHUNKS_MOVE: Campaign = Campaign {
+    seeds: 3_000,
+    plan: |rng| Plan {
+        nodes: rng.range(3..5) as usize,
+        crashes: 0,
+        cuts: 0,
+        room: 0,
+        loss: true,
+        moves: rng.range(1..8),
+        ..Plan::random(rng)
+    },
+};
+
+/// One world, from its begin until all is at rest, with all that is checked of it.
+pub fn live(seed: u64, plan: impl FnOnce(&mut Rng) -> Plan) {
+    let mut world = World::new(seed, plan);
+    workload::prepare(&mut world);
+    world.work();
+    world.check_at_rest();
+    workload::check_end(&mut world);
+    world.check_at_rest();
+    workload::check_degree(&mut world);
+}
