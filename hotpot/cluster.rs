@@ -228,7 +228,7 @@ fn answer(call: &rdma_lite::Call<'_>) -> Result<usize, CallError> {
     match call.answer() {
         Ok(answer) => answer.len().map_err(CallError::Handler),
         // It may have been executed.
-        Err(error) if error == ETIMEDOUT || error == EINTR => Err(CallError::Lost),
+        Err(error) if error == ETIMEDOUT || error == EINTR => Err(CallError::Lost(ETIMEDOUT)),
         Err(error) => Err(CallError::NotExecuted(error)),
     }
 }

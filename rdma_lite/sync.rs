@@ -78,6 +78,8 @@ pub(crate) struct Wish {
     pub(crate) now_or_never: bool,
     /// `u64::MAX`: none.
     pub(crate) deadline: u64,
+    /// Class of the calls that this takes.
+    pub(crate) class: Class,
 }
 
 /// A waiter that its owner finds, until this is dropped.
@@ -98,6 +100,7 @@ pub(crate) struct Held {
     /// A wake that comes only now would else find nobody, and the owner take the lock back.
     noted: Noted,
     owner: Life,
+    class: Class,
     message: KVec<u8>,
     promise: Promise,
     /// The number of the grant.
@@ -116,7 +119,7 @@ impl Held {
                 ms => ms,
             },
             signals: Signals::All,
-            class: Class::Normal,
+            class: self.class,
         };
         let host = &self.noted.host;
         let answer = ask(host, to, &self.message, &[], &mut reply);
@@ -226,6 +229,7 @@ impl Host {
         let request = Request {
             what,
             ask: Ask::Wake(wake.verdict),
+            class: wake.class,
             tag: wake.who.tag,
             life: self.local.incarnation,
             name: wake.name,
@@ -235,7 +239,7 @@ impl Host {
             port: PORT,
             timeout_ms: WAKE_MS,
             signals: Signals::Fatal,
-            class: Class::Normal,
+            class: wake.class,
         };
         let answer = KVec::from_elem(0u8, REPLY_LEN, GFP_KERNEL)
             .map_err(Error::from)
@@ -267,6 +271,7 @@ impl Host {
         let request = |ask, life| Request {
             what: wish.what,
             ask,
+            class: wish.class,
             tag,
             life,
             name: wish.name,
@@ -342,6 +347,7 @@ impl Host {
                 Ok(Some(Held {
                     noted,
                     owner,
+                    class: wish.class,
                     message,
                     promise,
                     grant,
@@ -413,7 +419,7 @@ impl Host {
             port: PORT,
             timeout_ms,
             signals,
-            class: Class::Normal,
+            class: request.class,
         };
         let answer = ask(self, to, &request.encode(), &[], &mut reply)?;
         Ok(answer.and_then(|len| Reply::decode(&reply[..len])))

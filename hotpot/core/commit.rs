@@ -16,6 +16,7 @@ use super::{
     host::{Host, Level, PageKey, Piece},
     names,
     node::Node,
+    rebase::Rebase,
 };
 use kernel::prelude::*;
 
@@ -256,6 +257,7 @@ async fn try_publish<H: Host>(
         // What stays dirty stays acquired: there is one dirty version only.
         release = !freeze::leaves_dirty(host, &frozen.keys, areas)?;
     }
+    let mut rebase = Rebase::of(frozen.keys.len(), release)?;
     let order = commit_node::Order {
         areas,
         single_phase: terms.writer.is_some(),
@@ -275,7 +277,7 @@ async fn try_publish<H: Host>(
         let from = areas.partition_point(|area| area.key < *key);
         let to = areas.partition_point(|area| area.key <= *key);
         let these = areas.get(from..to).unwrap_or(&[]);
-        if let Err(error) = freeze::rebase(host, *key, these).await {
+        if let Err(error) = rebase.page(host, *key, these).await {
             // It is published; the page here just stays dirty.
             host.log(
                 Level::Warning,
@@ -284,7 +286,20 @@ async fn try_publish<H: Host>(
                     key.page, key.dataset, committed.cid.0
                 ),
             );
+            if release {
+                // The owners have freed it: nobody may go on writing here, nor read what it is not.
+                host.with(|node| node.doubt_grants(&[*key]));
+            }
         }
+    }
+    if let Err(error) = rebase.end(host).await {
+        host.log(
+            Level::Warning,
+            format_args!(
+                "commit {:#x} keeps the room of its dirty copies: {error:?}",
+                committed.cid.0
+            ),
+        );
     }
     if let Some(opener) = terms.writer.filter(|_| terms.release) {
         let given = host.with(|node| {

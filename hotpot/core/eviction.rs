@@ -186,11 +186,10 @@ impl Node {
         Ok(victims)
     }
 
-    /// Does with a victim what its owner said.
-    fn leave(&mut self, victim: &Victim, word: Option<Leave>, gone: &mut KVec<Released>) -> Result {
-        gone.reserve(1, GFP_KERNEL)?;
+    /// Does with a victim what its owner said. `gone` has room.
+    fn leave(&mut self, victim: &Victim, word: Option<Leave>, gone: &mut KVec<Released>) {
         let Some(page) = self.pages.get_mut(victim.key) else {
-            return Ok(());
+            return;
         };
         page.busy = page.busy.saturating_sub(1);
         let same = page.sequence == victim.sequence;
@@ -220,7 +219,6 @@ impl Node {
         }
         self.pages.prune(victim.key);
         self.wake_page(victim.key);
-        Ok(())
     }
 }
 
@@ -238,6 +236,9 @@ struct Round {
 
 /// Tries to drop a batch of copies.
 async fn round<H: Host>(host: &H, tried: &mut KVec<PageKey>) -> Result<Round> {
+    // Before any is taken: each is given back, or dropped.
+    let mut gone = KVec::with_capacity(BATCH, GFP_KERNEL)?;
+    let mut words: KVec<Option<Leave>> = KVec::from_elem(None, BATCH, GFP_KERNEL)?;
     let mut victims = KVec::new();
     // Twice each: once to take the marks of use away.
     for class in [
@@ -255,14 +256,12 @@ async fn round<H: Host>(host: &H, tried: &mut KVec<PageKey>) -> Result<Round> {
         empty: victims.is_empty(),
         ..Round::default()
     };
-    let mut gone = KVec::new();
     let mut result = Ok(());
-    let mut words: KVec<Option<Leave>> = KVec::from_elem(None, victims.len(), GFP_KERNEL)?;
     let asked = ask(host, &victims, &mut words).await;
     for (victim, word) in victims.iter().zip(&words) {
         done.wait |= *word == Some(Leave::Wait);
         done.silent |= word.is_none();
-        result = result.and(host.with(|node| node.leave(victim, *word, &mut gone)));
+        host.with(|node| node.leave(victim, *word, &mut gone));
         if *word != Some(Leave::Drop) {
             result = result.and(tried.push(victim.key, GFP_KERNEL).map_err(Error::from));
         }

@@ -12,7 +12,7 @@ use super::{
     node::{Node, GENERAL},
     pages::{Clean, Dirty},
     persist::{self, NewPage},
-    resolve::DOUBT,
+    resolve::wait_for,
 };
 use kernel::prelude::*;
 
@@ -79,19 +79,14 @@ pub async fn fault<H: Host>(host: &H, key: PageKey, access: Access, until: u64) 
                 continue;
             }
             Step::Copy { from, to } => {
-                let known = from.pm.is_none() || from.pm == fresh;
-                if !known && !is_intact(host, key, &from)? {
-                    release(host, key, Some(to));
-                    heal(host, key, until).await?;
-                } else {
-                    copy(host, key, from.pm, to).await?;
+                match is_usable(host, key, &from, fresh, Some(to))? {
+                    true => copy(host, key, from.pm, to).await?,
+                    false => heal(host, key, until).await?,
                 }
                 continue;
             }
             Step::MapClean(clean, geometry) => {
-                let known = clean.pm.is_none() || clean.pm == fresh;
-                if !known && !is_intact(host, key, &clean)? {
-                    release(host, key, None);
+                if !is_usable(host, key, &clean, fresh, None)? {
                     heal(host, key, until).await?;
                     continue;
                 }
@@ -123,10 +118,26 @@ fn release<H: Host>(host: &H, key: PageKey, unused: Option<u64>) {
     });
 }
 
-/// Whether the clean copy of a busy page is what was committed.
-fn is_intact<H: Host>(host: &H, key: PageKey, clean: &Clean) -> Result<bool> {
-    let geometry = host.with(|node| node.geometry());
-    integrity::is_intact(host, &geometry, key, clean)
+/// Whether the clean copy of a page, in use by a step that took `unused` for it, is what was committed; `fresh`
+/// was just checked. Unless it is, the step has ended.
+fn is_usable<H: Host>(
+    host: &H,
+    key: PageKey,
+    clean: &Clean,
+    fresh: Option<u64>,
+    unused: Option<u64>,
+) -> Result<bool> {
+    let intact = match clean.pm.is_none() || clean.pm == fresh {
+        true => Ok(true),
+        false => {
+            let geometry = host.with(|node| node.geometry());
+            integrity::is_intact(host, &geometry, key, clean)
+        }
+    };
+    if intact != Ok(true) {
+        release(host, key, unused);
+    }
+    intact
 }
 
 /// Has a damaged copy healed. While nobody can be asked for a good one it is tried again.
@@ -230,17 +241,6 @@ pub(super) async fn wait<H: Host>(host: &H, ticket: Ticket, until: u64) -> Resul
         return Err(ETIMEDOUT);
     }
     host.wait(ticket, until, Sleep::Killable).await
-}
-
-/// Waits until a page can be used, or a while: then we look whether the worker has to ask what it waits for.
-async fn wait_for<H: Host>(host: &H, key: PageKey, ticket: Ticket, until: u64) -> Result {
-    let now = host.now();
-    host.with(|node| node.hurry(key, now));
-    if now >= until {
-        return Err(ETIMEDOUT);
-    }
-    let a_while = until.min(now.saturating_add(DOUBT));
-    host.wait(ticket, a_while, Sleep::Killable).await
 }
 
 impl Node {
@@ -513,7 +513,7 @@ async fn try_fetch<H: Host>(
     let [call] = calls;
     let len = call.answer?;
     let mut body = Reader::new(call.reply.get(..len).unwrap_or(&[]));
-    let head = msg::FetchReply::get(&mut body).map_err(|_| CallError::Lost)?;
+    let head = msg::FetchReply::get(&mut body).map_err(handler::unread)?;
     let data = body.rest();
     if head.version == have || head.version == 0 {
         // Ours is right, or there is none.
@@ -541,7 +541,7 @@ async fn try_fetch<H: Host>(
     }
     if data.len() != PAGE_SIZE || crc32c(data) != head.crc {
         // Damaged on its way.
-        return Err(CallError::Lost);
+        return Err(CallError::Lost(ETIMEDOUT));
     }
     let Some(pm) = host.with(|node| node.space.take()) else {
         let spill = spill.ok_or(local(ENOSPC))?;

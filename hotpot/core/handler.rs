@@ -236,7 +236,7 @@ pub(super) fn call(
         request,
         reply: KVec::from_elem(0, reply, GFP_KERNEL)?,
         until,
-        answer: Err(CallError::Lost),
+        answer: Err(CallError::Lost(ETIMEDOUT)),
     })
 }
 
@@ -244,15 +244,22 @@ pub(super) fn call(
 pub(super) fn reply_of<'a, R: Request<'a>>(call: &Call<'_>) -> Result<R::Reply, CallError> {
     let len = call.answer?;
     let bytes = call.reply.get(..len).unwrap_or(&[]);
-    // A reply that makes no sense tells no more than none.
-    R::Reply::get(&mut Reader::new(bytes)).map_err(|_| CallError::Lost)
+    R::Reply::get(&mut Reader::new(bytes)).map_err(unread)
+}
+
+/// A reply came and could not be read.
+pub(super) fn unread(error: Error) -> CallError {
+    CallError::Lost(match error {
+        ENOMEM => ENOMEM,
+        // One that makes no sense tells no more than none.
+        _ => ETIMEDOUT,
+    })
 }
 
 /// What a user hears of a call that did not succeed.
 pub(super) fn errno(error: CallError) -> Error {
     match error {
         CallError::Handler(ENOTCONN) | CallError::NotExecuted(ENOENT) => EHOSTDOWN,
-        CallError::Handler(error) | CallError::NotExecuted(error) => error,
-        CallError::Lost => ETIMEDOUT,
+        CallError::Handler(error) | CallError::NotExecuted(error) | CallError::Lost(error) => error,
     }
 }

@@ -141,8 +141,9 @@ pub struct Call<'a> {
 pub enum CallError {
     /// The handler at the other node returned this errno.
     Handler(Error),
-    /// No answer by the deadline: it may have been executed, or will be.
-    Lost,
+    /// There is no answer by the deadline, or we cannot tell what it says, which this errno says: it may have
+    /// been executed, or will be.
+    Lost(Error),
     /// It was not executed and will not be: the map says down or out, an older
     /// epoch, another incarnation, no hotpot there (no such port), or we are off.
     NotExecuted(Error),

@@ -11,7 +11,7 @@
 use super::{
     format::{crc32c, slot, Cid, Geometry, PageVersion, LINE_SIZE, PAGE_BYTES, PAGE_SIZE},
     handler,
-    host::{Action, CallError, Host, Level, PageKey, Piece},
+    host::{Action, Host, Level, PageKey, Piece},
     msg::{wire_struct, Reader, Request, Wire, Writer},
     node::Node,
     pages::Clean,
@@ -319,10 +319,7 @@ async fn search<H: Host>(host: &H, key: PageKey, clean: &Clean, until: u64) -> R
         let len = match call.answer {
             Ok(len) => len,
             Err(error) => {
-                silent = Some(match error {
-                    CallError::Lost => ETIMEDOUT,
-                    error => handler::errno(error),
-                });
+                silent = Some(handler::errno(error));
                 continue;
             }
         };

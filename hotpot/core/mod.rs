@@ -108,6 +108,7 @@ pub mod pages;
 mod participant;
 pub mod persist;
 mod placement;
+mod rebase;
 mod records;
 pub mod recovery;
 mod remains;

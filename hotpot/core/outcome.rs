@@ -150,7 +150,7 @@ pub async fn outcome<H: Host>(host: &H, cid: Cid, until: u64) -> Result<Outcome>
             };
             match handler::ask(host, cn, &fate, call_until).await {
                 Ok(outcome) => outcome,
-                Err(CallError::Lost) => return Err(ETIMEDOUT),
+                Err(CallError::Lost(error)) => return Err(error),
                 Err(_) => Outcome::Forgotten,
             }
         }

@@ -106,45 +106,30 @@ pub(super) async fn write_versions<H: Host>(
     batch.run(host).await
 }
 
-/// Frees the slots of pages durably and gives the pages back: one after the other when there is no memory for
-/// all at once, as nobody knows of them any more.
+/// Frees the slots of pages durably and gives the pages back. Needs no memory.
 pub(super) async fn free<H: Host>(host: &H, released: &[Released]) -> Result {
     if released.is_empty() {
         return Ok(());
     }
-    if let Ok(batch) = Batch::for_swings(released.len()) {
-        return free_by(host, batch, released).await;
-    }
-    for page in released {
-        let offset = host.with(|node| node.geometry().slot(page.pm));
-        let actions = [
-            Action::Swing { offset, word: 0 },
-            Action::Flush { offset, len: 8 },
-            Action::Fence,
-        ];
-        host.run(&actions).await?;
-        if !page.keep {
-            host.with(|node| node.space.give(page.pm));
+    let geometry = host.with(|node| node.geometry());
+    match Batch::for_swings(released.len()) {
+        Ok(mut batch) => {
+            for page in released {
+                batch.swing(geometry.slot(page.pm), 0)?;
+            }
+            batch.fence()?;
+            batch.run(host).await?;
+        }
+        // Without room for all of them each has a fence of its own.
+        Err(_) => {
+            for page in released {
+                let offset = geometry.slot(page.pm);
+                let swing = Action::Swing { offset, word: 0 };
+                host.run(&[swing, Action::Flush { offset, len: 8 }, Action::Fence])
+                    .await?;
+            }
         }
     }
-    Ok(())
-}
-
-/// [`free`] by a batch with room for it.
-pub(super) async fn free_by<H: Host>(
-    host: &H,
-    mut batch: Batch<'_>,
-    released: &[Released],
-) -> Result {
-    if released.is_empty() {
-        return Ok(());
-    }
-    let geometry = host.with(|node| node.geometry());
-    for page in released {
-        batch.swing(geometry.slot(page.pm), 0)?;
-    }
-    batch.fence()?;
-    batch.run(host).await?;
     host.with(|node| {
         for page in released.iter().filter(|page| !page.keep) {
             node.space.give(page.pm);
@@ -209,19 +194,14 @@ impl Node {
         }
     }
 
-    /// Room for all that settling these pages releases, and for freeing it.
-    fn room_to_settle(
-        &self,
-        claimed: &[(PageKey, Staged)],
-    ) -> Result<(KVec<Released>, Batch<'static>)> {
+    /// Room for all that settling these pages releases.
+    fn room_to_settle(&self, claimed: &[(PageKey, Staged)]) -> Result<KVec<Released>> {
         let most = claimed.iter().map(|(key, _)| {
             let page = self.pages.get(*key);
             // All that is staged but this one, and the clean copy.
             page.map_or(0, |page| page.staged.len() + 1)
         });
-        let most = most.sum();
-        let released = KVec::with_capacity(most, GFP_KERNEL)?;
-        Ok((released, Batch::for_swings(most)?))
+        Ok(KVec::with_capacity(most.sum(), GFP_KERNEL)?)
     }
 
     /// One page was settled on PM. `released` has room.
@@ -288,16 +268,16 @@ pub(super) async fn settle<H: Host>(
     let mut claimed: KVec<(PageKey, Staged)> = KVec::with_capacity(keys.len(), GFP_KERNEL)?;
     let settled = match swing_claimed(host, cid, keys, committed, &mut claimed).await {
         Ok(()) => host.with(|node| {
-            let (mut released, batch) = node.room_to_settle(&claimed)?;
+            let mut released = node.room_to_settle(&claimed)?;
             for (key, staged) in &claimed {
                 node.settled(*key, staged, committed, &mut released);
             }
-            Ok((released, batch))
+            Ok(released)
         }),
         Err(error) => Err(error),
     };
     match settled {
-        Ok((released, batch)) => free_by(host, batch, &released).await,
+        Ok(released) => free(host, &released).await,
         Err(error) => {
             host.with(|node| node.unclaim(&claimed));
             Err(error)

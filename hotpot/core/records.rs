@@ -254,8 +254,8 @@ async fn pull<H: Host>(host: &H, source: u32, until: u64) -> Result<(), CallErro
         let count = handler::reply_of::<AskRecords>(&call)? as usize;
         let mut body = Reader::new(call.reply.get(4..call.answer?).unwrap_or(&[]));
         for _ in 0..count {
-            let bytes = body.bytes(PAGE_SIZE).map_err(|_| CallError::Lost)?;
-            let record = decode(bytes).map_err(|_| CallError::Lost)?;
+            let bytes = body.bytes(PAGE_SIZE).map_err(handler::unread)?;
+            let record = decode(bytes).map_err(handler::unread)?;
             from = record.id + 1;
             host.with(|node| node.note_found(&record)).map_err(local)?;
             if let Err(error) = apply(host, record, until).await {

@@ -12,7 +12,7 @@ use super::{
     cluster::{Sender, State},
     format::Cid,
     handler,
-    host::{Host, PageKey},
+    host::{Host, PageKey, Sleep, Ticket},
     msg::{AskOutcome, AskPart, Outcome, Part},
     node::{Node, TxnState, WORKER},
     participant,
@@ -67,6 +67,22 @@ impl Node {
         }
         Ok(doubts)
     }
+}
+
+/// Waits until a page can be used, or a while: then we look whether the worker has to ask what it waits for.
+pub(super) async fn wait_for<H: Host>(
+    host: &H,
+    key: PageKey,
+    ticket: Ticket,
+    until: u64,
+) -> Result {
+    let now = host.now();
+    host.with(|node| node.hurry(key, now));
+    if now >= until {
+        return Err(ETIMEDOUT);
+    }
+    let a_while = until.min(now.saturating_add(DOUBT));
+    host.wait(ticket, a_while, Sleep::Killable).await
 }
 
 /// One round of questions.

@@ -317,6 +317,7 @@ unsafe fn enter(
             FOREVER => u64::MAX,
             ms => deadline(&host, ms),
         },
+        class: Class::Normal,
     })
 }
 

@@ -13,7 +13,10 @@ pub mod service;
 pub mod waiter;
 pub mod wire;
 
-use super::holder::{Holder, Name};
+use super::{
+    class::Class,
+    holder::{Holder, Name},
+};
 use kernel::prelude::*;
 
 /// How it stands with one who entered.
@@ -33,6 +36,8 @@ pub enum Verdict {
 pub struct Wake {
     /// Whom.
     pub who: Holder,
+    /// Its class.
+    pub class: Class,
     /// What it entered.
     pub name: Name,
     /// What came of it.

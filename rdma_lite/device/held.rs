@@ -347,6 +347,7 @@ impl Opened {
                 held::FOREVER => u64::MAX,
                 ms => deadline(&host, ms),
             },
+            class: self.class(),
         };
         let handle = self.user.take(Charge::HANDLE)?;
         let _call = self.user.take(Charge::call(0))?;
@@ -388,6 +389,7 @@ impl Opened {
                 held::FOREVER => u64::MAX,
                 ms => deadline(&host, ms),
             },
+            class: self.class(),
         };
         let _call = self.user.take(Charge::call(0))?;
         host.enter(wish).map(|_| ())

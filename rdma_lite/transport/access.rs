@@ -76,10 +76,24 @@ impl Access {
         self.done.complete();
     }
 
-    /// Waits for its place. `Err` outside: the wait was given up.
-    pub(super) fn wait_for_place(&self, deadline: u64) -> Result<Result<usize>> {
-        wait(&self.admitted, deadline)?;
-        Ok(self.state.lock().place)
+    /// Its place: the one that it was `begun` with, or else the one that it waits for. `Err` outside: the wait
+    /// was given up, and the access `withdrawn`, as it may have been given a place meanwhile.
+    pub(super) fn place(
+        &self,
+        begun: Result<Option<usize>>,
+        deadline: u64,
+        withdrawn: impl FnOnce(),
+    ) -> Result<Result<usize>> {
+        match begun.transpose() {
+            Some(place) => Ok(place),
+            None => match wait(&self.admitted, deadline) {
+                Ok(()) => Ok(self.state.lock().place),
+                Err(e) => {
+                    withdrawn();
+                    Err(e)
+                }
+            },
+        }
     }
 
     /// Waits for its end, and says how it ended. `Err` outside: the wait was given up.

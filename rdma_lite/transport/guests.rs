@@ -28,29 +28,26 @@ use self::memory::SharedMemory;
 use super::{
     access::Access,
     chunk::Chunk,
-    handshake::{End, Progress},
-    shm, Down, Link, LinkUser, Piece, RingSize,
+    handshake::{End, Party, Progress},
+    shm, Down, Link, LinkUser, Piece,
 };
-use crate::{
-    core::{
-        guests::{
-            access::Accesses,
-            bells::{self, Bell},
-            control::Session,
-            layout::Lane,
-            Memory,
-        },
-        wire::ReplyBuffer,
-        Allowed, Bells,
+use crate::core::{
+    guests::{
+        access::Accesses,
+        bells::{self, Bell},
+        control::Session,
+        layout::Lane,
+        Memory,
     },
-    host::Queues,
+    wire::ReplyBuffer,
+    Allowed, Bells,
 };
 use kernel::{
     impl_has_work, new_spinlock_bh, new_work,
     prelude::*,
     rdma::{DmaBuffer, RemoteAddr},
     sync::{
-        atomic::{Acquire, Atomic, Relaxed, Release},
+        atomic::{Acquire, Atomic, Release},
         Arc,
         SpinLockBh, //
     },
@@ -77,11 +74,8 @@ struct Rx {
 /// One end of a link over memory that kernels share.
 #[pin_data]
 pub(crate) struct GuestLink<U: LinkUser> {
-    user: Arc<U>,
-    size: RingSize,
-    queues: Arc<Queues>,
-    /// What the user knows the link by.
-    tag: Atomic<u32>,
+    #[pin]
+    party: Party<U>,
     /// Slot of the peer.
     peer_slot: usize,
     /// What we say to the peer, from our life to its, is of this session.
@@ -94,8 +88,6 @@ pub(crate) struct GuestLink<U: LinkUser> {
     theirs: u32,
     /// 1 once messages are handled.
     ready: Atomic<u32>,
-    #[pin]
-    progress: SpinLockBh<Progress>,
     #[pin]
     tx: SpinLockBh<Tx<U>>,
     #[pin]
@@ -137,10 +129,7 @@ impl<U: LinkUser> GuestLink<U> {
         let inbox = Bells::new(2 << size.depth_log2)?;
         let this = Arc::pin_init(
             pin_init!(Self {
-                user,
-                size,
-                queues: attachment.queues().clone(),
-                tag: Atomic::new(tag),
+                party <- Party::new(user, tag, size, attachment.queues(), progress),
                 peer_slot,
                 session,
                 outbound,
@@ -148,7 +137,6 @@ impl<U: LinkUser> GuestLink<U> {
                 ours,
                 theirs,
                 ready: Atomic::new(0),
-                progress <- new_spinlock_bh!(progress, "lite_guest_link"),
                 tx <- new_spinlock_bh!(Tx {
                     attachment: Some(attachment.clone()),
                     silent: false,
@@ -164,21 +152,6 @@ impl<U: LinkUser> GuestLink<U> {
         )?;
         attachment.occupy(peer_slot, &this)?;
         Ok(this)
-    }
-
-    /// What the user knows the link by.
-    pub(crate) fn tag(&self) -> u32 {
-        self.tag.load(Relaxed)
-    }
-
-    /// Sets what the user knows the link by.
-    pub(crate) fn set_tag(&self, tag: u32) {
-        self.tag.store(tag, Relaxed);
-    }
-
-    /// Whether it has ended.
-    pub(crate) fn is_over(&self) -> bool {
-        self.progress.lock().is_over()
     }
 
     /// Of the node that we talk to: another life in its slot is not.

@@ -3,8 +3,8 @@
 //! A link over whichever transport it was made.
 
 use super::{
-    access::Way, chunk::Chunk, guests::GuestLink, shm, shm::ShmLink, verbs::VerbsLink,
-    window::Window, Link, LinkUser, Piece,
+    access::Way, chunk::Chunk, guests::GuestLink, handshake::End, shm, shm::ShmLink,
+    verbs::VerbsLink, window::Window, Link, LinkUser, Piece,
 };
 use crate::core::{wire::ReplyBuffer, Allowed, Class, Hello, Transport};
 use kernel::{

@@ -23,7 +23,7 @@ use self::{inbound::Inbound, ring::Ring};
 use super::{
     access::Way,
     chunk::Chunk,
-    handshake::{End, Progress},
+    handshake::{End, Party, Progress},
     Down, Link, LinkUser, NodeLink, Piece, RingSize,
 };
 use crate::{
@@ -31,14 +31,10 @@ use crate::{
     host::Queues,
 };
 use kernel::{
-    impl_has_work, new_spinlock_bh, new_work,
+    impl_has_work, new_work,
     prelude::*,
     rdma::{DmaBuffer, RemoteAddr},
-    sync::{
-        atomic::{Atomic, Relaxed},
-        Arc,
-        SpinLockBh, //
-    },
+    sync::Arc,
     workqueue::{self, Work, WorkItem},
 };
 
@@ -48,15 +44,10 @@ const BUDGET: usize = 64;
 /// One end of a link over shared memory.
 #[pin_data]
 pub(crate) struct ShmLink<U: LinkUser> {
-    user: Arc<U>,
-    size: RingSize,
-    queues: Arc<Queues>,
-    /// What the user knows the link by.
-    tag: Atomic<u32>,
+    #[pin]
+    party: Party<U>,
     ours: Arc<Inbound<U>>,
     theirs: Arc<Inbound<U>>,
-    #[pin]
-    progress: SpinLockBh<Progress>,
     /// The life of the link.
     #[pin]
     work: Work<ShmLink<U>>,
@@ -81,6 +72,7 @@ impl_has_work! {
 impl<U: LinkUser> ShmLink<U> {
     fn new(
         user: Arc<U>,
+        tag: u32,
         size: RingSize,
         queues: &Arc<Queues>,
         ours: &Arc<Inbound<U>>,
@@ -89,34 +81,15 @@ impl<U: LinkUser> ShmLink<U> {
     ) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                user,
-                size,
-                queues: queues.clone(),
-                tag: Atomic::new(0),
+                party <- Party::new(user, tag, size, queues, progress),
                 ours: ours.clone(),
                 theirs: theirs.clone(),
-                progress <- new_spinlock_bh!(progress, "lite_shm_link"),
                 work <- new_work!("ShmLink::work"),
                 backlog <- new_work!("ShmLink::backlog"),
                 bell <- new_work!("ShmLink::bell"),
             }),
             GFP_KERNEL,
         )
-    }
-
-    /// What the user knows the link by.
-    pub(crate) fn tag(&self) -> u32 {
-        self.tag.load(Relaxed)
-    }
-
-    /// Sets what the user knows the link by.
-    pub(crate) fn set_tag(&self, tag: u32) {
-        self.tag.store(tag, Relaxed);
-    }
-
-    /// Whether it has ended.
-    pub(crate) fn is_over(&self) -> bool {
-        self.progress.lock().is_over()
     }
 
     /// The ring that the peer writes to: names this connection, on both sides.
@@ -210,9 +183,9 @@ impl<U: LinkUser> WorkItem<2> for ShmLink<U> {
             let Some(imm) = this.ours.next(Turn::Softirq) else {
                 return;
             };
-            if !this.user.message(&link, imm, false) {
+            if !this.party.user.message(&link, imm, false) {
                 this.ours.defer();
-                let _ = this.queues.links.enqueue::<_, 1>(this.clone());
+                let _ = this.party.queues.links.enqueue::<_, 1>(this.clone());
                 return;
             }
             this.ours.handled();
@@ -227,7 +200,7 @@ impl<U: LinkUser> WorkItem<1> for ShmLink<U> {
     fn run(this: Arc<Self>) {
         let link = NodeLink::Shm(this.clone());
         while let Some(imm) = this.ours.next(Turn::Task) {
-            this.user.message(&link, imm, true);
+            this.party.user.message(&link, imm, true);
             this.ours.handled();
         }
     }

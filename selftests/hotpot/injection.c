@@ -240,10 +240,7 @@ static bool survives(struct world *w, const struct request *request)
 			fprintf(stderr, "# %s: not prepared: %s\n", request->name, strerror(err));
 			return false;
 		}
-		fail_nth(n);
-		err = request->once(w);
-		failed = has_failed();
-		fail_nth(0);
+		failed = fails_at(n, request->once, w, &err);
 		failures += failed;
 		errors += !!err;
 		if ((err && !(failed && is_shortage(request, err))) || !request->holds(w, err)) {
@@ -290,8 +287,7 @@ FIXTURE_SETUP(injection)
 		w->map[i] = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, w->fd[i], 0);
 		ASSERT_NE(MAP_FAILED, w->map[i]);
 	}
-	nth_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
-	ASSERT_GE(nth_fd, 0);
+	ASSERT_EQ(0, nth_open());
 }
 
 FIXTURE_TEARDOWN(injection)
@@ -307,12 +303,6 @@ FIXTURE_TEARDOWN(injection)
 		EXPECT_TRUE(EVENTUALLY(PATIENCE_MS, !unlink(at(&w->s, 1, names[i])) || errno == ENOENT));
 	}
 }
-
-#define SURVIVE(list) do { \
-	for (size_t _i = 0; _i < COUNT(list); _i++) { \
-		EXPECT_TRUE(survives(&self->w, &(list)[_i])) { TH_LOG("%s", (list)[_i].name); } \
-	} \
-} while (0)
 
 TEST_F_TIMEOUT(injection, no_allocation_is_missed_by_a_commit, 600)
 {
@@ -363,10 +353,7 @@ TEST_F_TIMEOUT(injection, workers_that_get_no_memory_now_and_then_lose_no_commit
 	uint64_t done = 0;
 	int64_t end = now_ms() + 10000;
 
-	ASSERT_EQ(0, injector("task-filter", "Y"));
-	ASSERT_EQ(0, injector("times", "-1"));
-	workers_fail(true);
-	ASSERT_EQ(0, injector("probability", "3"));
+	ASSERT_EQ(0, inject_workers("3"));
 	while (now_ms() < end) {
 		int which = done % 2, err = put(w, which, 0, 3);
 

@@ -37,6 +37,13 @@ static __maybe_unused bool can_inject(void)
 /* /proc/thread-self/fail-nth of the thread that makes the requests. */
 static int nth_fd = -1;
 
+/* To be called by that thread; 0 or an errno. */
+static __maybe_unused int nth_open(void)
+{
+	nth_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	return nth_fd < 0 ? errno : 0;
+}
+
 /* The nth allocation of this thread from now on fails; 0: none does. */
 static __maybe_unused void fail_nth(unsigned int n)
 {
@@ -56,6 +63,28 @@ static __maybe_unused bool has_failed(void)
 		abort();
 	return !atoi(text);
 }
+
+/* What the requests of a test are about: of the test that includes this. */
+struct world;
+
+/* Makes a request, whose nth allocation fails: 0 or an errno in `err`. Whether it had so many allocations. */
+static __maybe_unused bool fails_at(unsigned int n, int (*once)(struct world *w), struct world *w, int *err)
+{
+	bool failed;
+
+	fail_nth(n);
+	*err = once(w);
+	failed = has_failed();
+	fail_nth(0);
+	return failed;
+}
+
+/* Each of a list of requests survives each of its allocations that fails, as the test's survives() says. */
+#define SURVIVE(list) do { \
+	for (size_t _i = 0; _i < COUNT(list); _i++) { \
+		EXPECT_TRUE(survives(&self->w, &(list)[_i])) { TH_LOG("%s", (list)[_i].name); } \
+	} \
+} while (0)
 
 /*
  * Whether kernel workers are among the tasks whose allocations may fail: those that are quick to run, as
@@ -80,6 +109,15 @@ static __maybe_unused void workers_fail(bool yes)
 	}
 	if (proc)
 		closedir(proc);
+}
+
+/* From now on so many percent of the allocations of such workers fail. 0, or an errno. */
+static __maybe_unused int inject_workers(const char *percent)
+{
+	int err = injector("task-filter", "Y") ?: injector("times", "-1");
+
+	workers_fail(true);
+	return err ?: injector("probability", percent);
 }
 
 static __maybe_unused void inject_nothing(void)

@@ -154,6 +154,54 @@ TEST_F(classes, share_as_many_queue_pairs_as_are_set_whatever_the_number_of_user
 	}
 }
 
+/* Who takes a lock and meets the others, by turns; and how many have the lock. */
+struct guest {
+	int fd, err;
+	atomic_int *inside;
+};
+
+enum { GUESTS = 6, TURNS = 20 };
+
+static void *visit(void *arg)
+{
+	struct guest *g = arg;
+
+	for (int i = 0; i < TURNS && !g->err; i++) {
+		uint64_t held = lite_lock_for(g->fd, 2, "door", 0, 60000);
+
+		if (!held) {
+			g->err = errno;
+			break;
+		}
+		if (atomic_fetch_add(g->inside, 1))
+			g->err = EIO;
+		atomic_fetch_sub(g->inside, 1);
+		if (lite_unlock(g->fd, held) || lite_barrier(g->fd, 2, "table", GUESTS, 60000))
+			g->err = errno;
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(classes, take_turns_at_one_lock_and_meet_at_one_barrier, 200)
+{
+	struct guest guests[GUESTS];
+	pthread_t threads[GUESTS];
+	atomic_int inside = 0;
+	int high = lite_open("lt1", 0);
+
+	ASSERT_LE(0, high);
+	ASSERT_EQ(0, lite_class(high, RDMA_LITE_CLASS_HIGH));
+	for (int i = 0; i < GUESTS; i++) {
+		guests[i] = (struct guest){ i % 2 ? high : self->c.fd[1], 0, &inside };
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, visit, &guests[i]));
+	}
+	for (int i = 0; i < GUESTS; i++) {
+		pthread_join(threads[i], NULL);
+		EXPECT_EQ(0, guests[i].err) TH_LOG("%d: %s", i, strerror(guests[i].err));
+	}
+	close(high);
+}
+
 /* Callers and writers of both classes, and what came of them. */
 static struct flood {
 	int fd[2];

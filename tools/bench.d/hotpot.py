@@ -34,6 +34,31 @@ def commit(lab, areas, replicas):
     return Sample.of_ns(run(lab.probe, "commit", path, areas, replicas, repeats(lab, areas)))
 
 
+CHUNK = 64 << 10
+
+
+def dataset(lab, mode, chunks):
+    """A dataset of this mode and so many chunks, which the nodes own by turns."""
+    path = f"/mnt/n1/{mode}{chunks}"
+    if not os.path.exists(path):
+        run(lab.bin / "commits", "make", path, mode, chunks * CHUNK, CHUNK)
+    return path
+
+
+def commit_at(lab, mode, owner, areas, size, replicas):
+    """Commits of n1 to pages of a node, or of all by turns."""
+    path = dataset(lab, mode, 12)
+    owner = lab.id[owner] if owner else 0
+    return Sample.of_ns(run(lab.bin / "commits", "owner", path, owner, areas, size, replicas, repeats(lab, areas)))
+
+
+def together(lab, mode, what, areas, size, nodes):
+    """Commits that so many nodes begin at the same time."""
+    name = os.path.basename(dataset(lab, mode, 48))
+    paths = [f"/mnt/n{node}/{name}" for node in range(1, nodes + 1)]
+    return Sample.of_ns(run(lab.bin / "commits", "together", what, areas, size, lab.n(50, 15), *paths))
+
+
 def fsync(lab, where, areas):
     return Sample.of_ns(run(lab.probe, "fsync", f"{where}/fsync{areas}", areas, repeats(lab, areas)))
 
@@ -75,6 +100,22 @@ def cases(lab):
                            "NFS 4.2 RDMA write+fsync": ("nfs-rdma", lambda w, a=areas: fsync(lab, w, a)),
                            "ext4-dax msync (one copy)": ("ext4-dax", lambda w, a=areas: msync(lab, w, a)),
                        }, {"NFS 4.2 TCP write+fsync": 1.0, "NFS 4.2 RDMA write+fsync": 1.0} if replicas == 3 else None)
+    for mode in ("mrmw", "mrsw"):
+        yield Case(f"commit of a page to its own node, {mode.upper()}", lambda m=mode: commit_at(lab, m, "n1", 1, 4096, 1),
+                   {"to another node": alone(lambda m=mode: commit_at(lab, m, "n2", 1, 4096, 1))}, 0.26)
+    for areas in (1, 8, 32):
+        for replicas in (1, 2, 3):
+            yield Case(f"commit, MRMW, {areas} x 1 KiB, three owners, {replicas} replica{'s' * (replicas > 1)}",
+                       lambda a=areas, r=replicas: commit_at(lab, "mrmw", None, a, 1024, r),
+                       {"MRSW": alone(lambda a=areas, r=replicas: commit_at(lab, "mrsw", None, a, 1024, r))}, 1.4)
+    for mode in ("mrmw", "mrsw"):
+        yield Case(f"three nodes commit the same 32 x 1 KiB, {mode.upper()}",
+                   lambda m=mode: together(lab, m, "same", 32, 1024, 3),
+                   {"other pages each": alone(lambda m=mode: together(lab, m, "own", 32, 1024, 3))},
+                   2.3 if mode == "mrmw" else None)
+        yield Case(f"three nodes commit 32 x 4 KiB at random, {mode.upper()}, by ops/s",
+                   lambda m=mode: together(lab, m, "random", 32, 4096, 3),
+                   {"two nodes": alone(lambda m=mode: together(lab, m, "random", 32, 4096, 2))}, metric="per_operation")
     yield Case("read of 8 MiB, mapped and clean", lambda: sweep(lab, "/mnt/n1"),
                {"ext4-dax": ("ext4-dax", lambda where: sweep(lab, where))}, 1.1)
     for workload in "ABCDEF":

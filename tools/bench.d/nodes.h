@@ -23,13 +23,6 @@ static inline void *memory(size_t len)
 	return memset(mem, 0x5a, len);
 }
 
-/* A sequence that is the same each time. */
-static inline uint64_t next(uint64_t *seed)
-{
-	*seed = *seed * 6364136223846793005ULL + 1442695040888963407ULL;
-	return *seed >> 33;
-}
-
 /* The node of a namespace; we stay in it. */
 static inline int node_of(const char *ns)
 {

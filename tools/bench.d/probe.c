@@ -11,69 +11,14 @@
  *   probe msync PATH AREAS COUNT               dirty AREAS pages of a mapping, msync
  *   probe sweep PATH BYTES COUNT               read BYTES of a warm mapping
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/hotpot.h>
 #include <linux/rdma_lite.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "program.h"
-
-#define PAGE 4096UL
-
-static int open_or_die(const char *path, int flags)
-{
-	int fd = open(path, flags, 0644);
-
-	if (fd < 0)
-		die(path);
-	return fd;
-}
-
-static char *map_or_die(int fd, size_t len)
-{
-	char *map = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-
-	if (map == MAP_FAILED)
-		die("mmap");
-	return map;
-}
-
-static size_t size_of(int fd)
-{
-	struct stat st;
-
-	if (fstat(fd, &st) < 0)
-		die("fstat");
-	return st.st_size;
-}
+#include "dataset.h"
 
 static void report(const uint64_t *ns, long count)
 {
 	for (long i = 0; i < count; i++)
 		printf("%lu\n", (unsigned long)ns[i]);
-}
-
-static struct hotpot_chunk *chunks_of(int fd, struct hotpot_info *info)
-{
-	struct hotpot_chunk *chunks;
-
-	memset(info, 0, sizeof(*info));
-	if (ioctl(fd, HOTPOT_IOC_INFO, info) < 0)
-		die("HOTPOT_IOC_INFO");
-	chunks = calloc(info->nr_chunks, sizeof(*chunks));
-	info->chunks = (uintptr_t)chunks;
-	if (ioctl(fd, HOTPOT_IOC_INFO, info) < 0)
-		die("HOTPOT_IOC_INFO");
-	return chunks;
 }
 
 static void ping(int node, int bytes, uint64_t *ns, long count)
@@ -96,13 +41,9 @@ static void fill(const char *path, size_t bytes, uint32_t owner, size_t chunk_si
 	struct hotpot_setup setup = { .replicas = 1, .mode = HOTPOT_MRMW, .chunk_size = chunk_size };
 	struct hotpot_chunk *chunks;
 	struct hotpot_info info;
+	int fd = dataset_or_die(path, &setup, bytes);
 	char *data;
-	int fd;
 
-	unlink(path);
-	fd = open_or_die(path, O_RDWR | O_CREAT | O_EXCL);
-	if (ioctl(fd, HOTPOT_IOC_SETUP, &setup) < 0 || ftruncate(fd, bytes) < 0)
-		die("setup");
 	chunks = chunks_of(fd, &info);
 	data = malloc(chunk_size);
 	memset(data, 0x5a, chunk_size);

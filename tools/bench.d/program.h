@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * For each program that measures: its clock, and its end.
+ * For each program that measures: its clock, its end, and what it takes for chance.
  */
 #ifndef POTLUCK_BENCH_PROGRAM_H
 #define POTLUCK_BENCH_PROGRAM_H
@@ -25,6 +25,13 @@ static inline void die(const char *what)
 {
 	fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, what, strerror(errno));
 	exit(1);
+}
+
+/* A sequence that is the same each time. */
+static inline uint64_t next(uint64_t *seed)
+{
+	*seed = *seed * 6364136223846793005ULL + 1442695040888963407ULL;
+	return *seed >> 33;
 }
 
 #endif /* POTLUCK_BENCH_PROGRAM_H */

@@ -78,11 +78,4 @@ static inline uint64_t *figures(long count)
 	return ns;
 }
 
-/* A sequence that is the same each time. */
-static inline uint64_t next(uint64_t *seed)
-{
-	*seed = *seed * 6364136223846793005ULL + 1442695040888963407ULL;
-	return *seed >> 33;
-}
-
 #endif /* POTLUCK_BENCH_REMOTE_H */

@@ -69,7 +69,7 @@ async fn ask_single<H: Host>(host: &H, share: &Share<'_>, terms: &Terms<'_>) -> 
     let outcome = match answer {
         Ok(()) => Ok(()),
         // It has undone it, or not, and cannot yet promise that its successor will not publish it.
-        Err(CallError::Lost | CallError::Handler(EINPROGRESS)) => {
+        Err(CallError::Lost(_) | CallError::Handler(EINPROGRESS)) => {
             outcome(host, owner, terms.cid, now + left).await
         }
         Err(error) => {

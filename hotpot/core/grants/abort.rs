@@ -58,6 +58,9 @@ pub(in super::super) async fn drop_closed<H: Host>(host: &H, until: u64) -> Resu
 }
 
 async fn abort_pages<H: Host>(host: &H, opener: Opener, keys: KVec<PageKey>, until: u64) -> Result {
+    // Before a grant is marked: whoever marks it goes on with it.
+    let mut all = KVec::with_capacity(keys.len(), GFP_KERNEL)?;
+    all.extend_from_slice(&keys, GFP_KERNEL)?;
     host.with(|node| {
         for key in &keys {
             match node.grants.pages.get(key) {
@@ -79,8 +82,6 @@ async fn abort_pages<H: Host>(host: &H, opener: Opener, keys: KVec<PageKey>, unt
     if keys.is_empty() {
         return Ok(());
     }
-    let mut all = KVec::with_capacity(keys.len(), GFP_KERNEL)?;
-    all.extend_from_slice(&keys, GFP_KERNEL)?;
     let frozen = freeze::freeze(host, all, &[], until).await;
     let result = match frozen {
         Ok(frozen) => {

@@ -145,7 +145,7 @@ enum rdma_lite_class_of_service {
 
 /**
  * struct rdma_lite_class - what is asked for through this file from now on
- *	(calls, and what is done with regions) is of a class
+ *	(calls, what is done with regions, locks and barriers) is of a class
  * @class: enum rdma_lite_class_of_service. EPERM for the high one, unless the
  *	user is named in the node's high_users, or may raise priorities
  *	(CAP_SYS_NICE).
@@ -153,8 +153,9 @@ enum rdma_lite_class_of_service {
  *
  * Of what the users of a pair of nodes share (room in the ring, calls and
  * accesses under way, queues of ports) the high class has high_share percent
- * while it wants it, the normal class the rest. Locks, barriers and what has
- * begun stay as they are.
+ * while it wants it, the normal class the rest. Locks are given in the order
+ * in which they were asked for, whatever the class; what has begun stays as it
+ * is.
  */
 struct rdma_lite_class {
 	__u32 class;

@@ -7,7 +7,10 @@
 //! more, so that a question repeated never enters the next barrier of the name.
 
 use super::{
-    super::holder::{Holder, Life, Name},
+    super::{
+        class::Class,
+        holder::{Holder, Life, Name},
+    },
     Verdict, Wake,
 };
 use kernel::{prelude::*, rbtree::RBTree};
@@ -24,6 +27,7 @@ struct Barrier {
 
 #[derive(Debug)]
 struct Participant {
+    class: Class,
     barrier: u64,
     name: Name,
     verdict: Verdict,
@@ -47,13 +51,14 @@ impl Barriers {
         Self::default()
     }
 
-    /// `who` is at the barrier, and waits until `until`. When it is the last to come, all of them are
-    /// to be woken: see [`Self::wake`]. `EINVAL`: the count is 0, or not what others said.
+    /// `who`, of this class, is at the barrier, and waits until `until`. When it is the last to come, all
+    /// of them are to be woken: see [`Self::wake`]. `EINVAL`: the count is 0, or not what others said.
     pub fn enter(
         &mut self,
         now: u64,
         until: u64,
         who: Holder,
+        class: Class,
         name: Name,
         count: u32,
     ) -> Result<Verdict> {
@@ -71,6 +76,7 @@ impl Barriers {
             None => self.next,
         };
         let participant = Participant {
+            class,
             barrier: id,
             name,
             verdict: Verdict::Waiting,
@@ -154,6 +160,7 @@ impl Barriers {
         participant.told = true;
         Some(Wake {
             who: *who,
+            class: participant.class,
             name: participant.name,
             verdict: participant.verdict,
         })

@@ -3,7 +3,10 @@
 //! Locks: one holder at a time, in the order in which they came.
 
 use super::{
-    super::holder::{Holder, Life, Name},
+    super::{
+        class::Class,
+        holder::{Holder, Life, Name},
+    },
     Verdict, Wake,
 };
 use kernel::{prelude::*, rbtree::RBTree};
@@ -13,7 +16,7 @@ struct Lock {
     holder: Holder,
     /// Which grant this is.
     grant: u64,
-    queue: KVec<Holder>,
+    queue: KVec<(Holder, Class)>,
 }
 
 impl Lock {
@@ -21,7 +24,8 @@ impl Lock {
         if self.holder == who {
             return Some(Verdict::Granted(self.grant));
         }
-        self.queue.contains(&who).then_some(Verdict::Waiting)
+        let waits = self.queue.iter().any(|(waiting, _)| *waiting == who);
+        waits.then_some(Verdict::Waiting)
     }
 }
 
@@ -38,8 +42,14 @@ impl Locks {
         Self::default()
     }
 
-    /// `who` wants the lock; with `now_or_never` it does not wait (`EBUSY`).
-    pub fn enter(&mut self, who: Holder, name: Name, now_or_never: bool) -> Result<Verdict> {
+    /// `who`, of this class, wants the lock; with `now_or_never` it does not wait (`EBUSY`).
+    pub fn enter(
+        &mut self,
+        who: Holder,
+        class: Class,
+        name: Name,
+        now_or_never: bool,
+    ) -> Result<Verdict> {
         let Some(lock) = self.locks.get_mut(&name) else {
             let lock = Lock {
                 holder: who,
@@ -56,7 +66,7 @@ impl Locks {
         if now_or_never {
             return Ok(Verdict::Failed(EBUSY));
         }
-        lock.queue.push(who, GFP_KERNEL)?;
+        lock.queue.push((who, class), GFP_KERNEL)?;
         Ok(Verdict::Waiting)
     }
 
@@ -72,11 +82,11 @@ impl Locks {
             return (None, None);
         };
         let known = lock.verdict(who);
-        lock.queue.retain(|waiting| *waiting != who);
+        lock.queue.retain(|(waiting, _)| *waiting != who);
         if lock.holder != who {
             return (known, None);
         }
-        let Ok(next) = lock.queue.remove(0) else {
+        let Ok((next, class)) = lock.queue.remove(0) else {
             self.locks.remove(&name);
             return (known, None);
         };
@@ -85,6 +95,7 @@ impl Locks {
         lock.grant = self.grants;
         let wake = Wake {
             who: next,
+            class,
             name,
             verdict: Verdict::Granted(self.grants),
         };
@@ -94,7 +105,8 @@ impl Locks {
     /// One who has or wants a lock and whose life is over.
     pub fn find_gone(&self, gone: impl Fn(Life) -> bool) -> Option<(Holder, Name)> {
         self.locks.iter().find_map(|(name, lock)| {
-            let mut all = Iterator::chain(::core::iter::once(&lock.holder), lock.queue.iter());
+            let queue = lock.queue.iter().map(|(who, _)| who);
+            let mut all = Iterator::chain(::core::iter::once(&lock.holder), queue);
             let who = all.find(|who| gone(who.life))?;
             Some((*who, *name))
         })
@@ -103,10 +115,5 @@ impl Locks {
     /// Locks that are held.
     pub fn held(&self) -> usize {
         self.locks.iter().count()
-    }
-
-    /// Those who wait for a lock, in their order.
-    pub fn queue(&self, name: Name) -> &[Holder] {
-        self.locks.get(&name).map_or(&[], |lock| &lock.queue)
     }
 }

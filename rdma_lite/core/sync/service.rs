@@ -51,15 +51,15 @@ impl Service {
         if !alive {
             return Err(ESTALE);
         }
-        let name = request.name;
+        let (class, name) = (request.class, request.name);
         match (request.ask, request.what) {
             (Ask::Enter { .. }, _) if self.tombstones.contains(who) => Err(ESTALE),
             (Ask::Enter { now_or_never, .. }, What::Lock) => {
-                self.locks.enter(who, name, now_or_never)
+                self.locks.enter(who, class, name, now_or_never)
             }
             (Ask::Enter { budget_ms, .. }, What::Barrier { count }) => {
                 let until = now.saturating_add(u64::from(budget_ms) * MS);
-                self.barriers.enter(now, until, who, name, count)
+                self.barriers.enter(now, until, who, class, name, count)
             }
             (Ask::State, What::Lock) => self.locks.ask(who, name).ok_or(ESTALE),
             (Ask::State, What::Barrier { .. }) => self.barriers.ask(who).ok_or(ESTALE),

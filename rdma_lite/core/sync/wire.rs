@@ -4,7 +4,10 @@
 //! are little-endian; Documentation/region-wire-format.md has the byte tables. Decoding is total.
 
 use super::{
-    super::holder::{Name, NAME_MAX},
+    super::{
+        class::Class,
+        holder::{Name, NAME_MAX},
+    },
     Verdict,
 };
 use kernel::prelude::*;
@@ -55,6 +58,8 @@ pub struct Request {
     pub what: What,
     /// And what.
     pub ask: Ask,
+    /// The holder's, in which it is woken.
+    pub class: Class,
     /// The holder's tag.
     pub tag: u64,
     /// Life of the owner for which the tag is; 0 for whichever.
@@ -113,7 +118,7 @@ impl Request {
             }
         };
         let mut bytes = [0; REQUEST_LEN];
-        bytes[..4].copy_from_slice(&[ask, VERSION, what, 0]);
+        bytes[..4].copy_from_slice(&[ask, VERSION, what, self.class as u8]);
         bytes[4..8].copy_from_slice(&count.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.tag.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.life.to_le_bytes());
@@ -151,6 +156,7 @@ impl Request {
         let request = Self {
             what,
             ask,
+            class: Class::from_number(bytes[3].into()).map_err(|_| EBADMSG)?,
             tag: word(bytes, 8),
             life: word(bytes, 16),
             name: Name::from_field(&field).map_err(|_| EBADMSG)?,

@@ -136,29 +136,39 @@ impl Mapping {
             Way::Read => Rights::READ,
             Way::Write => Rights::WRITE,
         };
-        let begun = now();
+        let had = deadline.saturating_sub(now());
         loop {
-            let attempt = self.during(need, |begun| {
-                self.attempt(begun, way, piece, bounce, deadline)
-            })?;
+            let attempt = self
+                .during(need, |begun| {
+                    self.attempt(begun, way, piece, bounce, deadline)
+                })
+                .inspect_err(|&e| {
+                    if e == ETIMEDOUT {
+                        self.report(way, piece, had, e);
+                    }
+                })?;
             match attempt {
                 Attempt::Done => return Ok(()),
                 Attempt::Unopened => {
                     return self.during(need, |_| self.by_calls(way, piece, at, bounce, deadline));
                 }
                 Attempt::Again if now() >= deadline => {
-                    if let Some(peer) = self.host.peer(self.owner) {
-                        let what = match way {
-                            Way::Read => "a read",
-                            Way::Write => "a write",
-                        };
-                        let waited = deadline.saturating_sub(begun) / MS;
-                        peer.access_failed(what, piece.len, waited, ETIMEDOUT);
-                    }
+                    self.report(way, piece, had, ETIMEDOUT);
                     return Err(ETIMEDOUT);
                 }
                 Attempt::Again => fsleep(Delta::from_millis(1)),
             }
+        }
+    }
+
+    /// Says which access of whose memory failed, and how long it had (ns).
+    fn report(&self, way: Way, piece: Piece, had: u64, error: Error) {
+        if let Some(peer) = self.host.peer(self.owner) {
+            let what = match way {
+                Way::Read => "a read",
+                Way::Write => "a write",
+            };
+            peer.access_failed(what, piece.len, had / MS, error);
         }
     }
 

@@ -89,27 +89,20 @@ impl<U: LinkUser> GuestLink<U> {
         Ok(Ok(()))
     }
 
-    /// Waits for a place for an access.
+    /// Waits for a place for an access. `Err` outside: the wait was given up.
     fn place(
         &self,
         class: Class,
         bytes: usize,
         access: &Arc<Access>,
         deadline: u64,
-    ) -> Result<Place<'_, U>> {
-        let begun = self.tx.lock().accesses.begin(class, bytes, access)?;
-        let nr = match begun {
-            Some(nr) => nr,
-            None => match access.wait_for_place(deadline) {
-                Ok(place) => place?,
-                Err(e) => {
-                    self.give_up_place(class, access);
-                    return Err(e);
-                }
-            },
-        };
-        let id = self.tx.lock().accesses.number(nr)?;
-        Ok(Place { link: self, nr, id })
+    ) -> Result<Result<Place<'_, U>>> {
+        let begun = self.tx.lock().accesses.begin(class, bytes, access);
+        let nr = access.place(begun, deadline, || self.give_up_place(class, access))?;
+        Ok(nr.and_then(|nr| {
+            let id = self.tx.lock().accesses.number(nr)?;
+            Ok(Place { link: self, nr, id })
+        }))
     }
 
     /// Does not wait for a place any more, whether or not it was given one meanwhile.
@@ -131,7 +124,7 @@ impl<U: LinkUser> GuestLink<U> {
     ) -> Result<Result> {
         let Part { start, len, remote } = *part;
         let access = Access::make()?;
-        let place = match self.place(class, len, &access, deadline) {
+        let place = match self.place(class, len, &access, deadline)? {
             Ok(place) => place,
             Err(e) => return Ok(Err(e)),
         };

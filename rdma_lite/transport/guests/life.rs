@@ -9,15 +9,15 @@ use crate::{
         wire::RingAddress,
     },
     transport::{
-        handshake::{self, End, Progress, Word},
-        Down, LinkUser, NodeLink, RingSize,
+        handshake::{self, End, Party, Progress, Word},
+        Down, LinkUser, NodeLink,
     },
 };
 use kernel::{
     prelude::*,
     random::get_random_u64,
     rdma::RemoteAddr,
-    sync::{Arc, SpinLockBh},
+    sync::Arc,
     workqueue::{self, WorkItem},
 };
 
@@ -76,37 +76,17 @@ impl<U: LinkUser> GuestLink<U> {
         self.tx.lock().silent = true;
         self.end(Down::Failed(ECONNRESET));
     }
-
-    /// Ends the link without telling the user, and waits until nothing of it is left.
-    ///
-    /// Not to be called by the user's callbacks.
-    pub(crate) fn shutdown(self: &Arc<Self>) {
-        self.abandon();
-    }
 }
 
 impl<U: LinkUser> End for GuestLink<U> {
     type User = U;
 
-    fn user(&self) -> &Arc<U> {
-        &self.user
-    }
-
-    fn progress(&self) -> &SpinLockBh<Progress> {
-        &self.progress
+    fn party(&self) -> &Party<U> {
+        &self.party
     }
 
     fn link(self: &Arc<Self>) -> NodeLink<U> {
         NodeLink::Guests(self.clone())
-    }
-
-    fn wake(self: &Arc<Self>) {
-        // Queued already: it will see what was noted.
-        let _ = self.queues.links.enqueue::<_, 0>(self.clone());
-    }
-
-    fn size(&self) -> RingSize {
-        self.size
     }
 
     fn ring(&self) -> RemoteAddr {

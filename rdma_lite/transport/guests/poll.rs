@@ -74,9 +74,9 @@ impl<U: LinkUser> GuestLink<U> {
         loop {
             let next = self.rx.lock().inbox.next(Turn::Softirq);
             let Some(imm) = next else { return };
-            if !self.user.message(&link, imm, false) {
+            if !self.party.user.message(&link, imm, false) {
                 self.rx.lock().inbox.defer();
-                let _ = self.queues.links.enqueue::<_, 1>(self.clone());
+                let _ = self.party.queues.links.enqueue::<_, 1>(self.clone());
                 return;
             }
             self.rx.lock().inbox.handled();
@@ -153,7 +153,7 @@ impl<U: LinkUser> WorkItem<1> for GuestLink<U> {
         loop {
             let next = this.rx.lock().inbox.next(Turn::Task);
             let Some(imm) = next else { return };
-            this.user.message(&link, imm, true);
+            this.party.user.message(&link, imm, true);
             this.rx.lock().inbox.handled();
         }
     }

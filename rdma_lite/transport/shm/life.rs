@@ -10,14 +10,14 @@ use crate::{
     core::wire::RingAddress,
     host::Queues,
     transport::{
-        handshake::{self, End, Progress, Word},
+        handshake::{self, End, Party, Progress, Word},
         Down, LinkUser, NodeLink, RingSize,
     },
 };
 use kernel::{
     prelude::*,
     rdma::RemoteAddr,
-    sync::{Arc, SpinLockBh},
+    sync::Arc,
     workqueue::{self, WorkItem},
 };
 
@@ -34,9 +34,8 @@ impl<U: LinkUser> ShmLink<U> {
     ) -> Result<Arc<Self>> {
         let ours = Inbound::new(size)?;
         let theirs = Inbound::new(to_size)?;
-        let this = Self::new(user, size, queues, &ours, &theirs, Progress::ask())?;
-        let other = Self::new(to, to_size, queues, &theirs, &ours, Progress::listen())?;
-        this.set_tag(tag);
+        let this = Self::new(user, tag, size, queues, &ours, &theirs, Progress::ask())?;
+        let other = Self::new(to, 0, to_size, queues, &theirs, &ours, Progress::listen())?;
         let hello = this.hello()?;
         // From here on each end is there until it was told that the link has ended.
         ours.set_owner(&this);
@@ -44,37 +43,17 @@ impl<U: LinkUser> ShmLink<U> {
         other.note(|progress| progress.requested(hello));
         Ok(this)
     }
-
-    /// Ends the link without telling the user, and waits until nothing of it is left.
-    ///
-    /// Not to be called by the user's callbacks.
-    pub(crate) fn shutdown(self: &Arc<Self>) {
-        self.abandon();
-    }
 }
 
 impl<U: LinkUser> End for ShmLink<U> {
     type User = U;
 
-    fn user(&self) -> &Arc<U> {
-        &self.user
-    }
-
-    fn progress(&self) -> &SpinLockBh<Progress> {
-        &self.progress
+    fn party(&self) -> &Party<U> {
+        &self.party
     }
 
     fn link(self: &Arc<Self>) -> NodeLink<U> {
         NodeLink::Shm(self.clone())
-    }
-
-    fn wake(self: &Arc<Self>) {
-        // Queued already: it will see what was noted.
-        let _ = self.queues.links.enqueue::<_, 0>(self.clone());
-    }
-
-    fn size(&self) -> RingSize {
-        self.size
     }
 
     fn ring(&self) -> RemoteAddr {

@@ -122,13 +122,9 @@ impl<U: LinkUser> VerbsLink<U> {
         deadline: u64,
     ) -> Result<Result<usize>> {
         let begun = self.state.lock().accesses.begin(class, bytes, access);
-        match begun {
-            Ok(Some(slot)) => Ok(Ok(slot)),
-            Ok(None) => access
-                .wait_for_place(deadline)
-                .inspect_err(|_| self.state.lock().accesses.withdraw(class, access)),
-            Err(e) => Ok(Err(e)),
-        }
+        access.place(begun, deadline, || {
+            self.state.lock().accesses.withdraw(class, access)
+        })
     }
 
     /// An access has completed.

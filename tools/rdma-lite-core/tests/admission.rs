@@ -2,6 +2,7 @@
 
 //! Who waits for an access to begin: in order, with the shares of the classes, and nobody is forgotten.
 
+use kernel::{alloc::inject, error::code::ENOMEM};
 use proptest::prelude::*;
 use rdma_lite_core::core::{Admission, Class, Gate, Share};
 
@@ -72,6 +73,26 @@ fn all_who_wait_are_turned_away_when_there_is_nothing_to_wait_for() {
     assert_eq!(all.turn_away(), None);
 }
 
+#[test]
+fn who_has_no_memory_to_wait_with_hears_so_and_is_not_waited_for() {
+    let mut all = Waiters::new(Gate::new(64, Share::DEFAULT));
+    assert!(enter(&mut all, Class::Normal, Gate::WINDOW, 0));
+    let failing = inject::fail_nth(0);
+    let refused = all.enter(Class::High, 4096, || unreachable!("it does not wait"));
+    assert!(failing.fired());
+    assert_eq!(refused, Err(ENOMEM));
+    assert_eq!(all.under_way(Class::High), 0);
+    assert_eq!(all.under_way(Class::Normal), Gate::WINDOW);
+    assert!(!all.withdraw(Class::High, |_| true));
+    assert!(
+        enter(&mut all, Class::Normal, 1, 1),
+        "the other class is alone"
+    );
+    all.leave(Class::Normal, Gate::WINDOW);
+    assert_eq!(all.admit(), None);
+    assert_eq!(all.turn_away(), None);
+}
+
 #[derive(Clone, Debug)]
 enum Event {
     Enter(bool, usize),
@@ -106,6 +127,8 @@ proptest! {
         let mut under_way: Vec<(Class, usize)> = Vec::new();
         let ends = (0..400).map(|_| Event::End(last));
         for (who, event) in events.into_iter().chain(ends).enumerate() {
+            // Who enters lets nobody else in: only what ends and who gives up does.
+            let lets_in = !matches!(event, Event::Enter(..));
             match event {
                 Event::Enter(high, bytes) => {
                     let class = if high { Class::High } else { Class::Normal };
@@ -126,7 +149,7 @@ proptest! {
                 }
                 Event::End(_) | Event::Withdraw(_) => {}
             }
-            while let Some((class, bytes, who)) = all.admit() {
+            while let Some((class, bytes, who)) = lets_in.then(|| all.admit()).flatten() {
                 let first = waiting.iter().position(|(other, _)| *other == class).unwrap();
                 prop_assert_eq!(waiting.remove(first), (class, who));
                 under_way.push((class, bytes));

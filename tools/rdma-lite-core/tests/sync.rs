@@ -12,6 +12,7 @@ use rdma_lite_core::core::{
         wire::{Ask, Reply, Request, What},
         Verdict, Wake,
     },
+    Class,
 };
 
 const MS: u64 = 1_000_000;
@@ -29,10 +30,19 @@ fn who(node: u16) -> Holder {
     Holder { life, tag: 1 }
 }
 
+/// Odd nodes are of the high class.
+fn class_of(node: u16) -> Class {
+    match node % 2 {
+        0 => Class::Normal,
+        _ => Class::High,
+    }
+}
+
 fn say(service: &mut Service, node: u16, what: What, ask: Ask) -> Result<Verdict> {
     let request = Request {
         what,
         ask,
+        class: class_of(node),
         tag: 1,
         life: 0,
         name: Name::new(b"name").unwrap(),
@@ -42,7 +52,14 @@ fn say(service: &mut Service, node: u16, what: What, ask: Ask) -> Result<Verdict
 
 fn wakes(service: &mut Service) -> std::vec::Vec<(u16, Verdict)> {
     let mut all = std::vec::Vec::new();
-    while let Some(Wake { who, verdict, .. }) = service.poll() {
+    while let Some(Wake {
+        who,
+        class,
+        verdict,
+        ..
+    }) = service.poll()
+    {
+        assert_eq!(class, class_of(who.life.node), "it is woken in its class");
         all.push((who.life.node, verdict));
     }
     all.sort_by_key(|wake| wake.0);
@@ -219,6 +236,24 @@ fn a_waiter_that_is_late_leaves_and_hears_no_wake() {
         panic!("it is not done");
     };
     assert_eq!((outcome.result, outcome.leave), (Err(ETIMEDOUT), true));
+}
+
+#[test]
+fn a_request_keeps_its_class_and_is_none_of_a_class_that_is_none() {
+    for class in Class::ALL {
+        let request = Request {
+            what: What::Lock,
+            ask: Ask::State,
+            class,
+            tag: 1,
+            life: 2,
+            name: Name::new(b"name").unwrap(),
+        };
+        let mut bytes = request.encode();
+        assert_eq!(Request::decode(&bytes), Ok(request));
+        bytes[3] = 2;
+        assert_eq!(Request::decode(&bytes), Err(EBADMSG));
+    }
 }
 
 proptest! {

@@ -18,7 +18,7 @@ use hotpot_core::core::{
 use hotpot_utils::check::{self, Report};
 use kernel::{
     alloc::{flags::GFP_KERNEL, KVec},
-    error::Result,
+    error::{code::ETIMEDOUT, Result},
 };
 use sim::{
     hotpot::{
@@ -102,7 +102,7 @@ fn alone<T>(life: &Life, operation: impl Future<Output = T>) -> T {
                 Ask::Wait(_, until) => life.clock.set(until.max(life.clock.get() + US)),
                 Ask::Pause => life.clock.set(life.clock.get() + US),
                 Ask::Call(out) => {
-                    *life.answers.borrow_mut() = vec![Err(CallError::Lost); out.len()];
+                    *life.answers.borrow_mut() = vec![Err(CallError::Lost(ETIMEDOUT)); out.len()];
                 }
                 Ask::PowerFails => unreachable!("it never does here"),
             },

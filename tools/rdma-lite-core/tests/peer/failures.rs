@@ -134,3 +134,23 @@ fn nonsense_in_the_configuration_is_refused() {
     }
     assert_eq!(Config::DEFAULT.check(), Ok(()));
 }
+
+#[test]
+fn who_gives_calls_long_gives_an_attempt_to_connect_a_third_of_it_and_no_less_than_by_default() {
+    let default = Config::DEFAULT.connect_timeout;
+    for (deadline, expected) in [
+        (0, default),
+        (3 * default, default),
+        (3 * default + 3, default + 1),
+        (60_000 * MS, 20_000 * MS),
+    ] {
+        let config = Config::DEFAULT.for_deadline(deadline);
+        assert_eq!(config.connect_timeout, expected);
+        assert_eq!(config.check(), Ok(()));
+    }
+    let slow = Config {
+        connect_timeout: 50_000 * MS,
+        ..Config::DEFAULT
+    };
+    assert_eq!(slow.for_deadline(60_000 * MS).connect_timeout, 50_000 * MS);
+}

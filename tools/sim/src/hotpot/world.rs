@@ -15,6 +15,7 @@ use hotpot_core::core::{
     cluster::{Peer, State},
     host::{CallError, PageKey},
 };
+use kernel::error::code::ETIMEDOUT;
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
@@ -174,7 +175,7 @@ impl World {
                     self.poll(id);
                 }
             }
-            Event::LegTimeout(leg) => self.answer(leg, Err(CallError::Lost)),
+            Event::LegTimeout(leg) => self.answer(leg, Err(CallError::Lost(ETIMEDOUT))),
             Event::Answer(leg, answer) => self.answer(leg, answer),
             Event::Request(request) => self.deliver(request),
             Event::NewMap(index) => self.take_map(index),

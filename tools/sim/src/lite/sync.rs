@@ -16,6 +16,7 @@ use rdma_lite_core::core::{
         wire::{Ask, Reply, Request, What},
         Verdict, Wake,
     },
+    Class,
 };
 use std::collections::BTreeMap;
 
@@ -80,6 +81,11 @@ pub struct SyncWorld {
     grants: BTreeMap<(Life, Name), u64>,
     summary: SyncSummary,
     stopping: bool,
+}
+
+/// Users are of either class.
+fn class_of(tag: u64) -> Class {
+    Class::ALL[tag as usize % Class::COUNT]
 }
 
 fn name(text: &str) -> Name {
@@ -176,6 +182,7 @@ impl SyncWorld {
         Request {
             what: user.what,
             ask,
+            class: class_of(tag),
             tag,
             life: user.waiter.life(),
             name: user.name,
@@ -388,6 +395,7 @@ impl SyncWorld {
     fn tell(&mut self, node: u16) {
         let life = self.cluster.members[&node].life;
         while let Some(wake) = self.services.get_mut(&node).unwrap().poll() {
+            assert_eq!(wake.class, class_of(wake.who.tag));
             let number = self.cluster.number();
             self.wakes.insert(number, (life, wake));
             let request = Request {
@@ -396,6 +404,7 @@ impl SyncWorld {
                     _ => What::Barrier { count: 0 },
                 },
                 ask: Ask::Wake(wake.verdict),
+                class: wake.class,
                 tag: wake.who.tag,
                 life: life.incarnation,
                 name: wake.name,
