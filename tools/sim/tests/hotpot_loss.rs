@@ -7,12 +7,11 @@ use hotpot_core::core::{
     cluster::{Sender, State},
     commit,
     fault::{self, Access},
-    format::{Cid, Timestamp},
+    format::Cid,
     handler,
     host::Mapping,
     msg::{Outcome, Request, Stage, StagePage},
-    names::{self, NewDataset},
-    outcome,
+    names, outcome,
 };
 use kernel::{
     alloc::{flags::GFP_KERNEL, KVec},
@@ -101,16 +100,7 @@ fn names_and_datasets_survive_the_loss_of_the_dispatcher() {
     world.lose(0);
     world.pass(SEC);
     let until = world.now() + SEC;
-    let new = NewDataset {
-        uid: 0,
-        gid: 0,
-        permissions: 0o600,
-        replicas: 1,
-        mode: 1,
-        chunk_size: 0,
-        reserve: 0,
-        time: Timestamp::default(),
-    };
+    let new = new_dataset();
     let made = world.execute(2, move |host| async move {
         names::create(&host, b"afterwards", &new, until).await
     });

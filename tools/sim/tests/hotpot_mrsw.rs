@@ -5,7 +5,7 @@
 use hotpot_core::core::{
     cluster::State,
     format::Timestamp,
-    names::{self, Change, NewDataset},
+    names::{self, Change},
 };
 use kernel::error::code::*;
 use sim::{
@@ -248,16 +248,7 @@ fn a_commit_to_several_owners_is_durable_when_it_is_told_and_survives_everybodys
 fn both_modes_live_side_by_side_in_different_datasets() {
     let mut world = mrsw(2);
     let until = world.now() + SEC;
-    let new = NewDataset {
-        uid: 0,
-        gid: 0,
-        permissions: 0o600,
-        replicas: 1,
-        mode: 1,
-        chunk_size: 0,
-        reserve: 0,
-        time: Timestamp::default(),
-    };
+    let new = new_dataset();
     let other = world.execute(1, move |host| async move {
         let id = names::create(&host, b"many writers", &new, until).await?;
         let time = Timestamp::default();

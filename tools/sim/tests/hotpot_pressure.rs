@@ -341,14 +341,9 @@ fn a_node_with_less_room_owns_fewer_chunks_of_a_new_dataset() {
     let until = world.now() + 5 * SEC;
     let id = world.execute(0, move |host| async move {
         let new = NewDataset {
-            uid: 0,
-            gid: 0,
-            permissions: 0o600,
-            replicas: 1,
-            mode: 1,
             chunk_size: 64 << 10,
             reserve: 1 << 30,
-            time: Timestamp::default(),
+            ..new_dataset()
         };
         names::create(&host, b"placed", &new, until).await.unwrap()
     });

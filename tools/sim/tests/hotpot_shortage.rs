@@ -191,14 +191,9 @@ fn pages_are_acquired_or_free_for_others_when_an_allocation_fails_meanwhile() {
 fn create(world: &mut World) -> Result<u64> {
     let until = world.now() + SEC;
     let new = NewDataset {
-        uid: 0,
-        gid: 0,
-        permissions: 0o600,
-        replicas: 1,
-        mode: 1,
         chunk_size: 64 << 10,
         reserve: 1 << 30,
-        time: Timestamp::default(),
+        ..new_dataset()
     };
     world.execute(1, move |host: SimHost| async move {
         names::create(&host, b"another", &new, until).await

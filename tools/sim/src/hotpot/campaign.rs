@@ -35,17 +35,21 @@ pub const SHORT_LIVES: Campaign = Campaign {
     },
 };
 
-/// A node is lost with its PM.
-pub const A_NODE_IS_LOST: Campaign = Campaign {
-    seeds: 3_000,
-    plan: |rng| Plan {
+fn with_a_loss(rng: &mut Rng) -> Plan {
+    Plan {
         nodes: rng.range(3..5) as usize,
         crashes: 0,
         cuts: 0,
         room: 0,
         loss: true,
         ..Plan::random(rng)
-    },
+    }
+}
+
+/// A node is lost with its PM.
+pub const A_NODE_IS_LOST: Campaign = Campaign {
+    seeds: 3_000,
+    plan: with_a_loss,
 };
 
 /// Bits flip.
@@ -70,13 +74,8 @@ pub const CHUNKS_MOVE: Campaign = Campaign {
 pub const A_NODE_IS_LOST_WHILE_CHUNKS_MOVE: Campaign = Campaign {
     seeds: 3_000,
     plan: |rng| Plan {
-        nodes: rng.range(3..5) as usize,
-        crashes: 0,
-        cuts: 0,
-        room: 0,
-        loss: true,
         moves: rng.range(1..8),
-        ..Plan::random(rng)
+        ..with_a_loss(rng)
     },
 };
 

@@ -15,6 +15,7 @@ use hotpot_core::core::{
     format::{Cid, Timestamp},
     grants::{self, Opener},
     host::{Mapping, PageKey},
+    names::NewDataset,
 };
 use kernel::error::Result;
 
@@ -31,6 +32,20 @@ pub fn cluster(plan: Plan) -> World {
     let mut world = World::new(1, |_| plan);
     workload::prepare(&mut world);
     world
+}
+
+/// A dataset of one copy and many writers, but for what a test wants otherwise.
+pub fn new_dataset() -> NewDataset {
+    NewDataset {
+        uid: 0,
+        gid: 0,
+        permissions: 0o600,
+        replicas: 1,
+        mode: 1,
+        chunk_size: 0,
+        reserve: 0,
+        time: Timestamp::default(),
+    }
 }
 
 /// A page of a dataset.
