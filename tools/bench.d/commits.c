@@ -108,14 +108,14 @@ static void at_owner(const char *path, uint32_t owner, uint32_t areas, uint32_t 
 enum choice { SAME, OWN, RANDOM };
 
 /* Pages of the next commit of the process of this number. */
-static void choose(struct writer *w, enum choice choice, int number, uint64_t *seed)
+static void choose(struct writer *w, enum choice which, int number, uint64_t *seed)
 {
 	uint64_t pages = w->info.nr_chunks * (w->info.chunk_size / PAGE);
 
 	for (uint32_t i = 0; i < w->nr; i++) {
-		uint64_t page = choice == OWN ? (uint64_t)number * w->nr + i : i;
+		uint64_t page = which == OWN ? (uint64_t)number * w->nr + i : i;
 
-		if (choice == RANDOM) {
+		if (which == RANDOM) {
 			/* Different ones: each has a share of the pages of its own. */
 			page = i * (pages / w->nr) + next(seed) % (pages / w->nr);
 		}
@@ -131,14 +131,14 @@ struct shared {
 	uint64_t ns[];
 };
 
-static void at_once(enum choice choice, struct writer *w, int number, long count, struct shared *shared)
+static void at_once(enum choice which, struct writer *w, int number, long count, struct shared *shared)
 {
 	uint64_t *ns = shared->ns + number * count, seed = number + 1;
 
 	for (long i = -2; i < count; i++) {
 		uint64_t begin;
 
-		choose(w, choice, number, &seed);
+		choose(w, which, number, &seed);
 		pthread_barrier_wait(&shared->meet);
 		begin = now_ns();
 		if (!i && !number)
@@ -153,7 +153,7 @@ static void at_once(enum choice choice, struct writer *w, int number, long count
 
 static int together(const char *what, uint32_t areas, uint32_t bytes, long count, char **paths, int processes)
 {
-	enum choice choice = !strcmp(what, "same") ? SAME : !strcmp(what, "own") ? OWN : RANDOM;
+	enum choice which = !strcmp(what, "same") ? SAME : !strcmp(what, "own") ? OWN : RANDOM;
 	size_t len = sizeof(struct shared) + processes * count * sizeof(uint64_t);
 	struct shared *shared = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	pid_t *pids = calloc(processes, sizeof(*pids));
@@ -170,7 +170,7 @@ static int together(const char *what, uint32_t areas, uint32_t bytes, long count
 		if (!pids[i]) {
 			struct writer w = writer_at(paths[i], areas, bytes);
 
-			at_once(choice, &w, i, count, shared);
+			at_once(which, &w, i, count, shared);
 			_exit(0);
 		}
 	}

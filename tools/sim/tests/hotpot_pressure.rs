@@ -14,6 +14,7 @@ use hotpot_core::core::{
 use kernel::error::{code::*, Result};
 use sim::{
     hotpot::{
+        script::new_dataset,
         workload,
         world::{Plan, World},
     },
