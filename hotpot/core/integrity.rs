@@ -184,7 +184,6 @@ impl Node {
             return Err(EBUSY);
         }
         page.busy = 1;
-        page.mapped = false;
         Ok(Some((clean, pm)))
     }
 
@@ -249,6 +248,7 @@ async fn try_mend<H: Host>(
 ) -> Result<Mended> {
     let geometry = host.with(|node| node.geometry());
     if is_intact(host, &geometry, key, clean)? {
+        // Somebody was faster, and may have it in a page table by now.
         return Ok(Mended::Good);
     }
     host.run(&[Action::Unmap {
@@ -256,6 +256,11 @@ async fn try_mend<H: Host>(
         count: 1,
     }])
     .await?;
+    host.with(|node| {
+        if let Some(page) = node.pages.get_mut(key) {
+            page.mapped = false;
+        }
+    });
     let (bytes, crc, from) = match search(host, key, clean, until).await? {
         Search::Found(bytes, crc, from) => (bytes, crc, from),
         Search::Outdated => return Ok(Mended::Gone),
