@@ -146,6 +146,26 @@ fn a_damaged_copy_of_a_data_node_is_healed_from_the_owner() {
 }
 
 #[test]
+fn a_copy_that_two_processes_found_damaged_leaves_the_page_table_with_the_next_version() {
+    let mut world = cluster(3);
+    let page = two_copies(&mut world, 0, 1);
+    world.flip(1, key(page), false);
+    // Who is first has it healed and maps it; the other one, which waits for that, finds nothing to heal.
+    let until = world.now() + SEC;
+    let mapped = Rc::new(RefCell::new(None));
+    world.begin_result(1, mapped.clone(), move |host| async move {
+        fault::fault(&host, key(page), Access::Read, until).await
+    });
+    assert_eq!(read(&mut world, 1, page * PAGE), Ok(*b"original"));
+    world.pass(100 * MS);
+    assert_eq!(*mapped.borrow(), Some(Ok(())));
+    assert_eq!(write(&mut world, 0, page * PAGE, b"replaced"), Ok(()));
+    let life = world.nodes[1].life.clone().unwrap();
+    assert_eq!(life.mapped.borrow().get(&key(page)), None);
+    nothing_left(&mut world);
+}
+
+#[test]
 fn what_is_damaged_does_not_become_part_of_a_store_or_a_commit() {
     for damaged in [0, 1] {
         let mut world = cluster(3);
