@@ -137,7 +137,7 @@ TEST_F(device, that_holds_something_else_is_left_alone)
 	int fd;
 
 	ASSERT_EQ(0, lite_poke_memory(0, 65536, 'x'));
-	EXPECT_REFUSED("rdma_lite", node_power(1, true), EMEDIUMTYPE);
+	EXPECT_REFUSED("rdma_lite: lt1:", node_power(1, true), EMEDIUMTYPE);
 	fd = open(lite_shared_memory(), O_RDONLY | O_CLOEXEC);
 	ASSERT_EQ(1, pread(fd, &byte, 1, 4096));
 	close(fd);
@@ -147,7 +147,7 @@ TEST_F(device, that_holds_something_else_is_left_alone)
 TEST_F(device, without_dax_or_that_is_none_is_refused)
 {
 	ASSERT_EQ(0, node_attr("lt1", "shared_memory", "/dev/zero"));
-	EXPECT_REFUSED("rdma_lite", node_power(1, true), ENOTBLK);
+	EXPECT_REFUSED("rdma_lite: lt1:", node_power(1, true), ENOTBLK);
 	ASSERT_EQ(0, node_attr("lt1", "shared_memory", "/dev/nothing"));
 	EXPECT_EQ(ENOENT, node_power(1, true));
 	if (!sh("modprobe -q brd rd_nr=1 rd_size=8192; test -b /dev/ram0")) {
@@ -169,7 +169,7 @@ TEST_F(device, is_set_only_while_the_node_is_off)
 TEST_F(device, whose_rings_are_smaller_than_those_of_the_node_is_refused)
 {
 	ASSERT_EQ(0, node_attr("lt1", "ring_size", "2097152"));
-	EXPECT_REFUSED("rdma_lite", node_power(1, true), EMSGSIZE);
+	EXPECT_REFUSED("rdma_lite: lt1:", node_power(1, true), EMSGSIZE);
 }
 
 TEST_HARNESS_MAIN

@@ -136,7 +136,7 @@ TEST_F(transport, is_set_only_while_the_node_is_off_and_to_what_there_is)
 	ASSERT_EQ(0, node_power(1, false));
 	EXPECT_EQ(EINVAL, set_transport(1, "pigeons"));
 	EXPECT_EQ(0, set_transport(1, "guests"));
-	EXPECT_REFUSED("rdma_lite", node_power(1, true), EINVAL); /* no shared_memory */
+	EXPECT_REFUSED("rdma_lite: lt1:", node_power(1, true), EINVAL); /* no shared_memory */
 	EXPECT_EQ(0, set_transport(1, "auto"));
 	ASSERT_EQ(0, node_attr_get("lt1", "transport", value, sizeof(value)));
 	EXPECT_STREQ("auto", value);
