@@ -10,9 +10,11 @@
  *                                           prints the ns that mount(2) takes, and those until the node has served a
  *                                           write and a read of the first and the last chunk of its own of dataset NAME
  *
+ *   recovery part DEVICE BYTES              the beginning of a device as its first partition, without a table; 0: it goes
+ *
  * A chunk that does not come back within ten minutes is an error.
  */
-#include <stdbool.h>
+#include <linux/blkpg.h>
 #include <sys/mount.h>
 
 #include "dataset.h"
@@ -101,8 +103,24 @@ static void serves(const char *path)
 		errno = ENODATA;
 		die("chunks of this node");
 	}
-	use_chunk(fd, first * info.chunk_size, PAGE);
-	use_chunk(fd, last * info.chunk_size, PAGE);
+	/* Who committed when the node went wrote to first pages. */
+	use_chunk(fd, first * info.chunk_size, 2 * PAGE);
+	use_chunk(fd, last * info.chunk_size, 2 * PAGE);
+}
+
+static void part(const char *device, uint64_t bytes)
+{
+	struct blkpg_partition first = { .pno = 1, .length = bytes };
+	struct blkpg_ioctl_arg arg = {
+		.op = bytes ? BLKPG_ADD_PARTITION : BLKPG_DEL_PARTITION,
+		.datalen = sizeof(first),
+		.data = &first,
+	};
+	int fd = open_or_die(device, O_RDONLY);
+
+	if (ioctl(fd, BLKPG, &arg) < 0 && (bytes || errno != ENXIO))
+		die(device);
+	close(fd);
 }
 
 int main(int argc, char **argv)
@@ -143,6 +161,8 @@ int main(int argc, char **argv)
 		printf("%lu\n", (unsigned long)(now_ns() - begin));
 		return 0;
 	}
+	if (!strcmp(what, "part") && argc == 4)
+		return part(argv[2], atol(argv[3])), 0;
 	fprintf(stderr, "usage: see the top of the source\n");
 	return 2;
 }

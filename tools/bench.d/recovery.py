@@ -22,7 +22,6 @@ CHUNK = 1 << 20
 DEVICES_MIB = (32, 64, 128, 256)
 # Of a device, in pages that its node owns.
 FULL = 0.7
-SECTOR = 512
 # Of each lab that is not told another.
 CLUSTER = "706f746c-7563-6b20-8c61-620000000000"
 
@@ -66,11 +65,13 @@ def promotion(own):
                     "two copies; the goal is 2.3 s for each GiB that it owned"}
 
 
-def partition(node, mib):
-    """The beginning of a node's device, as a device."""
+def partition(own, node, mib):
+    """The beginning of a node's device, as a device; with 0 there is none."""
     whole = f"/dev/pmem{node - 1}"
-    run("delpart", whole, 1, check=False)
-    run("addpart", whole, 1, 0, mib * MIB // SECTOR)
+    run(own.bin / "recovery", "part", whole, 0)
+    if not mib:
+        return None
+    run(own.bin / "recovery", "part", whole, mib * MIB)
     part = f"{whole}p1"
     for _ in range(50):
         if Path(part).exists():
@@ -84,7 +85,7 @@ def comes_back(own, mib):
     nodes = 3
     own.new(nodes, ("--no-mount",))
     run("modprobe", "hotpot")
-    parts = {node: partition(node, mib) for node in range(1, nodes + 1)}
+    parts = {node: partition(own, node, mib) for node in range(1, nodes + 1)}
     for node, part in parts.items():
         run("mkfs.hotpot", "--node-id", node, "--cluster", CLUSTER, "--force", part)
         Path(mnt(node)).mkdir(parents=True, exist_ok=True)
@@ -108,9 +109,9 @@ def comes_back(own, mib):
         print(f"bench: recovery: {mib} MiB mounted in {mounted:.3f} s, served in {served:.3f} s", flush=True)
         return filled, mounted, served
     finally:
-        for node, part in parts.items():
+        for node in parts:
             run("umount", mnt(node), check=False)
-            run("delpart", part.removesuffix("p1"), 1, check=False)
+            partition(own, node, 0)
 
 
 def recovery(own):
