@@ -19,6 +19,7 @@ PROMOTED_MIB = (4, 8, 16, 32)
 NODES = 8
 CHUNK = 1 << 20
 
+# The last is what tools/bench gives each node.
 DEVICES_MIB = (32, 64, 128, 256)
 # Of a device, in pages that its node owns.
 FULL = 0.7
@@ -66,11 +67,13 @@ def promotion(own):
 
 
 def partition(own, node, mib):
-    """The beginning of a node's device, as a device; with 0 there is none."""
+    """The beginning of a node's device, as a device, or all of it; with 0 there is none."""
     whole = f"/dev/pmem{node - 1}"
     run(own.bin / "recovery", "part", whole, 0)
     if not mib:
         return None
+    if mib == DEVICES_MIB[-1]:
+        return whole
     run(own.bin / "recovery", "part", whole, mib * MIB)
     part = f"{whole}p1"
     for _ in range(50):
