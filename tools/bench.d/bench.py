@@ -22,10 +22,15 @@ import figures
 import hotpot
 import lab as labs
 import lite
+import migration
 import plot
+import recovery
 import remote
 import report
-from harness import Absent, Skip, measure
+import scale
+import traffic
+from harness import Absent, Peers, Skip, measure
+from own import OwnLab
 
 
 def wanted(name, only):
@@ -33,10 +38,11 @@ def wanted(name, only):
     return any(text in name for text in only.split("|"))
 
 
-def figure(result, key, name, only, take):
+def figure(result, key, name, only, take, need=lambda: None):
     """A figure that is no ratio."""
     if not wanted(name, only):
         return
+    need()
     print(f"bench: {name}", flush=True)
     try:
         result[key] = take()
@@ -63,30 +69,39 @@ def main():
         result["seconds"] = round(time.monotonic() - begin)
         (args.out / "bench.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
+    def take(cases, there, need=lambda: None):
+        for case in cases:
+            if not wanted(case.name, args.only):
+                continue
+            need()
+            print(f"bench: {round(time.monotonic() - begin)} s: {case.name}", flush=True)
+            try:
+                result["rows"] += measure(case, there, rounds)
+            except Absent as e:
+                result["absent"][case.name] = str(e)
+                print(f"bench: {case.name}: {e}", flush=True)
+            except Skip as e:
+                result["failed"][case.name] = str(e)
+                print(f"bench: {case.name}: {e}", flush=True)
+            save()
+
     figure(result, "allocation_retries", "allocation retries", args.only, lambda: figures.retries(args.out))
     figure(result, "memory", "memory of an idle node", args.only, figures.idle_node)
     labs.down()
-    try:
-        labs.up(memories=3)
-    except Skip as e:
-        sys.exit(f"bench: the lab does not come up: {e}")
+    own = OwnLab(args.out, args.quick)
+    figure(result, "promotion", "promotion", args.only, lambda: recovery.promotion(own))
+    figure(result, "recovery", "recovery by PM size", args.only, lambda: recovery.recovery(own))
+    for module in (scale, migration):
+        take(module.cases(own), Peers())
+    own.down()
     lab = labs.Lab(args.out, args.quick)
     there = labs.peers(lab)
-    figure(result, "share", "share of the high class", args.only, lambda: figures.share(lab))
-    figure(result, "clients", "memory node state per client", args.only, lambda: figures.clients(lab))
-    for case in (case for module in (hotpot, lite, remote, disk, entries) for case in module.cases(lab)):
-        if not wanted(case.name, args.only):
-            continue
-        print(f"bench: {round(time.monotonic() - begin)} s: {case.name}", flush=True)
-        try:
-            result["rows"] += measure(case, there, rounds)
-        except Absent as e:
-            result["absent"][case.name] = str(e)
-            print(f"bench: {case.name}: {e}", flush=True)
-        except Skip as e:
-            result["failed"][case.name] = str(e)
-            print(f"bench: {case.name}: {e}", flush=True)
-        save()
+    for key, name, of in (("share", "share of the high class", figures.share),
+                          ("clients", "memory node state per client", figures.clients),
+                          ("traffic", "network bytes per committed byte", traffic.traffic)):
+        figure(result, key, name, args.only, lambda f=of: f(lab), lab.need)
+    for module in (hotpot, lite, remote, disk, entries):
+        take(module.cases(lab), there, lab.need)
     for name, picture in plot.pictures(result):
         (args.out / name).write_text(picture, encoding="utf-8")
     save()

@@ -13,71 +13,8 @@
  *
  * Of an MRSW dataset pages are acquired before; with `owner` that is not counted, as there stores could begin.
  */
-#include <pthread.h>
-#include <signal.h>
-#include <stdbool.h>
-#include <sys/wait.h>
-
-#include "dataset.h"
-
-#define MOST 64
-
-struct writer {
-	int fd;
-	char *map;
-	bool mrsw;
-	struct hotpot_info info;
-	struct hotpot_chunk *chunks;
-	struct hotpot_area areas[MOST];
-	uint32_t nr, bytes;
-};
-
-static struct writer writer_at(const char *path, uint32_t nr, uint32_t bytes)
-{
-	struct writer w = { .nr = nr, .bytes = bytes };
-
-	if (!nr || nr > MOST || !bytes || bytes > PAGE) {
-		errno = EINVAL;
-		die("areas");
-	}
-	w.fd = open_or_die(path, O_RDWR);
-	w.map = map_or_die(w.fd, size_of(w.fd));
-	w.chunks = chunks_of(w.fd, &w.info);
-	w.mrsw = w.info.mode == HOTPOT_MRSW;
-	return w;
-}
-
-/* The nth area lies at the beginning of this page. */
-static void place(struct writer *w, uint32_t nth, uint64_t page)
-{
-	w->areas[nth] = (struct hotpot_area){ (uintptr_t)w->map + page * PAGE, w->bytes };
-}
-
-static void acquire(struct writer *w)
-{
-	struct hotpot_acquire a = {
-		.areas = (uintptr_t)w->areas, .nr_areas = w->nr, .timeout_ms = 30000, .flags = HOTPOT_ACQUIRE_WAIT,
-	};
-
-	if (w->mrsw && ioctl(w->fd, HOTPOT_IOC_ACQUIRE, &a) < 0)
-		die("HOTPOT_IOC_ACQUIRE");
-}
-
-static void store(struct writer *w, int value)
-{
-	for (uint32_t i = 0; i < w->nr; i++)
-		memset((void *)(uintptr_t)w->areas[i].addr, value, w->bytes);
-}
-
-/* Until it is published. */
-static void commit(struct writer *w, uint32_t replicas)
-{
-	struct hotpot_commit c = { .areas = (uintptr_t)w->areas, .nr_areas = w->nr, .replicas = replicas };
-
-	while (ioctl(w->fd, HOTPOT_IOC_COMMIT, &c) < 0)
-		if (errno != EAGAIN)
-			die("HOTPOT_IOC_COMMIT");
-}
+#include "processes.h"
+#include "writer.h"
 
 static void at_owner(const char *path, uint32_t owner, uint32_t areas, uint32_t bytes, uint32_t replicas, long count)
 {
@@ -126,26 +63,32 @@ static void choose(struct writer *w, enum choice which, int number, uint64_t *se
 /* What the processes share. */
 struct shared {
 	pthread_barrier_t meet;
+	enum choice which;
+	uint32_t areas, bytes;
+	long count;
+	char **paths;
 	/* When the first commit that counts began. */
 	uint64_t begin;
 	uint64_t ns[];
 };
 
-static void at_once(enum choice which, struct writer *w, int number, long count, struct shared *shared)
+static void at_once(int number, void *arg)
 {
-	uint64_t *ns = shared->ns + number * count, seed = number + 1;
+	struct shared *shared = arg;
+	struct writer w = writer_at(shared->paths[number], shared->areas, shared->bytes);
+	uint64_t *ns = shared->ns + number * shared->count, seed = number + 1;
 
-	for (long i = -2; i < count; i++) {
+	for (long i = -2; i < shared->count; i++) {
 		uint64_t begin;
 
-		choose(w, which, number, &seed);
+		choose(&w, shared->which, number, &seed);
 		pthread_barrier_wait(&shared->meet);
 		begin = now_ns();
 		if (!i && !number)
 			shared->begin = begin;
-		acquire(w);
-		store(w, i + number);
-		commit(w, 0);
+		acquire(&w);
+		store(&w, i + number);
+		commit(&w, 0);
 		if (i >= 0)
 			ns[i] = now_ns() - begin;
 	}
@@ -153,41 +96,20 @@ static void at_once(enum choice which, struct writer *w, int number, long count,
 
 static int together(const char *what, uint32_t areas, uint32_t bytes, long count, char **paths, int processes)
 {
-	enum choice which = !strcmp(what, "same") ? SAME : !strcmp(what, "own") ? OWN : RANDOM;
-	size_t len = sizeof(struct shared) + processes * count * sizeof(uint64_t);
-	struct shared *shared = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	pid_t *pids = calloc(processes, sizeof(*pids));
-	pthread_barrierattr_t attr;
-	bool failed = false;
+	struct shared *shared = shared_or_die(sizeof(*shared) + processes * count * sizeof(uint64_t));
 
-	if (shared == MAP_FAILED)
-		die("mmap");
-	pthread_barrierattr_init(&attr);
-	pthread_barrierattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-	pthread_barrier_init(&shared->meet, &attr, processes);
-	for (int i = 0; i < processes; i++) {
-		pids[i] = fork();
-		if (!pids[i]) {
-			struct writer w = writer_at(paths[i], areas, bytes);
-
-			at_once(which, &w, i, count, shared);
-			_exit(0);
-		}
-	}
-	for (int i = 0; i < processes; i++) {
-		int status;
-
-		if (wait(&status) > 0 && !status)
-			continue;
-		/* The others would wait for it for ever. */
-		failed = true;
-		for (int k = 0; k < processes; k++)
-			kill(pids[k], SIGKILL);
-	}
+	shared->which = !strcmp(what, "same") ? SAME : !strcmp(what, "own") ? OWN : RANDOM;
+	shared->areas = areas;
+	shared->bytes = bytes;
+	shared->count = count;
+	shared->paths = paths;
+	meet_there(&shared->meet, processes);
+	if (!all_at_once(processes, at_once, shared))
+		return 1;
 	for (long i = 0; i < processes * count; i++)
 		printf("%lu\n", (unsigned long)shared->ns[i]);
 	printf("wall %lu\n", (unsigned long)(now_ns() - shared->begin));
-	return failed;
+	return 0;
 }
 
 int main(int argc, char **argv)

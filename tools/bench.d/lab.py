@@ -6,6 +6,7 @@ import math
 import os
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -34,11 +35,11 @@ def has(attribute):
         node.rmdir()
 
 
-def up(memories=0):
+def up(nodes=len(NODES), memories=0, more=()):
     # What is compared with verbs goes over verbs.
     over = ("--set", "transport=verbs") if has("transport") else ()
-    run("potluck", "lab", "up", "3", "--memory", memories, "--memory-size", POOL, "--memory-page-size", "64K",
-        "--pmem-format", "yes", *over, timeout=600)
+    run("potluck", "lab", "up", nodes, "--memory", memories, "--memory-size", POOL, "--memory-page-size", "64K",
+        "--pmem-format", "yes", *over, *more, timeout=600)
 
 
 def down():
@@ -46,12 +47,20 @@ def down():
 
 
 class Lab:
-    """Its nodes, by name, and what every case uses."""
+    """Its nodes, by name, and what every case uses. It is up when the first case asks for it."""
 
     def __init__(self, bin_dir, quick):
         self.bin, self.probe, self.quick = bin_dir, bin_dir / "probe", quick
         self.names = 0
         self.id, self.address = {}, {}
+
+    def need(self):
+        if self.id:
+            return
+        try:
+            up(memories=3)
+        except Skip as e:
+            sys.exit(f"bench: the lab does not come up: {e}")
         for node in json.loads(run("potluck", "map", "show", "--json"))["nodes"]:
             self.id[node["name"]], self.address[node["name"]] = node["id"], node["address"]
 

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The results of a run as SVG: the ratios (a bar from quartile to quartile, the median, the goal), and allocation retries."""
+"""The results of a run as SVG: ratios (a bar from quartile to quartile, the median, the goal), allocation retries, hotpot."""
 
 import math
 from html import escape
+
+import hotpot_plot
 
 ROW, LEFT, WIDTH, TOP = 22, 560, 520, 46
 COLOURS = ("#3b6ea5", "#b3261e", "#2a7f3f", "#8a5a00")
@@ -82,3 +84,4 @@ def pictures(result):
     figure = result.get("allocation_retries", {})
     if "sizes" in figure:
         yield "allocation-retries.svg", retries(figure)
+    yield from hotpot_plot.pictures(result)

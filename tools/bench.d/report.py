@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The results of a run as a table, with what does not fit into one below it."""
 
+import hotpot_report
+
 HEAD = ["case", "ours p50", "p99", "p99.9", "ops/s", "peer", "peer p50", "p99", "ops/s", "ratio", "quartiles", "goal", "met"]
 YES = {True: "yes", False: "NO"}
 
@@ -42,7 +44,10 @@ def retries(m):
 
 
 FIGURES = [("memory", "memory of an idle node", idle), ("clients", "memory node state per client", clients),
-           ("share", "share of the high class", share), ("allocation_retries", "allocation retries", retries)]
+           ("share", "share of the high class", share), ("allocation_retries", "allocation retries", retries),
+           ("promotion", "promotion", hotpot_report.promotion),
+           ("recovery", "recovery by PM size", hotpot_report.recovery),
+           ("traffic", "network bytes per committed byte", hotpot_report.traffic)]
 
 
 def table(result):
