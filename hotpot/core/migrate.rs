@@ -43,8 +43,7 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            // Not before all tests in guests have run with it.
-            enabled: false,
+            enabled: true,
             window: 2_000_000_000,
             min_benefit: 256 << 10,
             max_cost: 64 << 20,
