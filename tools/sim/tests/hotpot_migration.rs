@@ -419,3 +419,27 @@ fn no_commit_waits_for_a_deadline_while_a_chunk_goes_round_among_its_writers() {
         nothing_left(&mut world);
     }
 }
+
+#[test]
+fn who_acquires_pages_gets_them_while_their_chunk_moves() {
+    for step in 0..60 {
+        let mut world = cluster(Plan {
+            mrsw: true,
+            moves: 1,
+            ..Plan::quiet(3)
+        });
+        let (chunk, at) = chunk_of(&world, 1);
+        assert!(world.move_chunk(chunk, 2));
+        world.pass(step * 20 * US);
+        for node in [0, 2, 1] {
+            let acquired = acquire(&mut world, node, file(1), 1, &[at], true);
+            assert_eq!(acquired, Ok(()), "by node {node} in step {step}");
+            store(&mut world, node, 1, at, b"acquired").expect("a store");
+            let committed = commit(&mut world, node, file(1), 1, &[at], 1);
+            assert_eq!(committed.result, Ok(()), "by node {node} in step {step}");
+        }
+        world.pass(SEC);
+        assert_eq!(owner(&world, 0, chunk), 3);
+        nothing_left(&mut world);
+    }
+}
