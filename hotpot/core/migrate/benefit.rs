@@ -16,6 +16,8 @@ use super::{
 };
 use kernel::prelude::*;
 
+/// The benefit is at least such a part of all that is moved: a chunk that all like alike stays.
+const PART: u64 = 8;
 /// Most chunks whose traffic is counted in a window.
 const MAX_COUNTED: usize = 4096;
 
@@ -98,7 +100,8 @@ impl Node {
                 && !self.names.is_inherited(page)
                 && self.names.arriving(page).is_none()
                 && (record.room_to_move() != 0 || record.moved(chunk.1).is_some());
-            if settled && benefit >= policy.min_benefit.max(1) {
+            let all: u64 = nodes.iter().map(|of| of.1).sum();
+            if settled && benefit >= policy.min_benefit.max(all / PART).max(1) {
                 chosen.push((benefit, *chunk, *to), GFP_KERNEL)?;
             }
         }
