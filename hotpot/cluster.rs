@@ -50,18 +50,20 @@ impl rdma_lite::MapNotify for Peers {
     fn new_map(&self, epoch: u64) {
         if let Err(error) = take_map(&self.mount) {
             self.mount.log(
-                Level::Error,
+                Level::Warning,
                 format_args!(
-                    "the map of epoch {epoch} could not be taken over ({error:?}): \
-                     publish it again"
+                    "the map of epoch {epoch} cannot be taken over now ({error:?}): \
+                     the worker tries again"
                 ),
             );
+            self.mount.miss_map();
         }
     }
 }
 
-/// Hands the present map of our node to the core.
-fn take_map(mount: &Mount) -> Result {
+/// Hands the present map of our node to the core. Until that is done other nodes refuse what we ask for
+/// in the epoch before.
+pub(crate) fn take_map(mount: &Mount) -> Result {
     let (epoch, nodes) = mount.lite.peers()?;
     let mut peers = KVec::with_capacity(nodes.len(), GFP_KERNEL)?;
     for node in &nodes {

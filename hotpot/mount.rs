@@ -3,7 +3,7 @@
 //! What a mount consists of, how it begins and how it ends.
 
 use super::{
-    cluster::Service,
+    cluster::{self, Service},
     core::{
         self as protocol,
         format::{self, Uuid},
@@ -163,6 +163,8 @@ pub(crate) struct Mount {
     start: Instant<Monotonic>,
     /// The worker is to look again.
     kicked: AtomicBool,
+    /// There is a map that could not be taken over when it came.
+    missed_map: AtomicBool,
     /// The worker is to end.
     stopped: AtomicBool,
     /// The protocol's state.
@@ -218,9 +220,27 @@ impl Mount {
     /// Ends the worker.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
-        // Under the lock, so that the worker is either before its check or asleep.
+        self.wake_worker();
+    }
+
+    fn wake_worker(&self) {
+        // After the lock, so that the worker is either before its check or asleep.
         drop(self.node.lock());
         self.wake(1 << WORKER_QUEUE);
+    }
+
+    /// Has the worker take over the present map, which could not be done when it came.
+    pub(crate) fn miss_map(&self) {
+        self.missed_map.store(true, Ordering::Release);
+        self.wake_worker();
+    }
+
+    fn take_missed_map(&self) -> Result {
+        match self.missed_map.swap(false, Ordering::AcqRel) {
+            true => cluster::take_map(self)
+                .inspect_err(|_| self.missed_map.store(true, Ordering::Release)),
+            false => Ok(()),
+        }
     }
 
     /// The worker's loop; see [`protocol::background::run`].
@@ -228,7 +248,10 @@ impl Mount {
         while !self.stopped.load(Ordering::Acquire) {
             self.kicked.store(false, Ordering::Release);
             let world = World::new(self);
-            let next = match world::run(|| protocol::background::run(&world)) {
+            let ran = self
+                .take_missed_map()
+                .and_then(|()| world::run(|| protocol::background::run(&world)));
+            let next = match ran {
                 Ok(next) => next,
                 // No memory: look again soon.
                 Err(_) => self.now() + 100_000_000,
@@ -428,6 +451,7 @@ impl HotpotFs {
                 timeout,
                 start: Instant::now(),
                 kicked: AtomicBool::new(false),
+                missed_map: AtomicBool::new(false),
                 stopped: AtomicBool::new(false),
                 node <- new_mutex!(Node::new(config), "hotpot::node"),
                 queues <- pin_init::pin_init_array_from_fn(|_| new_condvar!("hotpot::queue")),

@@ -30,7 +30,7 @@ struct Share<'a> {
 }
 
 /// How often a commit is tried again whose owner says that it is not, at most.
-const MAX_PAUSES: u32 = 16;
+pub(super) const MAX_PAUSES: u32 = 16;
 
 /// What is to be committed, and how.
 pub(super) struct Order<'a> {

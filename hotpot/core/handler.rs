@@ -7,7 +7,7 @@ use super::{
     cluster::Sender,
     data_node, dispatcher, eviction, grants,
     host::{Call, CallError, Host, Level, Piece},
-    integrity, lives,
+    integrity, lives, migrate,
     msg::{self, Head, Reader, Request, Wire, Writer},
     outcome, owner, participant, records, remains, resolve, rooms, spread, takeover, tombstones,
     writers,
@@ -99,6 +99,7 @@ async fn dispatch<H: Host>(
         integrity::Salvage::OPCODE => integrity::on_salvage(host, &whole(body)?, reply),
         rooms::AskRoom::OPCODE => put(&rooms::on_ask_room(host, from, &whole(body)?)?, reply),
         spread::Adopt::OPCODE => put(&spread::on_adopt(host, &whole(body)?).await?, reply),
+        migrate::Offer::OPCODE => put(&migrate::on_offer(host, &whole(body)?), reply),
         eviction::Evict::OPCODE => {
             let words = eviction::on_evict(host, from, &whole(body)?)?;
             put(&words, reply)

@@ -16,15 +16,18 @@ mod arrive;
 mod benefit;
 mod handover;
 mod leave;
+mod offer;
 
 use super::{
     host::{Host, PageKey},
     names::pages_of,
     node::Node,
+    pages::Clean,
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
 pub(super) use handover::unmap_moved;
+pub(super) use offer::{on_offer, Offer};
 
 /// When chunks move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +46,7 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            // Not before all tests in guests have run with it.
-            enabled: false,
+            enabled: true,
             window: 2_000_000_000,
             min_benefit: 256 << 10,
             max_cost: 64 << 20,
@@ -70,6 +72,8 @@ type Chunk = (u64, u64);
 struct Leaving {
     of: Chunk,
     to: u16,
+    /// That node lets it in.
+    let_in: bool,
     /// Pages before are copied.
     at: PageKey,
 }
@@ -90,6 +94,8 @@ pub struct Migration {
     arrived: KVec<Chunk>,
     /// Chunks with another owner than before, which are still in page tables, and when we learnt that.
     unmap: KVec<(Chunk, u64)>,
+    /// How many pages are ours.
+    pub(super) own: offer::OwnPages,
     serial: u64,
 }
 
@@ -126,6 +132,23 @@ impl Node {
     /// Whether chunks that have another owner now are still in page tables.
     pub(super) fn has_unmaps(&self) -> bool {
         !self.migration.unmap.is_empty()
+    }
+
+    /// The pages of a chunk that are here and were committed.
+    fn committed_pages(&self, of: Chunk) -> Result<impl Iterator<Item = (PageKey, Clean)> + '_> {
+        let (first, count) = pages_of(self.names.get(of.0)?, of.1);
+        let end = first.page.saturating_add(count);
+        let mut at = first;
+        Ok(core::iter::from_fn(move || loop {
+            let (key, page) = self.pages.next(at)?;
+            if key.dataset != first.dataset || key.page >= end {
+                return None;
+            }
+            at.page = key.page + 1;
+            if let Some(clean) = page.clean.filter(|clean| clean.pm.is_some()) {
+                return Some((key, clean));
+            }
+        }))
     }
 
     /// Has a chunk of ours go to another node, by the worker. ESTALE when it is not ours.

@@ -168,6 +168,7 @@ impl Node {
             self.spread.since = now;
             self.spread.next = now;
             self.spread.at = None;
+            self.migration.own.forget();
         }
         let quiet = self.is_fenced() && now >= self.spread.since.saturating_add(REPAIR_AFTER);
         let pause = self.spread.at.is_none() && now < self.spread.next;
@@ -180,10 +181,12 @@ impl Node {
         });
         if self.spread.at.is_none() {
             self.spread.counting = 0;
+            self.migration.own.begin();
         }
         for _ in 0..LOOKS {
             let Some((key, page)) = self.pages.next(at) else {
                 self.spread.missing = self.spread.counting;
+                self.migration.own.end();
                 self.spread.at = None;
                 self.spread.next = now.saturating_add(ROUND);
                 return Ok(());
@@ -198,6 +201,7 @@ impl Node {
             if !real || page.damaged || self.check_owned(key).is_err() {
                 continue;
             }
+            self.migration.own.count();
             if self.durable_copies(key, None) < self.degree_of(key) {
                 self.spread.counting += 1;
                 self.want_copy(key, None)?;

@@ -26,6 +26,10 @@ struct world {
 	/* What node 2 read there before. */
 	uint64_t before[3];
 	uint32_t nr;
+	/* The map that all nodes have, and their devices. */
+	struct rdma_lite_map_node nodes[16];
+	int nr_nodes, lite[SPACE_NODES + 1];
+	uint64_t epoch;
 };
 
 static const char *const names[2] = { "injectmw", "injectsw" };
@@ -220,6 +224,39 @@ static int once_scrub(struct world *w)
 static int unmount_third(struct world *w) { return place_umount(&w->s.n[3]); }
 static int once_mount(struct world *w) { return place_mount(&w->s.n[3]); }
 
+/* Opened before, since that forks. */
+static int find_map(struct world *w)
+{
+	for (int i = 1; i <= w->s.nr; i++)
+		if (w->lite[i] <= 0) {
+			w->lite[i] = lite_open(w->s.n[i].name, 0);
+			if (w->lite[i] < 0)
+				return errno;
+		}
+	w->nr_nodes = map_get(w->lite[1], &w->epoch, w->nodes, 16);
+	if (w->nr_nodes < 0)
+		return errno;
+	for (int i = 0; i < w->nr_nodes; i++)
+		w->nodes[i].incarnation = 0;
+	return 0;
+}
+
+static int once_map(struct world *w)
+{
+	int err = 0;
+
+	w->epoch++;
+	for (int i = 1; i <= w->s.nr && !err; i++)
+		err = ERRNO_OF(map_set(w->lite[i], w->epoch, w->nodes, w->nr_nodes));
+	return err;
+}
+
+/* A node that had no memory for the map when it came has it soon, or the others refuse what it asks for. */
+static bool all_have_the_map(struct world *w, int err)
+{
+	return err || EVENTUALLY(PATIENCE_MS, !put_three(w) && !once_commit(w));
+}
+
 /* --- each allocation in turn ------------------------------------------------------------ */
 
 /* EINPROGRESS: a commit of which nobody had the memory to say how it ended. */
@@ -297,6 +334,9 @@ FIXTURE_TEARDOWN(injection)
 	if (nth_fd < 0)
 		return;
 	inject_nothing();
+	for (int i = 1; i <= w->s.nr; i++)
+		if (w->lite[i] > 0)
+			close(w->lite[i]);
 	for (int i = 0; i < 2; i++) {
 		munmap(w->map[i], SIZE);
 		close(w->fd[i]);
@@ -341,6 +381,7 @@ TEST_F_TIMEOUT(injection, no_allocation_is_missed_by_names_mounts_and_barriers, 
 		{ "info", nothing, once_info, nothing_to_hold, leave_nothing },
 		{ "barrier", nothing, once_barrier, nothing_to_hold, leave_nothing },
 		{ "scrub", nothing, once_scrub, nothing_to_hold, leave_nothing },
+		{ "map", find_map, once_map, all_have_the_map, leave_nothing },
 		{ "mount", unmount_third, once_mount, nothing_to_hold, leave_nothing },
 	};
 
@@ -353,7 +394,8 @@ TEST_F_TIMEOUT(injection, workers_that_get_no_memory_now_and_then_lose_no_commit
 	uint64_t done = 0;
 	int64_t end = now_ms() + 10000;
 
-	ASSERT_EQ(0, inject_workers("3"));
+	/* A commit to three owners has some 300. */
+	ASSERT_EQ(0, inject_workers("500"));
 	while (now_ms() < end) {
 		int which = done % 2, err = put(w, which, 0, 3);
 

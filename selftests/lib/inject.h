@@ -111,18 +111,19 @@ static __maybe_unused void workers_fail(bool yes)
 		closedir(proc);
 }
 
-/* From now on so many percent of the allocations of such workers fail. 0, or an errno. */
-static __maybe_unused int inject_workers(const char *percent)
+/* From now on one in so many of the allocations of such workers fails. 0, or an errno. */
+static __maybe_unused int inject_workers(const char *one_in)
 {
-	int err = injector("task-filter", "Y") ?: injector("times", "-1");
+	int err = injector("task-filter", "Y") ?: injector("times", "-1") ?: injector("interval", one_in);
 
 	workers_fail(true);
-	return err ?: injector("probability", percent);
+	return err ?: injector("probability", "100");
 }
 
 static __maybe_unused void inject_nothing(void)
 {
 	injector("probability", "0");
+	injector("interval", "1");
 	injector("times", "1");
 	injector("task-filter", "N");
 	injector("ignore-gfp-wait", "N");

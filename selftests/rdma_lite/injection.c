@@ -285,7 +285,7 @@ TEST_F_TIMEOUT(injection, workers_that_get_no_memory_now_and_then_leave_nothing_
 {
 	int done;
 
-	ASSERT_EQ(0, inject_workers("3"));
+	ASSERT_EQ(0, inject_workers("33"));
 	done = use_it_all(&self->w, 10000);
 	/* A life ends and another begins meanwhile. */
 	node_power(2, false);

@@ -64,6 +64,16 @@ impl Node {
         }
         Ok(missing)
     }
+
+    /// Whether an ESTALE for these pages may be an owner's whose chunk has moved: it is not about us, nor
+    /// about pages that were lost.
+    fn may_have_moved(&self, keys: &[PageKey]) -> bool {
+        let is_lost = |key| {
+            let grant = self.grants.pages.get(key);
+            grant.is_some_and(|grant| grant.state == State::Lost)
+        };
+        self.check_ready().is_ok() && !keys.iter().any(is_lost)
+    }
 }
 
 /// Acquires the pages of areas, all or none; what the file has already is no obstacle.
@@ -88,11 +98,21 @@ pub async fn acquire<H: Host>(
         }
     })?;
     let keys = keys_of(&area::split(dataset, size, ranges)?)?;
+    let mut pauses = 0;
     loop {
         let again = match try_acquire(host, opener, &keys, until).await {
             Err(EAGAIN) => wait,
             // The owner is just learning who writes.
             Err(EBUSY) => true,
+            // It says that a page is not its own: the chunk may have moved, and the record that says so is on
+            // its way to us.
+            Err(ESTALE)
+                if pauses < commit_node::MAX_PAUSES
+                    && host.with(|node| node.may_have_moved(&keys)) =>
+            {
+                pauses += 1;
+                true
+            }
             result => return result,
         };
         let now = host.now();
@@ -100,7 +120,8 @@ pub async fn acquire<H: Host>(
             return Err(if wait { ETIMEDOUT } else { EAGAIN });
         }
         let ticket = host.with(|node| node.ticket(GENERAL));
-        match fault::wait(host, ticket, until.min(now + PAUSE / 4)).await {
+        let pause = (PAUSE / 4) << pauses.min(2);
+        match fault::wait(host, ticket, until.min(now + pause)).await {
             Err(ETIMEDOUT) | Ok(()) => {}
             Err(error) => return Err(error),
         }

@@ -10,11 +10,14 @@ use super::{
         host::PageKey,
         names::pages_of,
         node::{Node, WORKER},
+        pages::Clean,
     },
     Chunk, Leaving,
 };
 use kernel::prelude::*;
 
+/// The benefit is at least such a part of all that is moved: a chunk that all like alike stays.
+const PART: u64 = 8;
 /// Most chunks whose traffic is counted in a window.
 const MAX_COUNTED: usize = 4096;
 
@@ -52,27 +55,14 @@ impl Node {
 
     /// Bytes of a chunk of ours that a node would have to fetch.
     fn cost(&self, of: Chunk, to: u32) -> u64 {
-        let Ok(record) = self.names.get(of.0) else {
+        let Ok(pages) = self.committed_pages(of) else {
             return u64::MAX;
         };
-        let (first, count) = pages_of(record, of.1);
-        let mut at = first;
-        let mut pages = 0;
-        while let Some((key, page)) = self.pages.next(at) {
-            if key.dataset != first.dataset || key.page >= first.page.saturating_add(count) {
-                break;
-            }
-            at.page = key.page + 1;
-            let Some(clean) = page.clean.filter(|clean| clean.pm.is_some()) else {
-                continue;
-            };
-            let kept = self.owned.get(&key).is_some_and(|owned| {
-                let mut kept = owned.kept.iter();
-                kept.any(|(id, version)| *id == to && *version == clean.version)
-            });
-            pages += u64::from(!kept);
-        }
-        pages * PAGE_SIZE as u64
+        let lacks = |(key, clean): &(PageKey, Clean)| {
+            let kept = self.owned.get(key).map_or(&[][..], |owned| &owned.kept);
+            !kept.contains(&(to, clean.version))
+        };
+        pages.filter(lacks).count() as u64 * PAGE_SIZE as u64
     }
 
     /// At the end of a window: chooses what is to move, the greatest benefit first.
@@ -110,7 +100,8 @@ impl Node {
                 && !self.names.is_inherited(page)
                 && self.names.arriving(page).is_none()
                 && (record.room_to_move() != 0 || record.moved(chunk.1).is_some());
-            if settled && benefit >= policy.min_benefit.max(1) {
+            let all: u64 = nodes.iter().map(|of| of.1).sum();
+            if settled && benefit >= policy.min_benefit.max(all / PART).max(1) {
                 chosen.push((benefit, *chunk, *to), GFP_KERNEL)?;
             }
         }
@@ -134,6 +125,7 @@ impl Node {
         let leaving = Leaving {
             of,
             to: u16::try_from(to)?,
+            let_in: false,
             at,
         };
         self.migration.leaving.push(leaving, GFP_KERNEL)?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A chunk of ours that is to go: its next owner fetches what it lacks, then the CD gives it the chunk.
+//! A chunk of ours that is to go: its next owner lets it in and fetches what it lacks, then the CD gives it
+//! the chunk.
 
 use super::{
     super::{
@@ -10,7 +11,7 @@ use super::{
         node::Node,
         spread::{Adopt, Adoption},
     },
-    Leaving,
+    offer, Leaving,
 };
 use kernel::prelude::*;
 
@@ -48,10 +49,17 @@ impl Node {
     }
 }
 
-/// Has the next owner of a chunk fetch some of what it lacks; when that is all, has the CD give it the chunk.
+/// Asks the next owner of a chunk whether it may come, then has it fetch some of what it lacks; when that is
+/// all, has the CD give it the chunk.
 /// `Some`: there is more. An error: it stays here.
 pub(super) async fn send_off<H: Host>(host: &H, mut leaving: Leaving) -> Result<Option<Leaving>> {
     let (dataset, chunk) = leaving.of;
+    let to = u32::from(leaving.to);
+    if !leaving.let_in {
+        let pages = host.with(|node| node.committed_pages(leaving.of).map(Iterator::count))?;
+        offer::offer(host, to, pages as u64).await?;
+        leaving.let_in = true;
+    }
     let (keys, at) = host.with(|node| {
         let (first, _) = pages_of(node.names.get(dataset)?, chunk);
         node.check_owned(first)?;
@@ -59,7 +67,6 @@ pub(super) async fn send_off<H: Host>(host: &H, mut leaving: Leaving) -> Result<
     })?;
     let until = handler::call_until(host, u64::MAX);
     if !keys.is_empty() {
-        let to = u32::from(leaving.to);
         let adopt = Adopt { keys };
         let answers = handler::ask(host, to, &adopt, until)
             .await

@@ -71,7 +71,6 @@ pub mod inject {
 
     thread_local! {
         static COUNTDOWN: Cell<Option<u64>> = const { Cell::new(None) };
-        static SEEN: Cell<u64> = const { Cell::new(0) };
     }
 
     /// Stops the injection when dropped.
@@ -101,20 +100,13 @@ pub mod inject {
 
     /// Runs what is no part of the code under test: nothing of it fails, or counts.
     pub fn spare<R>(other: impl FnOnce() -> R) -> R {
-        let (countdown, seen) = (COUNTDOWN.take(), SEEN.get());
+        let countdown = COUNTDOWN.take();
         let result = other();
         COUNTDOWN.set(countdown);
-        SEEN.set(seen);
         result
     }
 
-    /// How many allocations this thread tried so far.
-    pub fn seen() -> u64 {
-        SEEN.get()
-    }
-
     pub(crate) fn check() -> Result<(), super::AllocError> {
-        SEEN.set(SEEN.get() + 1);
         match COUNTDOWN.get() {
             Some(0) => {
                 COUNTDOWN.set(None);

@@ -56,18 +56,23 @@ fn put(world: &mut World, node: usize, at: u64, bytes: &[u8; 8]) {
     assert_eq!(committed.result, Ok(()));
 }
 
-#[test]
-fn a_chunk_goes_to_the_node_that_commits_most_to_it() {
-    let mut world = world(false);
+/// Has all nodes look after each fifth of a second, and a few bytes decide.
+fn choose_moves(world: &mut World, enabled: bool) {
     for sim in &world.nodes {
         let life = sim.life.clone().expect("alive");
         life.node.borrow_mut().migration.policy = Policy {
-            enabled: true,
+            enabled,
             window: 200 * MS,
             min_benefit: 64,
             max_cost: 1 << 20,
         };
     }
+}
+
+#[test]
+fn a_chunk_goes_to_the_node_that_commits_most_to_it() {
+    let mut world = world(false);
+    choose_moves(&mut world, true);
     let (chunk, at) = chunk_of(&world, 0);
     put(&mut world, 0, at + PAGE, b"by owner");
     world.pass(SEC);
@@ -92,17 +97,25 @@ fn a_chunk_goes_to_the_node_that_commits_most_to_it() {
 }
 
 #[test]
+fn a_chunk_that_all_nodes_like_alike_stays() {
+    let mut world = world(false);
+    choose_moves(&mut world, true);
+    let (chunk, at) = chunk_of(&world, 0);
+    for round in 0..800 {
+        put(&mut world, 2, at, b"by node3");
+        if round % 6 != 0 {
+            put(&mut world, 0, at + PAGE, b"by owner");
+        }
+        world.pass(MS);
+    }
+    world.pass(2 * SEC);
+    assert_eq!(owner(&world, 1, chunk), 1);
+}
+
+#[test]
 fn nothing_moves_when_that_is_switched_off() {
     let mut world = world(false);
-    for sim in &world.nodes {
-        let life = sim.life.clone().expect("alive");
-        life.node.borrow_mut().migration.policy = Policy {
-            enabled: false,
-            window: 200 * MS,
-            min_benefit: 64,
-            max_cost: 1 << 20,
-        };
-    }
+    choose_moves(&mut world, false);
     let (chunk, at) = chunk_of(&world, 0);
     for _ in 0..600 {
         put(&mut world, 2, at, b"by node3");
@@ -416,6 +429,30 @@ fn no_commit_waits_for_a_deadline_while_a_chunk_goes_round_among_its_writers() {
                 assert_eq!(found, Ok(number.to_le_bytes()), "seed {seed}");
             }
         }
+        nothing_left(&mut world);
+    }
+}
+
+#[test]
+fn who_acquires_pages_gets_them_while_their_chunk_moves() {
+    for step in 0..60 {
+        let mut world = cluster(Plan {
+            mrsw: true,
+            moves: 1,
+            ..Plan::quiet(3)
+        });
+        let (chunk, at) = chunk_of(&world, 1);
+        assert!(world.move_chunk(chunk, 2));
+        world.pass(step * 20 * US);
+        for node in [0, 2, 1] {
+            let acquired = acquire(&mut world, node, file(1), 1, &[at], true);
+            assert_eq!(acquired, Ok(()), "by node {node} in step {step}");
+            store(&mut world, node, 1, at, b"acquired").expect("a store");
+            let committed = commit(&mut world, node, file(1), 1, &[at], 1);
+            assert_eq!(committed.result, Ok(()), "by node {node} in step {step}");
+        }
+        world.pass(SEC);
+        assert_eq!(owner(&world, 0, chunk), 3);
         nothing_left(&mut world);
     }
 }

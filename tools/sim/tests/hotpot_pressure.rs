@@ -360,3 +360,46 @@ fn a_node_with_less_room_owns_fewer_chunks_of_a_new_dataset() {
     }
     assert_eq!((chunks[1], chunks[2], chunks[3]), (80, 80, 30));
 }
+
+#[test]
+fn no_chunk_moves_to_a_node_of_which_more_than_half_would_be_pages_of_its_own() {
+    // A device has 128 pages, and each node owns four chunks of 16.
+    let mut world = cluster(3, 128, 1, 192);
+    let owner = |world: &World, page: u64| {
+        let life = world.nodes[0].life.clone().unwrap();
+        let node = life.node.borrow();
+        node.owner(key(page)).unwrap()
+    };
+    let of = |world: &World, node: u32| -> Vec<u64> {
+        (0..192)
+            .filter(|page| owner(world, *page) == node)
+            .collect()
+    };
+    let (first, third) = (of(&world, 1), of(&world, 3));
+    assert_eq!((first.len(), third.len()), (64, 64));
+    for page in &third {
+        assert_eq!(write(&mut world, 2, *page, content(*page)), Ok(()));
+        // Copies of others' pages are no hindrance.
+        assert_eq!(touch(&mut world, 1, *page, Access::Read), Ok(()));
+    }
+    for page in &first[..16] {
+        assert_eq!(write(&mut world, 0, *page, content(*page)), Ok(()));
+    }
+    world.pass(6 * SEC);
+    let chunk = first[0] / 16;
+    assert!(world.move_chunk(chunk, 2));
+    world.pass(SEC);
+    assert_eq!(owner(&world, first[0]), 1, "it does not fit there");
+    let stayed = {
+        let life = world.nodes[0].life.clone().unwrap();
+        let node = life.node.borrow();
+        node.migration.counts(DATASET).stayed
+    };
+    assert_eq!(stayed, 1);
+    assert!(world.move_chunk(chunk, 1));
+    world.pass(SEC);
+    assert_eq!(owner(&world, first[0]), 2);
+    for page in &first[..16] {
+        assert_eq!(read(&mut world, 2, *page), Ok(content(*page)));
+    }
+}
