@@ -40,6 +40,17 @@ def up(nodes=len(NODES), memories=0, more=()):
     over = ("--set", "transport=verbs") if has("transport") else ()
     run("potluck", "lab", "up", nodes, "--memory", memories, "--memory-size", POOL, "--memory-page-size", "64K",
         "--pmem-format", "yes", *over, *more, timeout=600)
+    if "--no-mount" not in more:
+        # Cases say whose chunks they are about: those are to stay.
+        mount(nodes, "migrate=off")
+
+
+def mount(nodes, options):
+    """The mounts of all nodes anew, with these options."""
+    for node in range(nodes, 0, -1):
+        run("umount", f"/mnt/n{node}")
+    for node in range(1, nodes + 1):
+        run("mount", "-t", "hotpot", "-o", f"node=n{node},{options}", f"/dev/pmem{node - 1}", f"/mnt/n{node}")
 
 
 def down():

@@ -3,6 +3,7 @@
 
 import os
 
+import lab as labs
 from harness import Case, Sample, Skip, alone, run
 from own import mnt
 
@@ -16,16 +17,8 @@ GOALS = {"mrsw": 0.87, "mrmw": 0.62}
 POLICY = "migrate_window_ms=4000,migrate_benefit=32K"
 
 
-def again(own, moves):
-    """All mounts anew, with chunks that move or do not."""
-    for node in range(NODES, 0, -1):
-        run("umount", mnt(node))
-    for node in range(1, NODES + 1):
-        run("mount", "-t", "hotpot", "-o", f"node=n{node},migrate={moves},{POLICY}", f"/dev/pmem{node - 1}", mnt(node))
-
-
 def commits(own, mode, moves):
-    again(own, moves)
+    labs.mount(NODES, f"migrate={moves},{POLICY}")
     name = own.dataset(f"zipf-{mode}-{moves}", mode, CHUNKS, CHUNK)
     try:
         paths = [mnt(node, name) for node in range(1, NODES + 1)]
