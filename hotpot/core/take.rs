@@ -194,8 +194,8 @@ fn copies_in<'a>(call: &'a Call<'_>, pages: &mut [Lacking<'_>]) -> Result<KVec<T
         Ok(len) => call.reply.get(..len).unwrap_or(&[]),
         Err(_) => &[],
     });
-    let heads = match answer {
-        Ok(_) => KVec::<TakenCopy>::get(&mut body).map_err(|error| match error {
+    let heads: Result<KVec<TakenCopy>> = match answer {
+        Ok(_) => Wire::get(&mut body).map_err(|error| match error {
             ENOMEM => ENOMEM,
             _ => EAGAIN,
         }),

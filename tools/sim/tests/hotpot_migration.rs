@@ -196,29 +196,6 @@ fn at_any_time(loss: bool, happens: impl Fn(&mut World)) {
 }
 
 #[test]
-fn a_chunk_that_has_gone_meanwhile_is_offered_to_nobody_else() {
-    /// Opcode of the question whether a chunk may come.
-    const OFFER: u16 = 36;
-    let mut twice = 0;
-    for time in 0..40 {
-        let mut world = world(false);
-        let (chunk, _) = chunk_of(&world, 0);
-        assert!(world.move_chunk(chunk, 1));
-        world.pass(time * 20 * US);
-        {
-            let life = world.nodes[0].life.clone().expect("alive");
-            let again = life.node.borrow_mut().move_chunk(1, chunk, 3);
-            twice += u64::from(again.is_ok());
-        }
-        world.pass(2 * SEC);
-        assert_eq!(owner(&world, 0, chunk), 2, "at {time}");
-        assert_eq!(world.requests.get(&OFFER), Some(&1), "at {time}");
-        nothing_left(&mut world);
-    }
-    assert!(twice > 1, "it never was on its way");
-}
-
-#[test]
 fn a_move_survives_a_power_failure_of_either_side_at_any_time() {
     for node in 0..3 {
         at_any_time(false, |world| world.crash_now(node));
