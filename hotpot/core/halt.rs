@@ -18,7 +18,7 @@ use core::{fmt, str::FromStr};
 use kernel::prelude::*;
 
 /// Requests by name, as [`Request::OPCODE`](super::msg::Request::OPCODE) counts them.
-const NAMES: [(u16, &str); 25] = [
+const NAMES: [(u16, &str); 26] = [
     (1, "hello"),
     (2, "fetch"),
     (3, "prepare-data"),
@@ -39,6 +39,8 @@ const NAMES: [(u16, &str); 25] = [
     (18, "ask-grants"),
     (19, "ask-part"),
     (20, "ask-copies"),
+    (21, "take-copies"),
+    // Its name when it was one page.
     (21, "take-copy"),
     (22, "fate"),
     (23, "ask-trace"),

@@ -9,8 +9,8 @@ use super::{
     host::{Call, CallError, Host, Level, Piece},
     integrity, lives, migrate,
     msg::{self, Head, Reader, Request, Wire, Writer},
-    outcome, owner, participant, records, remains, resolve, rooms, spread, takeover, tombstones,
-    writers,
+    outcome, owner, participant, records, remains, resolve, rooms, spread, take, takeover,
+    tombstones, writers,
 };
 use kernel::prelude::*;
 
@@ -148,7 +148,7 @@ async fn dispatch<H: Host>(
             let remains = remains::on_ask_staged(host, from, &whole(body)?)?;
             put(&remains, reply)
         }
-        msg::TakeCopy::OPCODE => takeover::on_take_copy(host, &whole(body)?, reply),
+        msg::TakeCopies::OPCODE => take::on_take_copies(host, &whole(body)?, reply),
         msg::Fate::OPCODE => {
             let fate: msg::Fate = whole(body)?;
             let outcome = match fate.for_user {

@@ -134,6 +134,12 @@ impl Node {
         !self.migration.unmap.is_empty()
     }
 
+    /// Checks that a chunk exists and is ours.
+    fn check_owned_chunk(&self, of: Chunk) -> Result {
+        let (first, _) = pages_of(self.names.get(of.0)?, of.1);
+        self.check_owned(first)
+    }
+
     /// The pages of a chunk that are here and were committed.
     fn committed_pages(&self, of: Chunk) -> Result<impl Iterator<Item = (PageKey, Clean)> + '_> {
         let (first, count) = pages_of(self.names.get(of.0)?, of.1);
@@ -154,8 +160,7 @@ impl Node {
     /// Has a chunk of ours go to another node, by the worker. ESTALE when it is not ours.
     pub fn move_chunk(&mut self, dataset: u64, chunk: u64, to: u32) -> Result {
         self.check_ready()?;
-        let (first, _) = pages_of(self.names.get(dataset)?, chunk);
-        self.check_owned(first)?;
+        self.check_owned_chunk((dataset, chunk))?;
         match to == self.id() {
             true => Err(EINVAL),
             false => self.send_away((dataset, chunk), to),

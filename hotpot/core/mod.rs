@@ -118,6 +118,7 @@ pub mod rooms;
 pub mod scrub;
 pub mod space;
 pub mod spread;
+mod take;
 mod takeover;
 mod tombstones;
 mod transaction;

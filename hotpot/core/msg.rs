@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!  0  u16  opcode
-//!  2  u16  version, 4
+//!  2  u16  version, 6
 //!  4  u32  zero
 //!  8  u64  epoch of the sender's map
 //! ```
@@ -27,8 +27,8 @@ pub use commit::{
     Settle, Stage, StagePage, Staging,
 };
 pub use copies::{
-    AskCopies, AskStaged, Copied, Fetch, FetchReply, Hello, Inventory, MovedChunk, Remains,
-    TakeCopy, Verdict,
+    AskCopies, AskStaged, Copied, Fetch, FetchReply, Found, Hello, Inventory, MovedChunk, Remains,
+    TakeCopies, TakenCopy, Verdict,
 };
 pub use names::{Arrive, AskRecords, ChangeNames, Removed, Retire, SetRecord};
 pub use request::{Head, Request};

@@ -8,18 +8,12 @@
 
 use super::{
     cluster::Sender,
-    format::{crc32c, slot, Cid, PageVersion, PAGE_SIZE},
+    format::Cid,
     handler,
     host::{Host, Level, PageKey, Piece},
-    integrity,
-    msg::{
-        self, AskCopies, Copied, Fate, FetchReply, MovedChunk, Outcome, Reader, Request, TakeCopy,
-        Wire,
-    },
+    msg::{self, AskCopies, Copied, Fate, MovedChunk, Outcome, Request},
     node::{Holder, Node, Owned, GENERAL, WORKER},
-    pages::Clean,
-    persist::{self, NewPage},
-    remains, writers,
+    remains, take, writers,
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
@@ -42,7 +36,7 @@ pub enum Takeover {
 pub(super) struct Best {
     pub(super) version: u64,
     cid: Cid,
-    node: u32,
+    pub(super) node: u32,
     pub(super) holders: KVec<Holder>,
 }
 
@@ -113,12 +107,8 @@ pub(super) async fn run<H: Host>(host: &H, until: u64) -> Result {
     }
     host.with(|node| node.claim_own_writes(&[]))?;
     settle_staged(host, &best, &staged, until).await?;
-    let mut pages = 0u64;
-    let mut fetched = 0u64;
-    for (key, of) in best.iter() {
-        pages += 1;
-        fetched += u64::from(take(host, us.node, *key, of, until).await?);
-    }
+    let pages = best.iter().count();
+    let fetched = take::take_all(host, us.node, &best, until).await?;
     let done = host.with(|node| {
         // A map in between may have brought more.
         if node.map.epoch != epoch {
@@ -409,104 +399,4 @@ fn one(cid: Cid, which: bool) -> Result<KVec<Cid>> {
 /// What became of a commit of ours whose owner is lost.
 pub(super) fn on_ask_fate<H: Host>(host: &H, cid: Cid) -> Outcome {
     host.with(|node| node.fate(cid))
-}
-
-/// Gets a page that we own now, if ours is not the newest; whether it had to be fetched.
-pub(super) async fn take<H: Host>(
-    host: &H,
-    us: u32,
-    key: PageKey,
-    of: &Best,
-    until: u64,
-) -> Result<bool> {
-    let have = host.with(|node| {
-        let clean = node.pages.get(key).and_then(|page| page.clean);
-        clean.map_or(0, |clean| clean.version)
-    });
-    if of.node == us || have >= of.version {
-        return Ok(false);
-    }
-    // A copy that is damaged is as good as none: another node may have it whole.
-    let mut last = EIO;
-    for holder in of.holders.iter().filter(|holder| holder.node != us) {
-        match take_from(host, key, of.version, holder.node, until).await {
-            Ok(()) => return Ok(true),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-/// Gets a page from one node that has it in `version` or a newer one.
-async fn take_from<H: Host>(host: &H, key: PageKey, version: u64, from: u32, until: u64) -> Result {
-    let epoch = host.with(|node| node.map.epoch);
-    let header = TakeCopy { key }.encode(epoch)?;
-    let mut request = KVec::new();
-    request.push(Piece::Bytes(&header), GFP_KERNEL)?;
-    let mut calls = [handler::call(from, request, 64 + PAGE_SIZE, until)?];
-    host.call(&mut calls).await;
-    let [call] = calls;
-    let answer = call.answer.map_err(handler::errno)?;
-    let mut body = Reader::new(call.reply.get(..answer).unwrap_or(&[]));
-    let head = FetchReply::get(&mut body)?;
-    let data = body.rest();
-    if head.version < version || data.len() != PAGE_SIZE {
-        return Err(EAGAIN);
-    }
-    if crc32c(data) != head.crc {
-        return Err(EIO);
-    }
-    let (pm, geometry) = host.with(|node| {
-        let pm = node.space.take().ok_or(ENOSPC)?;
-        Ok::<_, Error>((pm, node.geometry()))
-    })?;
-    let new = NewPage {
-        pm,
-        of: PageVersion {
-            dataset: key.dataset,
-            page: key.page,
-            version: head.version,
-            cid: head.cid,
-        },
-        base: Piece::Bytes(data),
-        areas: &[],
-    };
-    let written = persist::write_versions(host, &geometry, &[new], slot::State::Committed).await;
-    persist::wait_idle(host, key, until).await?;
-    let unused = host.with(|node| {
-        if written.is_err() {
-            return Ok(Some(persist::released(pm)));
-        }
-        let page = node.pages.entry(key)?;
-        Ok::<_, Error>(page.replace_clean(Clean {
-            pm: Some(pm),
-            version: head.version,
-            cid: head.cid,
-            valid: true,
-        }))
-    })?;
-    if let Some(unused) = unused {
-        persist::free(host, &[unused]).await?;
-    }
-    written
-}
-
-/// Gives a new owner our copy of a page.
-pub(super) fn on_take_copy<H: Host>(host: &H, take: &TakeCopy, reply: &mut [u8]) -> Result<usize> {
-    host.with(|node| {
-        let clean = node.pages.get(take.key).and_then(|page| page.clean);
-        let clean = clean.ok_or(ENOENT)?;
-        let pm = clean.pm.ok_or(ENOENT)?;
-        let mut head = FetchReply {
-            version: clean.version,
-            cid: clean.cid,
-            crc: 0,
-        };
-        let len = handler::put(&head, reply)?;
-        let to = reply.get_mut(len..len + PAGE_SIZE).ok_or(EMSGSIZE)?;
-        let copy = (pm, clean.version);
-        head.crc = integrity::read_copy(host, &node.geometry(), take.key, copy, to).ok_or(EIO)?;
-        handler::put(&head, reply)?;
-        Ok(len + PAGE_SIZE)
-    })
 }

@@ -10,6 +10,7 @@ use super::super::{
     msg::{Copied, MovedChunk},
     names::{self, pages_of, NameChange},
     node::{Holder, Node, GENERAL, WORKER},
+    take,
     takeover::{self, Best},
     writers,
 };
@@ -198,12 +199,9 @@ async fn gather<H: Host>(host: &H, chunk: &MovedChunk, moved: &Moved) -> Result 
     host.with(|node| node.claim_own_writes(&hints))?;
     let until = handler::call_until(host, u64::MAX);
     takeover::settle_staged(host, &best, &staged, until).await?;
-    let (mut pages, mut fetched) = (0u64, 0u64);
-    for (key, of) in best.iter() {
-        let until = handler::call_until(host, u64::MAX);
-        pages += 1;
-        fetched += u64::from(takeover::take(host, us.node, *key, of, until).await?);
-    }
+    let pages = best.iter().count();
+    // However many they are: each message has a deadline of its own.
+    let fetched = take::take_all(host, us.node, &best, u64::MAX).await?;
     host.with(|node| {
         let same =
             |known: &DatasetRecord| known.moved(chunk.chunk) == Some(*moved) && !known.tombstone;

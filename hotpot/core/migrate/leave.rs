@@ -56,13 +56,16 @@ pub(super) async fn send_off<H: Host>(host: &H, mut leaving: Leaving) -> Result<
     let (dataset, chunk) = leaving.of;
     let to = u32::from(leaving.to);
     if !leaving.let_in {
-        let pages = host.with(|node| node.committed_pages(leaving.of).map(Iterator::count))?;
+        let pages = host.with(|node| {
+            // What the other node lets in it counts as its own, whether it comes or not.
+            node.check_owned_chunk(leaving.of)?;
+            Ok::<_, Error>(node.committed_pages(leaving.of)?.count())
+        })?;
         offer::offer(host, to, pages as u64).await?;
         leaving.let_in = true;
     }
     let (keys, at) = host.with(|node| {
-        let (first, _) = pages_of(node.names.get(dataset)?, chunk);
-        node.check_owned(first)?;
+        node.check_owned_chunk(leaving.of)?;
         node.lacking(&leaving)
     })?;
     let until = handler::call_until(host, u64::MAX);

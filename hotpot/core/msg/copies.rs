@@ -160,12 +160,49 @@ wire_struct!(Remains {
 });
 wire_struct!(Share { owner, pages });
 
-/// New owner to data node: your copy of a page, whatever I have said of it before. Answered
-/// like a [`Fetch`].
+/// New owner to data node: your copies of pages, whatever I have said of them before. As many as the
+/// answer holds.
 #[derive(Debug)]
-pub struct TakeCopy {
+pub struct TakeCopies {
     /// Which.
-    pub key: PageKey,
+    pub keys: KVec<PageKey>,
 }
-wire_struct!(TakeCopy { key });
-request!(TakeCopy = 21 => FetchReply);
+wire_struct!(TakeCopies { keys });
+request!(TakeCopies = 21 => KVec<TakenCopy>);
+
+wire_enum! {
+    /// How a data node found a copy that it was asked for.
+    Found {
+        /// It comes.
+        Whole = 0,
+        /// There is none.
+        Absent = 1,
+        /// It is not what was committed.
+        Damaged = 2,
+    }
+}
+
+/// What there is of a page of a [`TakeCopies`]. Behind those of all pages come the 4,096 bytes of each that is
+/// whole, in this order.
+#[derive(Clone, Copy, Debug)]
+pub struct TakenCopy {
+    /// Whether it comes.
+    pub found: Found,
+    /// Committed version; 0 unless it comes.
+    pub version: u64,
+    /// The commit that made it.
+    pub cid: Cid,
+    /// crc32c of the bytes of the page.
+    pub crc: u32,
+}
+wire_struct!(TakenCopy {
+    found,
+    version,
+    cid,
+    crc
+});
+
+impl TakenCopy {
+    /// Bytes that one takes in a message.
+    pub const LEN: usize = 21;
+}

@@ -302,6 +302,50 @@ fn a_bit_that_flips_while_a_power_failure_is_repaired_is_healed_as_well() {
     nothing_left(&mut world);
 }
 
+#[test]
+fn a_new_owner_passes_over_damaged_copies_of_the_pages_that_it_fetches() {
+    for slot in [false, true] {
+        let mut world = World::new(3, |_| Plan {
+            loss: true,
+            ..Plan::quiet(4)
+        });
+        workload::prepare(&mut world);
+        // The next node in the row has none of the lost one's pages, both others have all.
+        let (lost, next, others) = (1, 2, [0, 3]);
+        let first = page_of(&world, lost);
+        let pages = first..first + 16;
+        for page in pages.clone() {
+            let at = page * PAGE;
+            script::store(&mut world, lost, DATASET, at, b"original").expect("a store");
+            let committed = script::commit(&mut world, lost, script::file(1), DATASET, &[at], 1);
+            assert_eq!(committed.result, Ok(()));
+            for node in others {
+                assert_eq!(read(&mut world, node, at), Ok(*b"original"));
+            }
+        }
+        let lacks = |page: &u64| !has_copy(&world, next, *page);
+        assert_eq!(pages.clone().filter(lacks).count(), 16);
+        // Neither node has all of them whole, and both have some at the edges of an answer and in its middle.
+        for page in pages.clone() {
+            match page % 5 {
+                0 | 3 => world.flip(others[0], key(page), slot),
+                1 => world.flip(others[1], key(page), slot),
+                _ => {}
+            }
+        }
+        world.lose(lost);
+        for page in pages {
+            let found = read(&mut world, next, page * PAGE);
+            assert_eq!(found, Ok(*b"original"), "page {page}");
+            assert!(has_copy(&world, next, page));
+        }
+        for node in others {
+            assert_eq!(scrub_all(&mut world, node).lost, 0);
+        }
+        nothing_left(&mut world);
+    }
+}
+
 /// The owner of a page has prepared a commit, and does not hear that it was decided.
 #[test]
 fn a_damaged_copy_that_was_just_committed_is_not_outdated_because_the_owner_is_in_doubt() {

@@ -10,7 +10,7 @@ use hotpot_core::core::{
     format::Cid,
     handler,
     host::Mapping,
-    msg::{Outcome, Request, Stage, StagePage},
+    msg::{Outcome, Request, Stage, StagePage, TakeCopies},
     names, outcome,
 };
 use kernel::{
@@ -71,6 +71,79 @@ fn a_data_node_is_promoted_when_an_owner_is_lost() {
         }
         nothing_left(&mut world);
     }
+}
+
+/// An owner, and the next one in its row.
+const LOST: usize = 1;
+const NEXT: usize = 2;
+
+/// The first of 16 pages of an owner, of which the next one has none; the third node has all.
+fn sixteen_pages(world: &mut World) -> u64 {
+    let first = page_of(world, 0, LOST as u32 + 1);
+    for page in first..first + 16 {
+        let at = page * PAGE + 8;
+        store(world, LOST, 1, at, b"original").expect("a store");
+        let committed = commit(world, LOST, file(1), 1, &[at], 1);
+        assert_eq!(committed.result, Ok(()));
+        assert_eq!(load(world, 0, 1, at), Ok(*b"original"));
+    }
+    assert_eq!(copies_here(world, first), 0);
+    first
+}
+
+/// How many of these pages the next owner has.
+fn copies_here(world: &World, first: u64) -> usize {
+    let life = world.nodes[NEXT].life.clone().expect("alive");
+    let core = life.node.borrow();
+    let clean = |page: u64| core.pages.get(key(1, page)).and_then(|page| page.clean);
+    (first..first + 16)
+        .filter(|page| clean(*page).is_some_and(|clean| clean.pm.is_some()))
+        .count()
+}
+
+/// It serves all of them.
+fn all_are_here(world: &mut World, first: u64) {
+    for page in first..first + 16 {
+        let found = load(world, NEXT, 1, page * PAGE + 8);
+        assert_eq!(found, Ok(*b"original"), "page {page}");
+    }
+    assert_eq!(copies_here(world, first), 16);
+    nothing_left(world);
+}
+
+#[test]
+fn a_new_owner_gets_as_many_pages_in_an_answer_as_it_holds() {
+    // Messages of 64 KiB, of which answers take 32, and of 8 KiB.
+    for (room, answers) in [(0, 3), (1, 16)] {
+        let mut world = cluster(Plan {
+            loss: true,
+            room,
+            ..Plan::quiet(3)
+        });
+        let first = sixteen_pages(&mut world);
+        world.lose(LOST);
+        all_are_here(&mut world, first);
+        assert_eq!(world.requests.get(&TakeCopies::OPCODE), Some(&answers));
+    }
+}
+
+#[test]
+fn a_new_owner_takes_as_many_pages_as_it_has_room_for_and_the_others_when_it_has_more() {
+    let mut world = world(false);
+    let first = sixteen_pages(&mut world);
+    let life = world.nodes[NEXT].life.clone().expect("alive");
+    let free = life.node.borrow().space.free();
+    let reserved: Vec<u64> = (3..free)
+        .filter_map(|_| life.node.borrow_mut().space.take())
+        .collect();
+    world.lose(LOST);
+    world.pass(SEC);
+    assert_eq!(copies_here(&world, first), 3);
+    assert_eq!(life.node.borrow().space.free(), 0);
+    for page in reserved {
+        life.node.borrow_mut().space.give(page);
+    }
+    all_are_here(&mut world, first);
 }
 
 #[test]

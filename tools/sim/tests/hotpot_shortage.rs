@@ -6,6 +6,7 @@
 
 use hotpot_core::core::{
     format::Timestamp,
+    msg::{Request, TakeCopies},
     names::{self, Change, NewDataset},
 };
 use kernel::{
@@ -346,6 +347,42 @@ fn the_place_of_a_lost_owner_is_taken_and_its_copies_made_anew_though_an_allocat
                 store(world, 2, 1, at, &OLD).expect("a store");
                 let committed = commit(world, 2, file(1), 1, &[at], 2);
                 assert_eq!(committed.result, Ok(()));
+            }
+        },
+    );
+}
+
+#[test]
+fn a_new_owner_gets_all_pages_though_an_allocation_fails_while_it_fetches_them() {
+    let plan = Plan {
+        loss: true,
+        ..Plan::quiet(3)
+    };
+    // The next owner has none of them before, the other node all.
+    let (lost, next, other) = (1, 2, 0);
+    let places =
+        |world: &World| [0, 1, 2].map(|nr| (page_of(world, other, lost as u32 + 1) + nr) * PAGE);
+    each_fails(
+        plan,
+        |world| {
+            let first = page_of(world, other, lost as u32 + 1);
+            world.lose(lost);
+            world.pass(100 * MS);
+            first
+        },
+        |world, nr, first| {
+            for page in first..first + 3 {
+                let found = load(world, next, 1, page * PAGE);
+                assert_eq!(found, Ok(OLD), "allocation {nr}");
+            }
+            assert!(world.requests.contains_key(&TakeCopies::OPCODE));
+        },
+        |world| {
+            for at in places(world) {
+                store(world, lost, 1, at, &OLD).expect("a store");
+                let committed = commit(world, lost, file(1), 1, &[at], 1);
+                assert_eq!(committed.result, Ok(()));
+                assert_eq!(load(world, other, 1, at), Ok(OLD));
             }
         },
     );

@@ -73,6 +73,8 @@ pub struct World {
     pub working: bool,
     /// Counted for the report.
     pub events: u64,
+    /// Requests that came to their nodes, by opcode.
+    pub requests: BTreeMap<u16, u64>,
     /// Pages of which a copy was damaged.
     pub damaged: BTreeSet<PageKey>,
     /// Another machine that is one of the nodes, too: the last one.
@@ -109,6 +111,7 @@ impl World {
             model: Model::default(),
             working: false,
             events: 0,
+            requests: BTreeMap::new(),
             twin: None,
             deaf_to: Vec::new(),
             damaged: BTreeSet::new(),

@@ -134,6 +134,8 @@ impl World {
             "n{} <- n{} opcode {}",
             life.id, sender.node, request.bytes[0]
         ));
+        let opcode = u16::from_le_bytes([request.bytes[0], request.bytes[1]]);
+        *self.requests.entry(opcode).or_default() += 1;
         let (host, bug) = (SimHost(life), self.plan.bug);
         let Request {
             sender,
