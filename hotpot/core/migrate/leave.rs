@@ -11,7 +11,8 @@ use super::{
         node::Node,
         spread::{Adopt, Adoption},
     },
-    offer, Leaving,
+    offer::{self, Offer},
+    Leaving,
 };
 use kernel::prelude::*;
 
@@ -57,7 +58,9 @@ pub(super) async fn send_off<H: Host>(host: &H, mut leaving: Leaving) -> Result<
     let to = u32::from(leaving.to);
     if !leaving.let_in {
         let pages = host.with(|node| node.committed_pages(leaving.of).map(Iterator::count))?;
-        offer::offer(host, to, pages as u64).await?;
+        let pages = pages as u64;
+        let limit = leaving.limit;
+        offer::offer(host, to, &Offer { pages, limit }).await?;
         leaving.let_in = true;
     }
     let (keys, at) = host.with(|node| {
