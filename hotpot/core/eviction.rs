@@ -325,6 +325,7 @@ pub async fn make_room<H: Host>(host: &H, want: u64, until: u64) -> Result<bool>
             continue;
         }
         let now = host.now();
+        wait |= host.with(|node| node.relieve(now))?;
         if !wait || now >= until {
             return Ok(host.with(|node| node.space.free() >= want));
         }

@@ -17,6 +17,7 @@ mod benefit;
 mod handover;
 mod leave;
 mod offer;
+mod relieve;
 
 use super::{
     host::{Host, PageKey},
@@ -69,13 +70,32 @@ pub struct Counts {
 type Chunk = (u64, u64);
 
 /// A chunk of ours that is to go.
+#[derive(Clone, Copy)]
 struct Leaving {
     of: Chunk,
     to: u16,
+    /// Most of that node's device that may be pages of its own then, of [`relieve::WHOLE`].
+    limit: u64,
+    /// We are in need of its room.
+    for_room: bool,
     /// That node lets it in.
     let_in: bool,
     /// Pages before are copied.
     at: PageKey,
+}
+
+impl Leaving {
+    /// For its benefit. `at` is its first page.
+    fn new(of: Chunk, to: u16, at: PageKey) -> Self {
+        Self {
+            of,
+            to,
+            limit: offer::HALF,
+            for_room: false,
+            let_in: false,
+            at,
+        }
+    }
 }
 
 /// Chunks that move, at one node.
@@ -96,6 +116,7 @@ pub struct Migration {
     unmap: KVec<(Chunk, u64)>,
     /// How many pages are ours.
     pub(super) own: offer::OwnPages,
+    relief: relieve::Relief,
     serial: u64,
 }
 
@@ -134,10 +155,14 @@ impl Node {
         !self.migration.unmap.is_empty()
     }
 
+    /// The first page of a chunk.
+    fn first_of(&self, of: Chunk) -> Result<PageKey> {
+        Ok(pages_of(self.names.get(of.0)?, of.1).0)
+    }
+
     /// Checks that a chunk exists and is ours.
     fn check_owned_chunk(&self, of: Chunk) -> Result {
-        let (first, _) = pages_of(self.names.get(of.0)?, of.1);
-        self.check_owned(first)
+        self.check_owned(self.first_of(of)?)
     }
 
     /// The pages of a chunk that are here and were committed.
@@ -160,10 +185,11 @@ impl Node {
     /// Has a chunk of ours go to another node, by the worker. ESTALE when it is not ours.
     pub fn move_chunk(&mut self, dataset: u64, chunk: u64, to: u32) -> Result {
         self.check_ready()?;
-        self.check_owned_chunk((dataset, chunk))?;
+        let of = (dataset, chunk);
+        self.check_owned_chunk(of)?;
         match to == self.id() {
             true => Err(EINVAL),
-            false => self.send_away((dataset, chunk), to),
+            false => self.send_away(Leaving::new(of, u16::try_from(to)?, self.first_of(of)?)),
         }
     }
 
@@ -185,14 +211,23 @@ pub(super) async fn run<H: Host>(host: &H) -> Result<bool> {
         let Ok(leaving) = next else {
             break;
         };
-        let dataset = leaving.of.0;
-        match leave::send_off(host, leaving).await {
-            Ok(None) => {}
-            Ok(Some(again)) => {
-                host.with(|node| Ok::<_, Error>(node.migration.leaving.push(again, GFP_KERNEL)?))?
+        let (dataset, to, for_room) = (leaving.of.0, u32::from(leaving.to), leaving.for_room);
+        let sent = leave::send_off(host, leaving).await;
+        let now = host.now();
+        host.with(|node| {
+            let moves = &mut node.migration;
+            let gone = match sent {
+                Ok(Some(again)) if moves.leaving.push(again, GFP_KERNEL).is_ok() => return,
+                Ok(None) => true,
+                _ => false,
+            };
+            if !gone {
+                moves.count(dataset, |of| &mut of.stayed);
             }
-            Err(_) => host.with(|node| node.migration.count(dataset, |of| &mut of.stayed)),
-        }
+            if for_room {
+                moves.relief.end(to, gone, now);
+            }
+        });
     }
     arrived?;
     Ok(host.with(|node| node.has_moves()))

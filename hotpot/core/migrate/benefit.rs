@@ -92,16 +92,8 @@ impl Node {
             };
             // What is local now goes over the network afterwards.
             let benefit = theirs.saturating_sub(of(us));
-            let Ok(record) = self.names.get(chunk.0) else {
-                continue;
-            };
-            let (page, _) = pages_of(record, chunk.1);
-            let settled = self.owns(page)
-                && !self.names.is_inherited(page)
-                && self.names.arriving(page).is_none()
-                && (record.room_to_move() != 0 || record.moved(chunk.1).is_some());
             let all: u64 = nodes.iter().map(|of| of.1).sum();
-            if settled && benefit >= policy.min_benefit.max(all / PART).max(1) {
+            if self.may_go(*chunk) && benefit >= policy.min_benefit.max(all / PART).max(1) {
                 chosen.push((benefit, *chunk, *to), GFP_KERNEL)?;
             }
         }
@@ -111,25 +103,32 @@ impl Node {
             let cost = self.cost(*chunk, *to);
             if cost <= left && cost <= benefit.saturating_mul(4) {
                 left -= cost;
-                self.send_away(*chunk, *to)?;
+                let at = self.first_of(*chunk)?;
+                self.send_away(Leaving::new(*chunk, u16::try_from(*to)?, at))?;
             }
         }
         Ok(())
     }
 
-    pub(super) fn send_away(&mut self, of: Chunk, to: u32) -> Result {
-        let (at, _) = pages_of(self.names.get(of.0)?, of.1);
-        if self.migration.leaving.iter().any(|other| other.of == of) {
-            return Ok(());
-        }
-        let leaving = Leaving {
-            of,
-            to: u16::try_from(to)?,
-            let_in: false,
-            at,
+    /// Whether a chunk is ours, and its dataset's record can say that it is another node's.
+    pub(super) fn may_go(&self, chunk: Chunk) -> bool {
+        let Ok(record) = self.names.get(chunk.0) else {
+            return false;
         };
-        self.migration.leaving.push(leaving, GFP_KERNEL)?;
-        self.wake(WORKER);
+        let (page, _) = pages_of(record, chunk.1);
+        self.owns(page)
+            && !self.names.is_inherited(page)
+            && self.names.arriving(page).is_none()
+            && (record.room_to_move() != 0 || record.moved(chunk.1).is_some())
+    }
+
+    /// Has a chunk go, unless it does already.
+    pub(super) fn send_away(&mut self, leaving: Leaving) -> Result {
+        let mut others = self.migration.leaving.iter();
+        if !others.any(|other| other.of == leaving.of) {
+            self.migration.leaving.push(leaving, GFP_KERNEL)?;
+            self.wake(WORKER);
+        }
         Ok(())
     }
 }

@@ -11,7 +11,8 @@ use super::{
         node::Node,
         spread::{Adopt, Adoption},
     },
-    offer, Leaving,
+    offer::{self, Offer},
+    Leaving,
 };
 use kernel::prelude::*;
 
@@ -59,9 +60,10 @@ pub(super) async fn send_off<H: Host>(host: &H, mut leaving: Leaving) -> Result<
         let pages = host.with(|node| {
             // What the other node lets in it counts as its own, whether it comes or not.
             node.check_owned_chunk(leaving.of)?;
-            Ok::<_, Error>(node.committed_pages(leaving.of)?.count())
+            Ok::<_, Error>(node.committed_pages(leaving.of)?.count() as u64)
         })?;
-        offer::offer(host, to, pages as u64).await?;
+        let limit = leaving.limit;
+        offer::offer(host, to, &Offer { pages, limit }).await?;
         leaving.let_in = true;
     }
     let (keys, at) = host.with(|node| {

@@ -403,3 +403,95 @@ fn no_chunk_moves_to_a_node_of_which_more_than_half_would_be_pages_of_its_own() 
         assert_eq!(read(&mut world, 2, *page), Ok(content(*page)));
     }
 }
+
+#[test]
+fn a_node_that_is_full_of_its_own_pages_gives_chunks_to_nodes_with_room() {
+    // A device has 128 pages; each node owns 144 of the dataset's.
+    let mut world = cluster(3, 128, 1, 432);
+    let theirs: Vec<u64> = {
+        let life = world.nodes[0].life.clone().unwrap();
+        let core = life.node.borrow();
+        (0..432)
+            .filter(|page| core.owner(key(*page)) == Ok(3))
+            .collect()
+    };
+    assert_eq!(theirs.len(), 144);
+    for page in &theirs {
+        let node = *page as usize % 3;
+        assert_eq!(
+            write(&mut world, node, *page, content(*page)),
+            Ok(()),
+            "page {page}"
+        );
+    }
+    for page in &theirs {
+        for node in 0..3 {
+            assert_eq!(read(&mut world, node, *page), Ok(content(*page)));
+        }
+    }
+}
+
+#[test]
+fn there_is_no_room_only_when_the_whole_pool_is_full_and_then_nothing_is_lost() {
+    // The pool has 384 pages, and the third node writes all that it owns first.
+    let mut world = cluster(3, 128, 1, 480);
+    let mut order: Vec<u64> = (0..480).collect();
+    {
+        let life = world.nodes[0].life.clone().unwrap();
+        let core = life.node.borrow();
+        order.sort_by_key(|page| std::cmp::Reverse(core.owner(key(*page)).unwrap()));
+    }
+    let mut written = Vec::new();
+    for page in order {
+        match write(&mut world, page as usize % 3, page, content(page)) {
+            Ok(()) => written.push(page),
+            Err(error) => {
+                assert_eq!(error, ENOSPC);
+                break;
+            }
+        }
+    }
+    // The most of it: a chunk has 16 pages, and goes to a node that has a sixteenth less of its own.
+    assert!(written.len() >= 336, "{} of 384 fitted", written.len());
+    let moves = |world: &World| -> u64 {
+        let lives = world.nodes.iter().map(|node| node.life.clone().unwrap());
+        lives
+            .map(|life| life.node.borrow().migration.counts(DATASET).left)
+            .sum()
+    };
+    let try_all = |world: &mut World| {
+        for page in (0..480).filter(|page| !written.contains(page)).take(40) {
+            let refused = write(world, 0, page, content(page));
+            assert!(matches!(refused, Ok(()) | Err(ENOSPC)), "{refused:?}");
+        }
+        moves(world)
+    };
+    try_all(&mut world);
+    let settled = try_all(&mut world);
+    assert_eq!(try_all(&mut world), settled, "chunks come and go for ever");
+    for page in &written {
+        assert_eq!(read(&mut world, 0, *page), Ok(content(*page)));
+    }
+}
+
+#[test]
+fn with_moves_switched_off_an_owner_keeps_its_chunks_and_has_no_room_for_more() {
+    let mut world = cluster(3, 128, 1, 432);
+    for node in &world.nodes {
+        let life = node.life.clone().unwrap();
+        life.node.borrow_mut().migration.policy.enabled = false;
+    }
+    let mut results = Vec::new();
+    for page in 0..432 {
+        let owner = {
+            let life = world.nodes[0].life.clone().unwrap();
+            let core = life.node.borrow();
+            core.owner(key(page))
+        };
+        if owner == Ok(3) {
+            results.push(write(&mut world, 2, page, content(page)));
+        }
+    }
+    assert!(results[..120].iter().all(|result| *result == Ok(())));
+    assert_eq!(results[143], Err(ENOSPC));
+}
