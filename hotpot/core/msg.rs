@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!  0  u16  opcode
-//!  2  u16  version, 4
+//!  2  u16  version, 6
 //!  4  u32  zero
 //!  8  u64  epoch of the sender's map
 //! ```
