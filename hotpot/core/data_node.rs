@@ -5,11 +5,11 @@
 use super::{
     area::Area,
     cluster::Sender,
-    eviction,
+    draft, eviction,
     format::{slot, Cid, PageVersion, PAGE_SIZE},
     host::{Action, Host, PageKey, Piece},
     integrity,
-    msg::{Settle, Stage, StagePage, Staging},
+    msg::{Reader, Settle, Stage, StagePage, Staging},
     node::{Guest, Node, Share},
     pages::Staged,
     persist::{self, NewPage},
@@ -31,7 +31,14 @@ enum Plan {
 }
 
 impl Node {
-    fn plan_stage(&mut self, from: Sender, cid: Cid, stage: &StagePage, now: u64) -> Result<Plan> {
+    /// `there`: the bytes are, sent or our own.
+    fn plan_stage(
+        &mut self,
+        from: Sender,
+        cid: Cid,
+        (stage, there): (&StagePage, bool),
+        now: u64,
+    ) -> Result<Plan> {
         // The last commits of an owner from which the chunk has moved: the new one has not counted
         // what we are given now.
         let owner = self.owner(stage.key) == Ok(from.node);
@@ -62,6 +69,9 @@ impl Node {
             _ if keep || !page.staged.is_empty() => return Ok(Plan::Done(Staging::NeedWhole)),
             _ => return Ok(Plan::Drop),
         };
+        if !there {
+            return Ok(Plan::Done(Staging::NeedWhole));
+        }
         page.staged.reserve(1, GFP_KERNEL)?;
         let Some(pm) = self.space.take() else {
             if keep {
@@ -129,9 +139,10 @@ pub(super) async fn on_stage<H: Host>(
     stage: &Stage,
     data: &[u8],
 ) -> Result<KVec<Staging>> {
-    let areas = areas_of(stage, data)?;
-    let now = host.now();
     let mut bytes = integrity::page_buffer()?;
+    let left_out = draft::left_out(host, stage, &mut bytes)?;
+    let areas = areas_of(stage, data, &left_out.bytes)?;
+    let now = host.now();
     let mut plans = KVec::with_capacity(stage.pages.len(), GFP_KERNEL)?;
     let want = stage.pages.len() as u64;
     // What it finds is enough, or the owner hears of it.
@@ -142,10 +153,10 @@ pub(super) async fn on_stage<H: Host>(
             return Err(ESTALE);
         }
         node.rooms.count(want);
-        for page in &stage.pages {
+        for (page, there) in stage.pages.iter().zip(&left_out.there) {
             let plan = node
                 .guest_room(from, stage, page.key)
-                .and_then(|()| node.plan_stage(from, stage.cid, page, now));
+                .and_then(|()| node.plan_stage(from, stage.cid, (page, *there), now));
             node.add_guest(
                 stage.cid,
                 matches!(plan, Ok(Plan::Build { .. })).then_some(page.key),
@@ -284,27 +295,27 @@ pub(super) async fn block_readers<H: Host>(host: &H, key: PageKey, until: u64) -
     Ok(())
 }
 
-/// The areas of each page of a `Stage`; EBADMSG when its parts do not fit together.
-fn areas_of<'a>(stage: &Stage, data: &'a [u8]) -> Result<KVec<KVec<Area<'a>>>> {
+/// The areas of each page of a `Stage`, of bytes that came with it or were left out; EBADMSG when
+/// its parts do not fit together.
+fn areas_of<'a>(stage: &Stage, sent: &'a [u8], left_out: &'a [u8]) -> Result<KVec<KVec<Area<'a>>>> {
     let mut pages = KVec::with_capacity(stage.pages.len(), GFP_KERNEL)?;
     let mut spans = stage.spans.iter();
-    let mut at = 0;
-    let mut take = |len: usize| -> Result<&'a [u8]> {
-        let bytes = data.get(at..at + len).ok_or(EBADMSG)?;
-        at += len;
-        Ok(bytes)
-    };
+    let (mut sent, mut left_out) = (Reader::new(sent), Reader::new(left_out));
     for page in &stage.pages {
         if page.version == 0 || (page.whole && page.nr_spans != 0) {
             return Err(EBADMSG);
         }
+        let from = match page.draft {
+            Some(_) => &mut left_out,
+            None => &mut sent,
+        };
         let mut areas = KVec::new();
         if page.whole {
             areas.push(
                 Area {
                     key: page.key,
                     offset: 0,
-                    bytes: Piece::Bytes(take(PAGE_SIZE)?),
+                    bytes: Piece::Bytes(from.bytes(PAGE_SIZE)?),
                 },
                 GFP_KERNEL,
             )?;
@@ -315,16 +326,18 @@ fn areas_of<'a>(stage: &Stage, data: &'a [u8]) -> Result<KVec<KVec<Area<'a>>>> {
                 Area {
                     key: page.key,
                     offset: span.offset,
-                    bytes: Piece::Bytes(take(usize::from(span.len))?),
+                    bytes: Piece::Bytes(from.bytes(usize::from(span.len))?),
                 },
                 GFP_KERNEL,
             )?;
         }
         pages.push(areas, GFP_KERNEL)?;
     }
-    if at != data.len() || spans.next().is_some() {
+    if spans.next().is_some() {
         return Err(EBADMSG);
     }
+    sent.end()?;
+    left_out.end()?;
     Ok(pages)
 }
 

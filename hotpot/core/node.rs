@@ -6,6 +6,7 @@ use super::{
     area::Span,
     barrier::Barriers,
     cluster::{Map, State},
+    draft::Draft,
     format::{superblock, Cid, Geometry, Superblock, Timestamp, Uuid},
     grants::Grants,
     host::{PageKey, Ticket, NR_QUEUES},
@@ -170,8 +171,8 @@ pub struct Txn {
 
 /// How far a commit is at its committing node.
 pub enum Commit {
-    /// Not decided.
-    Active,
+    /// Not decided. Its pages are frozen as long as it is.
+    Active(Draft),
     /// Decided; these owner nodes have not published yet.
     Decided {
         /// Owner nodes.

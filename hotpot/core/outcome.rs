@@ -93,7 +93,7 @@ impl Node {
     pub(super) fn fate(&self, cid: Cid) -> Outcome {
         let unsure = self.remembered.unsure.iter().find(|(of, _)| *of == cid);
         match (self.commits.get(&cid), unsure) {
-            (Some(Commit::Active), _) => Outcome::Pending,
+            (Some(Commit::Active(_)), _) => Outcome::Pending,
             (Some(Commit::Decided { .. }), _) => Outcome::Committed,
             (None, Some((_, owner))) if self.is_out(*owner) => Outcome::Forgotten,
             (None, Some(_)) => Outcome::Pending,

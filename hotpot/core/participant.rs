@@ -306,7 +306,7 @@ pub(super) fn on_ask_outcome<H: Host>(host: &H, cid: Cid) -> Result<Outcome> {
     host.with(|node| {
         if u32::from(cid.node()) == node.id() {
             return Ok(match node.commits.get(&cid) {
-                Some(Commit::Active) => Outcome::Pending,
+                Some(Commit::Active(_)) => Outcome::Pending,
                 Some(Commit::Decided { .. }) => Outcome::Committed,
                 None if cid.counter() < node.first_counter => Outcome::Forgotten,
                 None => Outcome::Aborted,

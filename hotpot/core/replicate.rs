@@ -5,6 +5,7 @@
 
 use super::{
     area::Area,
+    draft,
     format::PAGE_SIZE,
     handler,
     host::{CallError, Host, Piece},
@@ -17,7 +18,7 @@ use kernel::prelude::*;
 /// Most pages in one message: the reply is one byte each.
 const MAX_PAGES: usize = 512;
 /// What a page and a span of a [`Stage`] take in a message, and what it takes itself.
-const PAGE_HEAD: usize = 32;
+const PAGE_HEAD: usize = 40;
 const SPAN_HEAD: usize = 20;
 const STAGE_HEAD: usize = 64;
 
@@ -27,7 +28,10 @@ struct Leg {
     /// Which, in the commit's pages.
     page: usize,
     to: Holder,
+    /// All bytes of it are needed there.
     whole: bool,
+    /// What the receiver should have of them is sent, too.
+    sent: bool,
     must: bool,
     /// It may have the version before: it must have the new one, or none.
     holder: bool,
@@ -100,6 +104,7 @@ fn first_round<'a>(node: &Node, prepare: &Prepare<'a>) -> Result<(KVec<Target<'a
                     page: nr,
                     to: *holder,
                     whole: false,
+                    sent: false,
                     must,
                     holder: true,
                 },
@@ -163,6 +168,7 @@ fn add_copies<H: Host>(
                             incarnation: peer.incarnation,
                         },
                         whole: target.page.base != 0,
+                        sent: false,
                         must: true,
                         holder: false,
                     },
@@ -187,7 +193,7 @@ async fn round<'a, H: Host>(
     let (epoch, max_msg, geometry) =
         host.with(|node| (node.map.epoch, node.config.max_msg, node.geometry()));
     let room = max_msg.saturating_sub(2 * prepare.owners.len());
-    let parcels = pack(targets, &legs, room, &geometry)?;
+    let parcels = pack(targets, &legs, prepare.cn.node, room, &geometry)?;
     let mut headers = KVec::with_capacity(parcels.len(), GFP_KERNEL)?;
     for parcel in &parcels {
         let mut stage = Stage {
@@ -243,10 +249,11 @@ async fn round<'a, H: Host>(
             };
             match staging {
                 Some(Staging::Durable) => target.copies.push(leg.to, GFP_KERNEL)?,
-                Some(Staging::NeedWhole) if !leg.whole => {
+                Some(Staging::NeedWhole) if !(leg.whole && leg.sent) => {
                     again.push(
                         Leg {
                             whole: true,
+                            sent: true,
                             ..*leg
                         },
                         GFP_KERNEL,
@@ -281,6 +288,7 @@ async fn round<'a, H: Host>(
 fn pack<'a>(
     targets: &[Target<'a>],
     legs: &[Leg],
+    cn: u32,
     max_msg: usize,
     geometry: &super::format::Geometry,
 ) -> Result<KVec<Parcel<'a>>> {
@@ -289,7 +297,19 @@ fn pack<'a>(
         let target = targets.get(leg.page).ok_or(EINVAL)?;
         let bytes: usize = target.areas.iter().map(|area| area.bytes.len()).sum();
         let split = bytes + target.areas.len() * SPAN_HEAD;
-        let whole = leg.whole || split >= PAGE_SIZE;
+        // The committing node has what it sent us. Of many small areas the spans are more than the
+        // page.
+        let heads = target.areas.len() * SPAN_HEAD;
+        let enough = bytes == PAGE_SIZE || (!leg.whole && heads < PAGE_SIZE);
+        let draft = match leg.to.node == cn && !leg.sent && enough {
+            true => draft::crc_of(target.areas)?,
+            false => None,
+        };
+        let whole = match draft {
+            Some(_) => bytes == PAGE_SIZE,
+            None => leg.whole || split >= PAGE_SIZE,
+        };
+        // What is left out counts: it is as much to stage.
         let size = PAGE_HEAD + if whole { PAGE_SIZE } else { split };
         let fits = parcels.last().is_some_and(|parcel| {
             parcel.to == leg.to.node
@@ -309,18 +329,27 @@ fn pack<'a>(
         }
         let parcel = parcels.last_mut().ok_or(ENOMEM)?;
         parcel.size += size;
-        parcel.legs.push(Leg { whole, ..*leg }, GFP_KERNEL)?;
+        let sent = draft.is_none();
+        parcel.legs.push(
+            Leg {
+                whole,
+                sent,
+                ..*leg
+            },
+            GFP_KERNEL,
+        )?;
         parcel.pages.push(
             StagePage {
                 key: target.page.key,
                 version: target.page.base + 1,
                 whole,
+                draft,
                 must: leg.must,
                 nr_spans: if whole { 0 } else { target.areas.len() as u32 },
             },
             GFP_KERNEL,
         )?;
-        if whole {
+        if whole && sent {
             let page = Piece::Pm {
                 offset: geometry.page(target.page.pm),
                 len: PAGE_SIZE,
@@ -328,8 +357,12 @@ fn pack<'a>(
             parcel.data.push(page, GFP_KERNEL)?;
         } else {
             for area in target.areas {
-                parcel.spans.push(area.span(), GFP_KERNEL)?;
-                parcel.data.push(area.bytes, GFP_KERNEL)?;
+                if !whole {
+                    parcel.spans.push(area.span(), GFP_KERNEL)?;
+                }
+                if sent {
+                    parcel.data.push(area.bytes, GFP_KERNEL)?;
+                }
             }
         }
     }

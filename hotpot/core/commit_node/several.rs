@@ -4,6 +4,7 @@
 
 use super::{
     super::{
+        draft::Draft,
         fault::PAUSE,
         format::{self, commit_record, CommitRecord, BODY_SIZE},
         handler,
@@ -25,11 +26,16 @@ use kernel::prelude::*;
 pub(super) async fn several<H: Host>(host: &H, shares: &[Share<'_>], terms: &Terms<'_>) -> Result {
     // With room for all: who was asked must not be forgotten.
     let mut asked = KVec::with_capacity(shares.len(), GFP_KERNEL)?;
+    let us = host.with(|node| node.id());
+    let theirs = shares.iter().filter(|share| share.owner != us);
+    let areas = theirs.flat_map(|share| share.areas.iter());
+    let draft = Draft::of(host, areas, terms.replicas);
     host.with(|node| {
-        Ok::<_, Error>(
-            node.commits
-                .try_create_and_insert(terms.cid, Commit::Active, GFP_KERNEL)?,
-        )
+        Ok::<_, Error>(node.commits.try_create_and_insert(
+            terms.cid,
+            Commit::Active(draft),
+            GFP_KERNEL,
+        )?)
         .map(|_| ())
     })?;
     let prepared = match terms.wait {

@@ -4,6 +4,7 @@
 
 use super::{
     super::{
+        draft::Draft,
         fault::PAUSE,
         format::Cid,
         handler,
@@ -20,10 +21,11 @@ use kernel::prelude::*;
 /// A commit with one owner, which is another node: it decides. Who takes its place when it is
 /// lost asks us how it ended.
 pub(super) async fn single<H: Host>(host: &H, share: &Share<'_>, terms: &Terms<'_>) -> Result {
+    let draft = Draft::of(host, share.areas.iter(), terms.replicas);
     host.with(|node| {
         node.reserve_memory()?;
         node.commits
-            .try_create_and_insert(terms.cid, Commit::Active, GFP_KERNEL)?;
+            .try_create_and_insert(terms.cid, Commit::Active(draft), GFP_KERNEL)?;
         Ok::<_, Error>(())
     })?;
     let result = ask_single(host, share, terms).await;

@@ -111,8 +111,11 @@ pub struct StagePage {
     pub key: PageKey,
     /// The new version.
     pub version: u64,
-    /// The whole page comes, not the changed bytes only.
+    /// All bytes of the page, not the changed ones only.
     pub whole: bool,
+    /// The receiver is the committing node, and the bytes are those of its commit in flight: they
+    /// do not come, only their crc32c.
+    pub draft: Option<u32>,
     /// The copy is needed for the degree of replication: make one even when there was none.
     pub must: bool,
     /// Spans of it among the spans of the message (0 when `whole`).
@@ -122,12 +125,13 @@ wire_struct!(StagePage {
     key,
     version,
     whole,
+    draft,
     must,
     nr_spans
 });
 
 /// Owner to data node: make these versions durable; block readers until the outcome.
-/// Behind it for each page the bytes of its spans, or the whole page.
+/// Behind it for each page the bytes of its spans, or the whole page, unless they are left out.
 #[derive(Debug)]
 pub struct Stage {
     /// The commit.
@@ -155,7 +159,7 @@ wire_enum! {
     Staging {
         /// The new version is durable here, readers wait.
         Durable = 0,
-        /// The base is not here: send the whole page.
+        /// The base, or what was left out, is not here: send the whole page.
         NeedWhole = 1,
         /// No copy is here, now; the sender is a holder no longer.
         Dropped = 2,

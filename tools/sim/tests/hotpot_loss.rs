@@ -413,6 +413,7 @@ fn stage_of(world: &World, from: usize, page: u64) -> (Sender, Vec<u8>) {
         key: key(1, page),
         version: 2,
         whole: true,
+        draft: None,
         must: true,
         nr_spans: 0,
     };

@@ -33,6 +33,7 @@ mod planted;
 mod twin;
 
 pub use life::SimNode;
+pub use network::Traffic;
 pub use operations::{Operation, Output};
 pub use plan::Plan;
 
@@ -81,6 +82,12 @@ pub struct World {
     twin: Option<Twin>,
     /// Nodes, and whose requests do not come to them.
     deaf_to: Vec<(usize, usize)>,
+    /// What went over the network.
+    pub traffic: Traffic,
+    /// Nodes, and opcodes of requests that are held up on their way to them.
+    held: Vec<(usize, u8)>,
+    /// Those requests.
+    waiting: Vec<Request>,
 }
 
 fn node_of(index: usize) -> u32 {
@@ -114,6 +121,9 @@ impl World {
             requests: BTreeMap::new(),
             twin: None,
             deaf_to: Vec::new(),
+            traffic: Traffic::default(),
+            held: Vec::new(),
+            waiting: Vec::new(),
             damaged: BTreeSet::new(),
         };
         for index in 0..plan.nodes {

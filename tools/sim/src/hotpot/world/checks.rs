@@ -9,7 +9,7 @@ use hotpot_core::core::{
     host::PageKey,
     info,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl World {
     /// A page has one owner at most that serves it.
@@ -142,7 +142,36 @@ impl World {
             let writers: Vec<_> = core.writers.iter().collect();
             assert!(writers.is_empty(), "n{} has writers: {writers:?}", node.id);
         }
+        self.check_same_bytes();
         assert_eq!(names.len(), 1, "nodes disagree about names: {names:?}");
+    }
+}
+
+impl World {
+    /// What a commit made of a page is the same on every node.
+    fn check_same_bytes(&self) {
+        let mut made = BTreeMap::new();
+        for node in self.nodes.iter().filter(|node| !node.gone) {
+            let life = node.life.as_ref().expect("alive");
+            let core = life.node.borrow();
+            let device = node.pm.borrow();
+            for (key, page) in core.pages.iter() {
+                let Some(pm) = page.clean.and_then(|clean| clean.pm) else {
+                    continue;
+                };
+                let line = device.read(core.geometry().slot(pm) as usize, LINE_SIZE);
+                let Ok(Some((_, found))) = slot::Slot::decode(pm, line) else {
+                    continue;
+                };
+                let of = (*key, found.of.version, found.of.cid.0);
+                let first = *made.entry(of).or_insert((node.id, found.data_crc));
+                assert_eq!(
+                    first.1, found.data_crc,
+                    "n{} and n{} have other bytes of {of:?}",
+                    first.0, node.id
+                );
+            }
+        }
     }
 }
 

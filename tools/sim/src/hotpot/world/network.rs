@@ -47,6 +47,22 @@ pub(super) struct Request {
     pub(super) room: usize,
 }
 
+/// What went over the network, lost or not.
+#[derive(Clone, Debug, Default)]
+pub struct Traffic {
+    /// Bytes of requests, by destination (from 0) and opcode.
+    pub requests: BTreeMap<(usize, u8), usize>,
+    /// Bytes of replies.
+    pub replies: usize,
+}
+
+impl Traffic {
+    /// All bytes.
+    pub fn bytes(&self) -> usize {
+        self.replies + self.requests.values().sum::<usize>()
+    }
+}
+
 impl World {
     pub(super) fn send(&mut self, caller: u64, op: &Op, requests: Vec<Outgoing>) {
         let src = op.node;
@@ -79,6 +95,8 @@ impl World {
                 continue;
             };
             let dst = self.machine(src, request.dst);
+            let of = (dst, request.bytes[0]);
+            *self.traffic.requests.entry(of).or_default() += request.bytes.len();
             let lost = self.working && self.rng.one_in(self.plan.loss_in);
             let deaf = self.deaf_to.contains(&(dst, src));
             if lost || deaf || self.nodes[src].cut || self.nodes[dst].cut {
@@ -110,6 +128,9 @@ impl World {
     /// A request arrives, and is refused, or a handler begins.
     pub(super) fn deliver(&mut self, mut request: Request) {
         let (dst, leg) = (request.dst, request.leg);
+        if self.held.contains(&(dst, request.bytes[0])) {
+            return self.waiting.push(request);
+        }
         let Some(life) = self.nodes.get(dst).and_then(|node| node.life.clone()) else {
             return;
         };
@@ -165,6 +186,7 @@ impl World {
         if let Err(error) = &reply {
             self.trace(format_args!("n{} answers {error:?}", node_of(from)));
         }
+        self.traffic.replies += reply.as_ref().map_or(0, Vec::len);
         let caller = self.ops.get(&leg.caller);
         let back = caller.is_some_and(|caller| self.nodes[caller.node].cut);
         let lost = self.working && self.rng.one_in(self.plan.loss_in);
@@ -199,6 +221,26 @@ impl World {
     /// Cuts a node off, or joins it again.
     pub fn set_cut(&mut self, node: usize, cut: bool) {
         self.nodes[node].cut = cut;
+    }
+
+    /// Requests of this opcode to a node are held up on their way.
+    pub fn hold(&mut self, node: usize, opcode: u16) {
+        self.held.push((node, opcode as u8));
+    }
+
+    /// They arrive after all; how many they are.
+    pub fn release(&mut self, node: usize, opcode: u16) -> usize {
+        let of = (node, opcode as u8);
+        self.held.retain(|held| *held != of);
+        let all = std::mem::take(&mut self.waiting);
+        let theirs = |request: &Request| (request.dst, request.bytes[0]) == of;
+        let (arrive, wait): (Vec<_>, Vec<_>) = all.into_iter().partition(theirs);
+        self.waiting = wait;
+        let count = arrive.len();
+        for request in arrive {
+            self.schedule.after(US, Event::Request(request));
+        }
+        count
     }
 
     /// Requests of `other` do not come to a node any more, or do so again.
