@@ -111,6 +111,8 @@ pub struct StagePage {
     pub key: PageKey,
     /// The new version.
     pub version: u64,
+    /// The commit that made the version before it, and so was published; 0 for none.
+    pub before: Cid,
     /// The whole page comes, not the changed bytes only.
     pub whole: bool,
     /// The copy is needed for the degree of replication: make one even when there was none.
@@ -121,6 +123,7 @@ pub struct StagePage {
 wire_struct!(StagePage {
     key,
     version,
+    before,
     whole,
     must,
     nr_spans

@@ -339,6 +339,7 @@ fn stage_of(world: &World, from: usize, page: u64) -> (Sender, Vec<u8>) {
     let one = StagePage {
         key: key(1, page),
         version: 2,
+        before: Cid(0),
         whole: true,
         must: true,
         nr_spans: 0,
