@@ -147,6 +147,7 @@ pub(super) async fn on_stage<H: Host>(
     let want = stage.pages.len() as u64;
     // What it finds is enough, or the owner hears of it.
     let _ = eviction::make_room(host, want, 0).await?;
+    publish_before(host, from, stage).await?;
     let geometry = host.with(|node| {
         if node.is_out(from.node) {
             // That it is we learnt while we made room: its successor may have heard what we have.
@@ -235,6 +236,29 @@ pub(super) async fn on_stage<H: Host>(
         done.push(staging, GFP_KERNEL)?;
     }
     result.map(|()| done)
+}
+
+/// Publishes what is staged here of the commits on which an owner builds.
+async fn publish_before<H: Host>(host: &H, from: Sender, stage: &Stage) -> Result {
+    for page in &stage.pages {
+        if host.with(|node| node.is_out(from.node)) {
+            // Its successor may have heard what we have.
+            return Err(ESTALE);
+        }
+        publish_known(host, page.before).await?;
+    }
+    Ok(())
+}
+
+/// Publishes all that is staged here of a commit on which a newer version of one of its pages is
+/// built: its owner may not have come to tell us yet, and the newer version, once published, drops
+/// what is staged of that page. When the owner is lost then, the commit's other pages would look
+/// like those of one that was never promised.
+pub(super) async fn publish_known<H: Host>(host: &H, cid: Cid) -> Result {
+    match host.with(|node| node.guests.get(&cid).is_some()) {
+        true => finish(host, cid).await,
+        false => Ok(()),
+    }
 }
 
 async fn build<H: Host>(

@@ -133,6 +133,8 @@ pub struct TxnPage {
     pub key: PageKey,
     /// Committed version before.
     pub base: u64,
+    /// The commit that made it; 0 when there is none, or it is not needed any more.
+    pub before: Cid,
     /// PM page of the new version, `base + 1`.
     pub pm: u64,
 }

@@ -393,6 +393,7 @@ fn read_log_record<H: Host>(
             let page = TxnPage {
                 key,
                 base: entry.base_version,
+                before: Cid(0),
                 pm: entry.staged,
             };
             txn.pages.push(page, GFP_KERNEL)?;

@@ -18,7 +18,7 @@ use kernel::prelude::*;
 /// Most pages in one message: the reply is one byte each.
 const MAX_PAGES: usize = 512;
 /// What a page and a span of a [`Stage`] take in a message, and what it takes itself.
-const PAGE_HEAD: usize = 40;
+const PAGE_HEAD: usize = 48;
 const SPAN_HEAD: usize = 20;
 const STAGE_HEAD: usize = 64;
 
@@ -342,6 +342,7 @@ fn pack<'a>(
             StagePage {
                 key: target.page.key,
                 version: target.page.base + 1,
+                before: target.page.before,
                 whole,
                 draft,
                 must: leg.must,

@@ -111,6 +111,8 @@ pub struct StagePage {
     pub key: PageKey,
     /// The new version.
     pub version: u64,
+    /// The commit that made the version before it, and so was published; 0 for none.
+    pub before: Cid,
     /// All bytes of the page, not the changed ones only.
     pub whole: bool,
     /// The receiver is the committing node, and the bytes are those of its commit in flight: they
@@ -124,6 +126,7 @@ pub struct StagePage {
 wire_struct!(StagePage {
     key,
     version,
+    before,
     whole,
     draft,
     must,

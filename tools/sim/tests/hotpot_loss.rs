@@ -123,7 +123,7 @@ fn a_new_owner_gets_as_many_pages_in_an_answer_as_it_holds() {
         let first = sixteen_pages(&mut world);
         world.lose(LOST);
         all_are_here(&mut world, first);
-        assert_eq!(world.requests.get(&TakeCopies::OPCODE), Some(&answers));
+        assert_eq!(world.traffic.arrived.get(&TakeCopies::OPCODE), Some(&answers));
     }
 }
 
@@ -412,6 +412,7 @@ fn stage_of(world: &World, from: usize, page: u64) -> (Sender, Vec<u8>) {
     let one = StagePage {
         key: key(1, page),
         version: 2,
+        before: Cid(0),
         whole: true,
         draft: None,
         must: true,

@@ -316,6 +316,121 @@ fn what_an_owner_staged_that_is_there_is_no_promise_of_the_lost_one_to_which_its
     nothing_left(&mut world);
 }
 
+/// A node owns a chunk by its row, and one that has moved to it. Both go to others when it is lost:
+/// the one that is first publishes the later of two commits, on a page of the other's chunk, too,
+/// where that leaves nothing of the earlier one, of which nobody had been told. The other page of
+/// that is published all the same.
+#[test]
+fn an_earlier_commit_is_kept_when_who_gets_another_chunk_of_its_lost_owner_publishes_a_later_one() {
+    let mut world = cluster(Plan {
+        loss: true,
+        moves: 1,
+        ..Plan::quiet(4)
+    });
+    let [before, lost, next] = [0, 1, 2].map(|chunk| owner(&world, 0, chunk) as usize - 1);
+    let aside = 6 - before - lost - next;
+    assert!(world.move_chunk(0, lost));
+    world.pass(SEC);
+    assert_eq!(owner(&world, next, 0) as usize, lost + 1);
+    let place = |chunk: u64, page: u64| chunk * workload::CHUNK + page * PAGE + 8;
+    let [both, earlier, later] = [place(0, 0), place(0, 1), place(1, 0)];
+    for at in [both, earlier, later] {
+        // It gets the second copy of each.
+        assert_eq!(load(&mut world, before, 1, at), Ok([0; 8]));
+        put(&mut world, lost, at, b"before..");
+    }
+    let other = place(1, 1);
+    assert_eq!(load(&mut world, aside, 1, other), Ok([0; 8]));
+    world.pass(SEC);
+    // The worker, which would tell of commits, waits for an answer until its deadline.
+    put(&mut world, lost, other, b"unheard.");
+    world.set_deaf_to(aside, lost, true);
+    for places in [[both, earlier], [both, later]] {
+        for at in places {
+            store(&mut world, lost, 1, at, b"after...").expect("a store");
+        }
+        let committed = commit(&mut world, lost, file(1), 1, &places, 2);
+        assert_eq!(committed.result, Ok(()));
+    }
+    // Who had the chunk before comes second.
+    world.set_deaf_to(next, before, true);
+    world.lose(lost);
+    world.pass(SEC / 2);
+    world.set_deaf_to(next, before, false);
+    world.pass(2 * SEC);
+    assert_eq!(owner(&world, next, 0) as usize, before + 1);
+    assert_eq!(owner(&world, next, 1) as usize, next + 1);
+    for node in [before, next, aside] {
+        let found = [both, earlier, later].map(|at| load(&mut world, node, 1, at));
+        assert_eq!(found, [Ok(*b"after..."); 3], "at node {node}");
+    }
+    nothing_left(&mut world);
+}
+
+/// The same, when the later commit is at the node to which one of the chunks has moved since.
+#[test]
+fn an_earlier_commit_is_kept_when_a_chunk_of_it_moved_and_has_a_later_one_before_its_owner_is_lost()
+{
+    let mut world = cluster(Plan {
+        loss: true,
+        moves: 1,
+        ..Plan::quiet(4)
+    });
+    let [before, lost, successor] = [0, 1, 2].map(|chunk| owner(&world, 0, chunk) as usize - 1);
+    let next = 6 - before - lost - successor;
+    assert!(world.move_chunk(0, lost));
+    world.pass(SEC);
+    let places = [8, workload::CHUNK + 8];
+    for at in places {
+        // It gets the second copy of each.
+        assert_eq!(load(&mut world, next, 1, at), Ok([0; 8]));
+        put(&mut world, lost, at, b"before..");
+    }
+    world.pass(SEC);
+    for at in places {
+        store(&mut world, lost, 1, at, b"after...").expect("a store");
+    }
+    let committed = commit(&mut world, lost, file(1), 1, &places, 2);
+    assert_eq!(committed.result, Ok(()));
+    // What it is told of that does not come, but the chunk does.
+    world.set_deaf_to(next, lost, true);
+    assert!(world.move_chunk(0, next));
+    world.pass(4900 * US);
+    world.set_deaf_to(next, lost, false);
+    for _ in 0..1000 {
+        if owner(&world, lost, 0) as usize == next + 1 {
+            break;
+        }
+        world.pass(10 * US);
+    }
+    world.set_deaf_to(next, lost, true);
+    let serves = |world: &World| {
+        let life = world.nodes[next].life.clone().expect("alive");
+        let node = life.node.borrow();
+        node.serves(key(1, 0))
+    };
+    for _ in 0..1000 {
+        if serves(&world) {
+            break;
+        }
+        world.pass(10 * US);
+    }
+    assert!(serves(&world), "the chunk has come");
+    let written = write(&mut world, successor, file(1), 1, places[0], *b"later...");
+    assert_eq!(written, Ok(()));
+    world.lose(lost);
+    world.pass(3 * SEC);
+    for node in [before, next, successor] {
+        let found = places.map(|at| load(&mut world, node, 1, at));
+        assert_eq!(
+            found,
+            [Ok(*b"later..."), Ok(*b"after...")],
+            "at node {node}"
+        );
+    }
+    nothing_left(&mut world);
+}
+
 /// How long a commit of [`count_up`] took at most, and how many there were.
 type Pace = Rc<Cell<(u64, u64)>>;
 

@@ -6,7 +6,7 @@
 use hotpot_core::core::cluster::State;
 use sim::{
     hotpot::{
-        campaign::{live, Campaign, WHATEVER_HAPPENS},
+        campaign::{live, Campaign, CHUNKS_MOVE_BY_THEMSELVES, WHATEVER_HAPPENS},
         host::Bug,
         script::*,
         world::Plan,
@@ -107,4 +107,9 @@ fn a_wrong_outcome_is_found() {
         loss_in: 20,
         ..with_crashes(rng)
     });
+}
+
+#[test]
+fn an_owner_that_goes_on_with_a_chunk_that_it_has_handed_over_is_found() {
+    is_found_by(Bug::EarlyHandOver, &CHUNKS_MOVE_BY_THEMSELVES);
 }

@@ -7,11 +7,38 @@ use sim::{
     hotpot::campaign::{self, live, Campaign},
     schedule::for_each_seed,
 };
+use std::sync::atomic::{AtomicU64, Ordering};
 
-fn run(test: &str, of: &Campaign) {
+fn run(test: &str, of: &Campaign) -> Moves {
+    let (worlds, chunks) = (AtomicU64::new(0), AtomicU64::new(0));
     for_each_seed(&format!("--test hotpot_random {test}"), of.seeds, |seed| {
-        live(seed, of.plan);
+        chunks.fetch_add(live(seed, of.plan), Ordering::Relaxed);
+        worlds.fetch_add(1, Ordering::Relaxed);
     });
+    println!("{test}: {chunks:?} chunks moved in {worlds:?} worlds");
+    Moves {
+        worlds: worlds.into_inner(),
+        chunks: chunks.into_inner(),
+    }
+}
+
+/// Chunks that moved in worlds.
+struct Moves {
+    worlds: u64,
+    chunks: u64,
+}
+
+impl Moves {
+    /// One in `worlds` worlds at least, on the average of many.
+    fn are_one_in(&self, worlds: u64) {
+        let many = self.worlds >= 500;
+        assert!(
+            !many || self.chunks * worlds >= self.worlds,
+            "only {} chunks moved in {} worlds",
+            self.chunks,
+            self.worlds
+        );
+    }
 }
 
 #[test]
@@ -19,7 +46,8 @@ fn promises_are_kept_whatever_happens() {
     run(
         "promises_are_kept_whatever_happens",
         &campaign::WHATEVER_HAPPENS,
-    );
+    )
+    .are_one_in(6);
 }
 
 #[test]
@@ -57,4 +85,22 @@ fn promises_are_kept_when_a_node_is_lost_while_chunks_move() {
         "promises_are_kept_when_a_node_is_lost_while_chunks_move",
         &campaign::A_NODE_IS_LOST_WHILE_CHUNKS_MOVE,
     );
+}
+
+#[test]
+fn promises_are_kept_while_chunks_move_by_themselves() {
+    run(
+        "promises_are_kept_while_chunks_move_by_themselves",
+        &campaign::CHUNKS_MOVE_BY_THEMSELVES,
+    )
+    .are_one_in(1);
+}
+
+#[test]
+fn promises_are_kept_when_a_node_is_lost_while_chunks_move_by_themselves() {
+    run(
+        "promises_are_kept_when_a_node_is_lost_while_chunks_move_by_themselves",
+        &campaign::A_NODE_IS_LOST_WHILE_CHUNKS_MOVE_BY_THEMSELVES,
+    )
+    .are_one_in(1);
 }

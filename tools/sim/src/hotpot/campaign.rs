@@ -5,7 +5,7 @@
 
 use super::{
     workload,
-    world::{Plan, World},
+    world::{Eager, Plan, World},
 };
 use crate::schedule::{Rng, MS};
 
@@ -79,8 +79,29 @@ pub const A_NODE_IS_LOST_WHILE_CHUNKS_MOVE: Campaign = Campaign {
     },
 };
 
-/// One world, from its begin until all is at rest, with all that is checked of it.
-pub fn live(seed: u64, plan: impl FnOnce(&mut Rng) -> Plan) {
+/// Chunks move by themselves, whatever happens beside: often several times in a world.
+pub const CHUNKS_MOVE_BY_THEMSELVES: Campaign = Campaign {
+    seeds: 1_000,
+    plan: |rng| Plan {
+        duration: rng.range(40..80) * MS,
+        eager: Eager::some(rng),
+        ..Plan::random(rng)
+    },
+};
+
+/// The same, and a node is lost with its PM.
+pub const A_NODE_IS_LOST_WHILE_CHUNKS_MOVE_BY_THEMSELVES: Campaign = Campaign {
+    seeds: 1_000,
+    plan: |rng| Plan {
+        duration: rng.range(40..80) * MS,
+        eager: Eager::some(rng),
+        ..with_a_loss(rng)
+    },
+};
+
+/// One world, from its begin until all is at rest, with all that is checked of it. How many chunks
+/// moved.
+pub fn live(seed: u64, plan: impl FnOnce(&mut Rng) -> Plan) -> u64 {
     let mut world = World::new(seed, plan);
     workload::prepare(&mut world);
     world.work();
@@ -88,4 +109,5 @@ pub fn live(seed: u64, plan: impl FnOnce(&mut Rng) -> Plan) {
     workload::check_end(&mut world);
     world.check_at_rest();
     workload::check_degree(&mut world);
+    world.chunks_moved()
 }

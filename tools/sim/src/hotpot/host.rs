@@ -72,6 +72,9 @@ pub enum Bug {
     EarlyPublish,
     /// Messages of older epochs are taken for new ones.
     NoEpochCheck,
+    /// Who has a chunk tells its next owner what it has before it knows that it has moved, and goes
+    /// on with it.
+    EarlyHandOver,
 }
 
 /// One life of a node: from a start to a crash.

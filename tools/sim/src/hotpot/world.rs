@@ -24,6 +24,7 @@ use std::{
 
 mod checks;
 mod control;
+mod eager;
 mod life;
 mod memory;
 mod network;
@@ -32,6 +33,7 @@ mod plan;
 mod planted;
 mod twin;
 
+pub use eager::Eager;
 pub use life::SimNode;
 pub use network::Traffic;
 pub use operations::{Operation, Output};
@@ -74,8 +76,8 @@ pub struct World {
     pub working: bool,
     /// Counted for the report.
     pub events: u64,
-    /// Requests that came to their nodes, by opcode.
-    pub requests: BTreeMap<u16, u64>,
+    /// Chunks that have left nodes in lives that are over.
+    left: u64,
     /// Pages of which a copy was damaged.
     pub damaged: BTreeSet<PageKey>,
     /// Another machine that is one of the nodes, too: the last one.
@@ -118,7 +120,7 @@ impl World {
             model: Model::default(),
             working: false,
             events: 0,
-            requests: BTreeMap::new(),
+            left: 0,
             twin: None,
             deaf_to: Vec::new(),
             traffic: Traffic::default(),
@@ -171,7 +173,7 @@ impl World {
             self.events += 1;
             assert!(self.events < 3_000_000, "the world never comes to rest");
             self.handle(event);
-            if self.plan.moves != 0 {
+            if self.plan.has_moves() {
                 self.check_owners();
             }
             look += 1;

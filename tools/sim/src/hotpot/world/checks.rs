@@ -5,6 +5,7 @@
 use super::{life::SimNode, node_of, operations::Role, World};
 use crate::{hotpot::workload, schedule::Time};
 use hotpot_core::core::{
+    cluster::State,
     format::{slot, Superblock, LINE_SIZE, PAGE_SIZE},
     host::PageKey,
     info,
@@ -96,6 +97,19 @@ impl World {
         versions.iter().filter(|of| Some(**of) == newest).count()
     }
 
+    /// Whether the map has a node down that will be back, or somebody does not have the map yet.
+    /// Chunks that move by themselves move meanwhile, and who is down does not hear of it.
+    fn is_map_on_its_way(&self) -> bool {
+        let mut peers = self.peers.values();
+        let mut lives = self
+            .nodes
+            .iter()
+            .filter(|node| !node.deaf)
+            .filter_map(|node| node.life.as_ref());
+        peers.any(|peer| peer.state == State::Down)
+            || lives.any(|life| life.node.borrow().map.epoch != self.epoch)
+    }
+
     /// Whether nothing is in flight or in doubt.
     pub fn is_at_rest(&self) -> bool {
         let quiet = self
@@ -103,6 +117,7 @@ impl World {
             .values()
             .all(|op| matches!(op.role, Role::Worker) && op.ticket.is_some());
         quiet
+            && !self.is_map_on_its_way()
             && self
                 .nodes
                 .iter()

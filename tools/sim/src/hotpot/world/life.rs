@@ -3,6 +3,7 @@
 //! Lives of nodes: mounts, power failures, losses.
 
 use super::{
+    eager,
     memory::{formatted, CLUSTER},
     node_of,
     operations::{Output, Role},
@@ -81,7 +82,7 @@ impl World {
         let sim = &mut self.nodes[index];
         sim.incarnation += 1;
         sim.ready = false;
-        let node = Node::new(Config {
+        let mut node = Node::new(Config {
             node: sim.id,
             cluster: CLUSTER,
             device_len: sim.pm.borrow().len() as u64,
@@ -92,6 +93,9 @@ impl World {
             },
             timeout: 5 * MS,
         });
+        if let Some(policy) = self.plan.eager.policy(index) {
+            node.migration.policy = policy;
+        }
         let rng = Rng::new(self.rng.u64());
         let life = Life::new(
             sim.id,
@@ -167,6 +171,7 @@ impl World {
             println!("{:>9} n{} crashes", self.now() / US, node_of(index));
         }
         life.dead.set(true);
+        self.left += eager::left(&life);
         self.ops.retain(|_, op| op.node != index);
         let node = &mut self.nodes[index];
         node.ready = false;
@@ -205,6 +210,7 @@ impl World {
         self.nodes[index].gone_at = self.now();
         if let Some(life) = self.nodes[index].life.take() {
             life.dead.set(true);
+            self.left += eager::left(&life);
         }
         self.ops.retain(|_, op| op.node != index);
         let node = &mut self.nodes[index];

@@ -52,6 +52,8 @@ pub(super) struct Request {
 pub struct Traffic {
     /// Bytes of requests, by destination (from 0) and opcode.
     pub requests: BTreeMap<(usize, u8), usize>,
+    /// Requests that came to their nodes, by opcode.
+    pub arrived: BTreeMap<u16, u64>,
     /// Bytes of replies.
     pub replies: usize,
 }
@@ -156,7 +158,7 @@ impl World {
             life.id, sender.node, request.bytes[0]
         ));
         let opcode = u16::from_le_bytes([request.bytes[0], request.bytes[1]]);
-        *self.requests.entry(opcode).or_default() += 1;
+        *self.traffic.arrived.entry(opcode).or_default() += 1;
         let (host, bug) = (SimHost(life), self.plan.bug);
         let Request {
             sender,

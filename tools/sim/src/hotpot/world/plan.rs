@@ -2,7 +2,7 @@
 
 //! What a world is like, and what fails in it and when.
 
-use super::{Event, World};
+use super::{eager::Eager, Event, World};
 use crate::{
     hotpot::{host::Bug, workload},
     schedule::{Rng, Time, MS},
@@ -38,6 +38,8 @@ pub struct Plan {
     pub flips: u64,
     /// Chunks that are sent to other nodes.
     pub moves: u64,
+    /// Nodes whose chunks move by themselves at little traffic.
+    pub eager: Eager,
     /// A planted bug.
     pub bug: Bug,
 }
@@ -59,6 +61,7 @@ impl Plan {
             mrsw: false,
             flips: 0,
             moves: 0,
+            eager: Eager::default(),
             bug: Bug::None,
         }
     }
@@ -70,6 +73,7 @@ impl Plan {
             _ => rng.range(8..most),
         };
         Self {
+            eager: Eager::sometimes(rng),
             nodes: rng.range(2..5) as usize,
             processes: rng.range(1..3) as usize,
             duration: rng.range(20..80) * MS,
@@ -88,6 +92,11 @@ impl Plan {
             moves: 0,
             bug: Bug::None,
         }
+    }
+
+    /// Whether chunks may have other owners than their dataset's row says.
+    pub(super) fn has_moves(&self) -> bool {
+        self.moves != 0 || !self.eager.is_nobody()
     }
 }
 

@@ -8,7 +8,7 @@ use hotpot_core::core::{
     cluster::Sender,
     handler,
     host::Host,
-    msg::{self, Request as _},
+    msg::{self, Request as _, Wire as _},
 };
 
 /// First bytes of requests.
@@ -16,6 +16,30 @@ const STAGE: u8 = msg::Stage::OPCODE as u8;
 const HELLO: u8 = msg::Hello::OPCODE as u8;
 const ASK_OUTCOME: u8 = msg::AskOutcome::OPCODE as u8;
 const PREPARE: u8 = msg::Prepare::OPCODE as u8;
+const ASK_COPIES: u8 = msg::AskCopies::OPCODE as u8;
+const ASK_WRITERS: u8 = msg::AskWriters::OPCODE as u8;
+
+/// As if the record that says that a chunk has moved were known to whoever is asked what he has of
+/// it.
+fn of_any_generation(request: &[u8]) -> Vec<u8> {
+    let mut body = msg::Reader::new(request);
+    let epoch = msg::Head::get(&mut body).expect("a head").epoch;
+    let encoded = match request[0] {
+        ASK_WRITERS => {
+            let mut ask = msg::AskWriters::get(&mut body).expect("an AskWriters");
+            ask.moved.generation = 0;
+            ask.encode(epoch)
+        }
+        _ => {
+            let mut ask = msg::AskCopies::get(&mut body).expect("an AskCopies");
+            if let Some(moved) = &mut ask.moved {
+                moved.generation = 0;
+            }
+            ask.encode(epoch)
+        }
+    };
+    encoded.expect("memory").to_vec()
+}
 
 impl World {
     /// Planted bugs in a request that arrives; a reply of somebody who never executed it.
@@ -37,6 +61,10 @@ impl World {
                 let epoch = life.node.borrow().map.epoch;
                 request.sender.epoch = epoch;
                 request.bytes[8..16].copy_from_slice(&epoch.to_le_bytes());
+                None
+            }
+            (Bug::EarlyHandOver, ASK_COPIES | ASK_WRITERS) => {
+                request.bytes = of_any_generation(&request.bytes);
                 None
             }
             _ => None,
