@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A new owner fetches the copies of its pages that are newer than its own: as many in one answer as
-//! that holds, and from all nodes at once ([2.6.4], [2.5.5]).
+//! A new owner fetches the copies of its pages that are newer than its own: as many in one answer
+//! as that holds, and from all nodes at once ([2.6.4], [2.5.5]).
 
 use super::{
     format::{crc32c, slot, Cid, PageVersion, PAGE_SIZE},
@@ -18,8 +18,8 @@ use kernel::{prelude::*, rbtree::RBTree};
 
 /// Most pages that are on their way to us.
 const IN_FLIGHT: usize = 64;
-/// Most bytes of an answer, where messages may be larger: there are as many as it takes for all that is on its
-/// way, and each is memory in one piece.
+/// Most bytes of an answer, where messages may be larger: there are as many as it takes for all
+/// that is on its way, and each is memory in one piece.
 const ROOM: usize = 32 << 10;
 /// What one page takes of an answer, and what stands before all.
 const PAGE_ROOM: usize = TakenCopy::LEN + PAGE_SIZE;
@@ -76,9 +76,10 @@ impl Node {
 
 /// Gets all pages that we own now of which ours is not the newest copy; how many had to be fetched.
 ///
-/// A copy that is damaged, or not there any more, is as good as none: the next node that has the version is
-/// asked. EIO when none of them has a page whole, EAGAIN when none has it; the others are fetched even
-/// so. ENOSPC without room here. ETIMEDOUT at `until`; what was fetched stays.
+/// A copy that is damaged, or not there any more, is as good as none: the next node that has the
+/// version is asked. When that was the last one no more pages are asked for: EIO when one had it
+/// damaged, else EAGAIN, or why the last one did not answer. ENOSPC without room here. ETIMEDOUT at
+/// `until`, ns. What was fetched stays.
 pub(super) async fn take_all<H: Host>(
     host: &H,
     us: u32,
@@ -91,7 +92,8 @@ pub(super) async fn take_all<H: Host>(
     let mut fetched = 0;
     let mut result = Ok(());
     loop {
-        while lacking.len() < IN_FLIGHT {
+        // Who does not answer is not waited for again and again.
+        while result.is_ok() && lacking.len() < IN_FLIGHT {
             let Some((key, of)) = rest.next() else {
                 break;
             };
@@ -143,7 +145,8 @@ fn worse(known: Option<Error>, new: Error) -> Error {
     }
 }
 
-/// Asks once for each of the pages, which are sorted by the node to ask: `together` of them in a message.
+/// Asks once for each of the pages, which are sorted by the node to ask: `together` of them in a
+/// message.
 async fn take<H: Host>(
     host: &H,
     lacking: &mut [Lacking<'_>],
@@ -214,8 +217,8 @@ fn copies_in<'a>(call: &'a Call<'_>, pages: &mut [Lacking<'_>]) -> Result<KVec<T
     Ok(copies)
 }
 
-/// The copy of a page with its bytes, which are next in the answer. EIO when it is damaged, EAGAIN when there is
-/// none of this version.
+/// The copy of a page with its bytes, which are next in the answer. EIO when it is damaged, EAGAIN
+/// when there is none of this version.
 fn good<'a>(
     head: Option<&TakenCopy>,
     body: &mut Reader<'a>,
@@ -242,8 +245,9 @@ fn good<'a>(
     })
 }
 
-/// Makes copies durable here, together, and puts them in the place of ours. Where there is no room for all they
-/// go one part after the other, since what they replace makes room; ENOSPC when there is none at all.
+/// Makes copies durable here, together, and puts them in the place of ours. Where there is no room
+/// for all they go one part after the other, since what they replace makes room; ENOSPC when there
+/// is none at all.
 async fn store<H: Host>(host: &H, copies: &[Taken<'_>], until: u64) -> Result {
     let mut rest = copies;
     while !rest.is_empty() {

@@ -160,8 +160,8 @@ wire_struct!(Remains {
 });
 wire_struct!(Share { owner, pages });
 
-/// New owner to data node: your copies of pages, whatever I have said of them before. As many as the
-/// answer holds.
+/// New owner to data node: your copies of pages, whatever I have said of them before. As many as
+/// the answer holds.
 #[derive(Debug)]
 pub struct TakeCopies {
     /// Which.
@@ -182,8 +182,8 @@ wire_enum! {
     }
 }
 
-/// What there is of a page of a [`TakeCopies`]. Behind those of all pages come the 4,096 bytes of each that is
-/// whole, in this order.
+/// What there is of a page of a [`TakeCopies`]. Behind those of all pages come the 4,096 bytes of
+/// each that is whole, in this order.
 #[derive(Clone, Copy, Debug)]
 pub struct TakenCopy {
     /// Whether it comes.

@@ -325,7 +325,7 @@ fn a_new_owner_passes_over_damaged_copies_of_the_pages_that_it_fetches() {
         }
         let lacks = |page: &u64| !has_copy(&world, next, *page);
         assert_eq!(pages.clone().filter(lacks).count(), 16);
-        // Neither node has all of them whole, and both have some at the edges of an answer and in its middle.
+        // Neither node has all of them whole: at the edges of answers and in the middle.
         for page in pages.clone() {
             match page % 5 {
                 0 | 3 => world.flip(others[0], key(page), slot),
