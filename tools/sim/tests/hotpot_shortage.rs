@@ -375,7 +375,7 @@ fn a_new_owner_gets_all_pages_though_an_allocation_fails_while_it_fetches_them()
                 let found = load(world, next, 1, page * PAGE);
                 assert_eq!(found, Ok(OLD), "allocation {nr}");
             }
-            assert!(world.requests.contains_key(&TakeCopies::OPCODE));
+            assert!(world.traffic.arrived.contains_key(&TakeCopies::OPCODE));
         },
         |world| {
             for at in places(world) {
