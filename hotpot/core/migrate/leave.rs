@@ -48,6 +48,13 @@ impl Node {
         }
         Ok((keys, at))
     }
+
+    /// Whether a copy of ours of a page of the chunk is damaged, and nobody has a good one: such a
+    /// page its next owner would ask for in vain, and serve none of the others meanwhile.
+    fn has_damaged(&self, leaving: &Leaving) -> Result<bool> {
+        let mut pages = self.committed_pages(leaving.of)?;
+        Ok(pages.any(|(key, _)| self.pages.get(key).is_some_and(|page| page.damaged)))
+    }
 }
 
 /// Asks the next owner of a chunk whether it may come, then has it fetch some of what it lacks; when that is
@@ -86,6 +93,9 @@ pub(super) async fn send_off<H: Host>(host: &H, mut leaving: Leaving) -> Result<
         }
         leaving.at = at;
         return Ok(Some(leaving));
+    }
+    if host.with(|node| node.has_damaged(&leaving))? {
+        return Err(EIO);
     }
     let change = NameChange::Move {
         dataset,

@@ -123,7 +123,10 @@ fn a_new_owner_gets_as_many_pages_in_an_answer_as_it_holds() {
         let first = sixteen_pages(&mut world);
         world.lose(LOST);
         all_are_here(&mut world, first);
-        assert_eq!(world.traffic.arrived.get(&TakeCopies::OPCODE), Some(&answers));
+        assert_eq!(
+            world.traffic.arrived.get(&TakeCopies::OPCODE),
+            Some(&answers)
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 //! Chunks that go to another owner [2.5.5], one sentence each.
 
 use hotpot_core::core::{
+    cluster::State,
     commit::commit as commit_areas,
     fault::{self, Access},
     host::{Host, Mapping, PageKey, Sleep},
@@ -322,111 +323,92 @@ fn what_an_owner_staged_that_is_there_is_no_promise_of_the_lost_one_to_which_its
 /// that is published all the same.
 #[test]
 fn an_earlier_commit_is_kept_when_who_gets_another_chunk_of_its_lost_owner_publishes_a_later_one() {
-    let mut world = cluster(Plan {
-        loss: true,
-        moves: 1,
-        ..Plan::quiet(4)
-    });
-    let [before, lost, next] = [0, 1, 2].map(|chunk| owner(&world, 0, chunk) as usize - 1);
-    let aside = 6 - before - lost - next;
-    assert!(world.move_chunk(0, lost));
-    world.pass(SEC);
-    assert_eq!(owner(&world, next, 0) as usize, lost + 1);
-    let place = |chunk: u64, page: u64| chunk * workload::CHUNK + page * PAGE + 8;
-    let [both, earlier, later] = [place(0, 0), place(0, 1), place(1, 0)];
-    for at in [both, earlier, later] {
-        // It gets the second copy of each.
-        assert_eq!(load(&mut world, before, 1, at), Ok([0; 8]));
-        put(&mut world, lost, at, b"before..");
-    }
-    let other = place(1, 1);
-    assert_eq!(load(&mut world, aside, 1, other), Ok([0; 8]));
-    world.pass(SEC);
-    // The worker, which would tell of commits, waits for an answer until its deadline.
-    put(&mut world, lost, other, b"unheard.");
-    world.set_deaf_to(aside, lost, true);
-    for places in [[both, earlier], [both, later]] {
-        for at in places {
-            store(&mut world, lost, 1, at, b"after...").expect("a store");
+    for time in 0..50 {
+        let mut world = cluster(Plan {
+            loss: true,
+            moves: 1,
+            ..Plan::quiet(4)
+        });
+        let [before, lost, next] = [0, 1, 2].map(|chunk| owner(&world, 0, chunk) as usize - 1);
+        let aside = 6 - before - lost - next;
+        assert!(world.move_chunk(0, lost));
+        world.pass(SEC);
+        assert_eq!(owner(&world, next, 0) as usize, lost + 1);
+        let place = |chunk: u64, page: u64| chunk * workload::CHUNK + page * PAGE + 8;
+        let [both, earlier, later] = [place(0, 0), place(0, 1), place(1, 0)];
+        for at in [both, earlier, later] {
+            // It gets the second copy of each.
+            assert_eq!(load(&mut world, before, 1, at), Ok([0; 8]));
+            put(&mut world, lost, at, b"before..");
         }
-        let committed = commit(&mut world, lost, file(1), 1, &places, 2);
-        assert_eq!(committed.result, Ok(()));
+        let other = place(1, 1);
+        assert_eq!(load(&mut world, aside, 1, other), Ok([0; 8]));
+        world.pass(SEC);
+        // The worker, which would tell of commits, waits for an answer until its deadline.
+        put(&mut world, lost, other, b"unheard.");
+        world.set_deaf_to(aside, lost, true);
+        for places in [[both, earlier], [both, later]] {
+            for at in places {
+                store(&mut world, lost, 1, at, b"after...").expect("a store");
+            }
+            let committed = commit(&mut world, lost, file(1), 1, &places, 2);
+            assert_eq!(committed.result, Ok(()));
+        }
+        world.lose(lost);
+        let is_out = |world: &World| {
+            let life = world.nodes[next].life.clone().expect("alive");
+            let node = life.node.borrow();
+            let peer = node.map.peer(lost as u32 + 1).copied();
+            peer.is_some_and(|peer| peer.state == State::Out)
+        };
+        for _ in 0..2000 {
+            if is_out(&world) {
+                break;
+            }
+            world.pass(10 * US);
+        }
+        // At some of these times who had the chunk before comes second.
+        world.pass(time * 20 * US);
+        world.set_deaf_to(next, before, true);
+        world.pass(SEC / 2);
+        world.set_deaf_to(next, before, false);
+        world.pass(2 * SEC);
+        assert_eq!(owner(&world, next, 0) as usize, before + 1);
+        assert_eq!(owner(&world, next, 1) as usize, next + 1);
+        for node in [before, next, aside] {
+            let found = [both, earlier, later].map(|at| load(&mut world, node, 1, at));
+            assert_eq!(found, [Ok(*b"after..."); 3], "at node {node}, time {time}");
+        }
+        nothing_left(&mut world);
     }
-    // Who had the chunk before comes second.
-    world.set_deaf_to(next, before, true);
-    world.lose(lost);
-    world.pass(SEC / 2);
-    world.set_deaf_to(next, before, false);
-    world.pass(2 * SEC);
-    assert_eq!(owner(&world, next, 0) as usize, before + 1);
-    assert_eq!(owner(&world, next, 1) as usize, next + 1);
-    for node in [before, next, aside] {
-        let found = [both, earlier, later].map(|at| load(&mut world, node, 1, at));
-        assert_eq!(found, [Ok(*b"after..."); 3], "at node {node}");
-    }
-    nothing_left(&mut world);
 }
 
-/// The same, when the later commit is at the node to which one of the chunks has moved since.
 #[test]
-fn an_earlier_commit_is_kept_when_a_chunk_of_it_moved_and_has_a_later_one_before_its_owner_is_lost()
-{
-    let mut world = cluster(Plan {
-        loss: true,
-        moves: 1,
-        ..Plan::quiet(4)
-    });
-    let [before, lost, successor] = [0, 1, 2].map(|chunk| owner(&world, 0, chunk) as usize - 1);
-    let next = 6 - before - lost - successor;
-    assert!(world.move_chunk(0, lost));
+fn a_chunk_with_a_page_that_nobody_can_read_stays_and_its_other_pages_are_read() {
+    let mut world = world(true);
+    let (chunk, at) = chunk_of(&world, 0);
+    put(&mut world, 0, at, b"damaged.");
+    put(&mut world, 0, at + PAGE, b"beside..");
     world.pass(SEC);
-    let places = [8, workload::CHUNK + 8];
-    for at in places {
-        // It gets the second copy of each.
-        assert_eq!(load(&mut world, next, 1, at), Ok([0; 8]));
-        put(&mut world, lost, at, b"before..");
-    }
-    world.pass(SEC);
-    for at in places {
-        store(&mut world, lost, 1, at, b"after...").expect("a store");
-    }
-    let committed = commit(&mut world, lost, file(1), 1, &places, 2);
-    assert_eq!(committed.result, Ok(()));
-    // What it is told of that does not come, but the chunk does.
-    world.set_deaf_to(next, lost, true);
-    assert!(world.move_chunk(0, next));
-    world.pass(4900 * US);
-    world.set_deaf_to(next, lost, false);
-    for _ in 0..1000 {
-        if owner(&world, lost, 0) as usize == next + 1 {
-            break;
-        }
-        world.pass(10 * US);
-    }
-    world.set_deaf_to(next, lost, true);
-    let serves = |world: &World| {
-        let life = world.nodes[next].life.clone().expect("alive");
-        let node = life.node.borrow();
-        node.serves(key(1, 0))
+    let page = key(1, at / PAGE);
+    let has_copy = |world: &World, node: usize| {
+        let life = world.nodes[node].life.clone().expect("alive");
+        let core = life.node.borrow();
+        let clean = core.pages.get(page).and_then(|page| page.clean);
+        clean.is_some_and(|clean| clean.pm.is_some())
     };
-    for _ in 0..1000 {
-        if serves(&world) {
-            break;
-        }
-        world.pass(10 * US);
+    let (with, without): (Vec<_>, Vec<_>) = (0..3).partition(|node| has_copy(&world, *node));
+    assert_eq!((with.len(), without.len()), (2, 1));
+    for node in with {
+        world.flip(node, page, false);
     }
-    assert!(serves(&world), "the chunk has come");
-    let written = write(&mut world, successor, file(1), 1, places[0], *b"later...");
-    assert_eq!(written, Ok(()));
-    world.lose(lost);
-    world.pass(3 * SEC);
-    for node in [before, next, successor] {
-        let found = places.map(|at| load(&mut world, node, 1, at));
-        assert_eq!(
-            found,
-            [Ok(*b"later..."), Ok(*b"after...")],
-            "at node {node}"
-        );
+    assert!(world.move_chunk(chunk, without[0]));
+    world.pass(2 * SEC);
+    for node in 0..3 {
+        assert_eq!(owner(&world, node, chunk), 1);
+        assert_eq!(load(&mut world, node, 1, at), Err(EIO));
+        let beside = load(&mut world, node, 1, at + PAGE);
+        assert_eq!(beside, Ok(*b"beside.."), "at node {node}");
     }
     nothing_left(&mut world);
 }

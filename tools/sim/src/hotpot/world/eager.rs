@@ -27,7 +27,7 @@ impl Eager {
     pub fn some(rng: &mut Rng) -> Self {
         Self {
             // One of the first two at least, which each world has.
-            nodes: rng.range(1..4) | rng.range(0..4) << 2,
+            nodes: rng.range(1..4) | (rng.range(0..4) << 2),
             policy: Policy {
                 enabled: true,
                 window: rng.range(1..20) * MS,
@@ -54,7 +54,7 @@ impl Eager {
 
     /// That of a node, from 0; `None` for the default one.
     pub(super) fn policy(&self, index: usize) -> Option<Policy> {
-        (self.nodes >> index & 1 != 0).then_some(self.policy)
+        ((self.nodes >> index) & 1 != 0).then_some(self.policy)
     }
 }
 
