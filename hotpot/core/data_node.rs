@@ -238,22 +238,27 @@ pub(super) async fn on_stage<H: Host>(
     result.map(|()| done)
 }
 
-/// Publishes all that is staged here of the commits on which newer versions are built: their owner
-/// may not have come to tell us yet, and a newer version, once published, drops what is staged of
-/// its page. When the owner is lost then, a commit's other pages would look like those of one that
-/// was never promised.
+/// Publishes what is staged here of the commits on which an owner builds.
 async fn publish_before<H: Host>(host: &H, from: Sender, stage: &Stage) -> Result {
     for page in &stage.pages {
-        let known = host.with(|node| match node.is_out(from.node) {
+        if host.with(|node| node.is_out(from.node)) {
             // Its successor may have heard what we have.
-            true => Err(ESTALE),
-            false => Ok(node.guests.get(&page.before).is_some()),
-        })?;
-        if known {
-            finish(host, page.before).await?;
+            return Err(ESTALE);
         }
+        publish_known(host, page.before).await?;
     }
     Ok(())
+}
+
+/// Publishes all that is staged here of a commit on which a newer version of one of its pages is
+/// built: its owner may not have come to tell us yet, and the newer version, once published, drops
+/// what is staged of that page. When the owner is lost then, the commit's other pages would look
+/// like those of one that was never promised.
+pub(super) async fn publish_known<H: Host>(host: &H, cid: Cid) -> Result {
+    match host.with(|node| node.guests.get(&cid).is_some()) {
+        true => finish(host, cid).await,
+        false => Ok(()),
+    }
 }
 
 async fn build<H: Host>(

@@ -6,6 +6,7 @@
 
 use super::{
     area::Area,
+    data_node,
     ending::{finish, swing_log, undo},
     eviction,
     fault::PAUSE,
@@ -362,6 +363,10 @@ async fn build<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result {
         }
         Ok::<_, Error>((node.geometry(), pages, txn.log, record_of(prepare.cid, txn)))
     })?;
+    for (page, _) in &pages {
+        // Of a chunk that has moved to us its owner before may not have told us all.
+        data_node::publish_known(host, page.before).await?;
+    }
     let mut new = KVec::with_capacity(pages.len(), GFP_KERNEL)?;
     let mut entries = KVec::with_capacity(pages.len() * redo_log::ENTRY_SIZE, GFP_KERNEL)?;
     let mut areas = prepare.areas;
@@ -429,7 +434,7 @@ async fn build<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result {
     }
     persist::write_versions(host, &geometry, &new, slot::State::Staged).await?;
     for (page, _) in &pages {
-        super::data_node::block_readers(host, page.key, prepare.until).await?;
+        data_node::block_readers(host, page.key, prepare.until).await?;
     }
     Ok(())
 }

@@ -167,6 +167,12 @@ impl<E> Schedule<E> {
         self.next()
     }
 
+    /// Lets time go by in which nothing happens: up to `time`, or the next event.
+    pub fn idle_until(&mut self, time: Time) {
+        let next = self.due.peek().map_or(time, |due| due.0.at.min(time));
+        self.now = self.now.max(next);
+    }
+
     /// Events to come.
     pub fn len(&self) -> usize {
         self.due.len()

@@ -8,6 +8,7 @@ use hotpot_core::core::{
     fault::{self, Access},
     host::{Host, Mapping, PageKey, Sleep},
     migrate::Policy,
+    msg::{ChangeNames, Inventory, Request, Settle},
 };
 use kernel::error::{code::*, Result};
 use sim::{
@@ -381,6 +382,70 @@ fn an_earlier_commit_is_kept_when_who_gets_another_chunk_of_its_lost_owner_publi
         }
         nothing_left(&mut world);
     }
+}
+
+/// The same, when the later commit is at the node to which one of the chunks has moved since: of the
+/// earlier one it was not told, but it has fetched a page of it.
+#[test]
+fn an_earlier_commit_is_kept_when_a_chunk_of_it_moved_and_has_a_later_one_before_its_owner_is_lost()
+{
+    let mut world = cluster(Plan {
+        loss: true,
+        moves: 1,
+        ..Plan::quiet(4)
+    });
+    let [before, lost, successor] = [0, 1, 2].map(|chunk| owner(&world, 0, chunk) as usize - 1);
+    let next = 6 - before - lost - successor;
+    assert!(world.move_chunk(0, lost));
+    world.pass(SEC);
+    let places = [8, workload::CHUNK + 8];
+    for at in places {
+        // It gets the second copy of each.
+        assert_eq!(load(&mut world, next, 1, at), Ok([0; 8]));
+        put(&mut world, lost, at, b"before..");
+    }
+    world.pass(SEC);
+    // All that is left to do for the move is to decide it.
+    let dispatcher = 0;
+    assert_ne!(lost, dispatcher);
+    world.hold(dispatcher, ChangeNames::OPCODE);
+    assert!(world.move_chunk(0, next));
+    world.pass(SEC);
+    for at in places {
+        store(&mut world, lost, 1, at, b"after...").expect("a store");
+    }
+    // Neither what it is told of the commit comes, nor what it asks of it, but the chunk does.
+    world.hold(next, Settle::OPCODE);
+    world.hold(lost, Inventory::OPCODE);
+    let committed = commit(&mut world, lost, file(1), 1, &places, 2);
+    assert_eq!(committed.result, Ok(()));
+    assert!(world.release(dispatcher, ChangeNames::OPCODE) > 0);
+    let serves = |world: &World| {
+        let life = world.nodes[next].life.clone().expect("alive");
+        let node = life.node.borrow();
+        node.serves(key(1, 0))
+    };
+    for _ in 0..60_000 {
+        if serves(&world) {
+            break;
+        }
+        world.pass(100 * US);
+    }
+    assert!(serves(&world), "the chunk has come");
+    let written = write(&mut world, successor, file(1), 1, places[0], *b"later...");
+    assert_eq!(written, Ok(()));
+    world.lose(lost);
+    world.lose_held(next, Settle::OPCODE);
+    world.pass(3 * SEC);
+    for node in [before, next, successor] {
+        let found = places.map(|at| load(&mut world, node, 1, at));
+        assert_eq!(
+            found,
+            [Ok(*b"later..."), Ok(*b"after...")],
+            "at node {node}"
+        );
+    }
+    nothing_left(&mut world);
 }
 
 #[test]

@@ -215,6 +215,8 @@ impl World {
     pub fn pass(&mut self, time: Time) {
         let end = self.now() + time;
         self.run_until(end, |_| false);
+        self.schedule.idle_until(end);
+        self.clock.set(self.schedule.now());
     }
 
     /// Prints when worlds are to be watched.

@@ -230,6 +230,14 @@ impl World {
         self.held.push((node, opcode as u8));
     }
 
+    /// They are lost, and the next ones arrive again.
+    pub fn lose_held(&mut self, node: usize, opcode: u16) {
+        let of = (node, opcode as u8);
+        self.held.retain(|held| *held != of);
+        self.waiting
+            .retain(|request| (request.dst, request.bytes[0]) != of);
+    }
+
     /// They arrive after all; how many they are.
     pub fn release(&mut self, node: usize, opcode: u16) -> usize {
         let of = (node, opcode as u8);
