@@ -28,7 +28,8 @@ use super::{
 use kernel::{prelude::*, rbtree::RBTree};
 
 pub(super) use handover::unmap_moved;
-pub(super) use offer::{on_offer, Offer};
+pub(super) use offer::on_offer;
+pub use offer::Offer;
 
 /// When chunks move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,8 +208,12 @@ pub(super) async fn run<H: Host>(host: &H) -> Result<bool> {
     let now = host.now();
     host.with(|node| node.choose_moves(now))?;
     for _ in 0..ROUNDS {
-        let next = host.with(|node| node.migration.leaving.remove(0));
-        let Ok(leaving) = next else {
+        let next = host.with(|node| {
+            let next = node.migration.leaving.remove(0).ok()?;
+            node.migration.relief.is_sending = next.for_room;
+            Some(next)
+        });
+        let Some(leaving) = next else {
             break;
         };
         let (dataset, to, for_room) = (leaving.of.0, u32::from(leaving.to), leaving.for_room);
@@ -216,6 +221,7 @@ pub(super) async fn run<H: Host>(host: &H) -> Result<bool> {
         let now = host.now();
         host.with(|node| {
             let moves = &mut node.migration;
+            moves.relief.is_sending = false;
             let gone = match sent {
                 Ok(Some(again)) if moves.leaving.push(again, GFP_KERNEL).is_ok() => return,
                 Ok(None) => true,

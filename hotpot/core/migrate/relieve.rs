@@ -27,8 +27,8 @@ const SETTLES: u64 = 200_000_000;
 /// Of the chunks that go for want of room.
 #[derive(Default)]
 pub(super) struct Relief {
-    /// A chunk is on its way.
-    is_going: bool,
+    /// The worker is just sending a chunk on its way: it is in no list meanwhile.
+    pub(super) is_sending: bool,
     /// Nodes that had no room, and until when they are not asked.
     refused: KVec<(u32, u64)>,
     /// Until when the chunk that went last may still take room.
@@ -40,7 +40,6 @@ pub(super) struct Relief {
 impl Relief {
     /// What became of the chunk that is to go to a node: it has gone, or does not.
     pub(super) fn end(&mut self, to: u32, gone: bool, now: u64) {
-        self.is_going = false;
         self.refused.retain(|(_, until)| *until > now);
         if gone {
             self.settles = now.saturating_add(SETTLES);
@@ -87,7 +86,9 @@ impl Node {
             return Ok(false);
         }
         let relief = &self.migration.relief;
-        if relief.is_going || self.has_unmaps() || now < relief.settles {
+        let mut leaving = self.migration.leaving.iter();
+        let goes = relief.is_sending || leaving.any(|of| of.for_room);
+        if goes || self.has_unmaps() || now < relief.settles {
             return Ok(true);
         }
         let Some((to, room)) = self.roomiest(now) else {
@@ -108,7 +109,6 @@ impl Node {
             ..Leaving::new(of, u16::try_from(to)?, self.first_of(of)?)
         };
         self.send_away(leaving)?;
-        self.migration.relief.is_going = true;
         Ok(true)
     }
 

@@ -9,6 +9,8 @@ use hotpot_core::core::{
     format::{slot, Timestamp, LINE_SIZE},
     grants::Opener,
     host::PageKey,
+    migrate::Offer,
+    msg::Request,
     names::{self, Change, NewDataset},
 };
 use kernel::error::{code::*, Result};
@@ -494,4 +496,37 @@ fn with_moves_switched_off_an_owner_keeps_its_chunks_and_has_no_room_for_more() 
     }
     assert!(results[..120].iter().all(|result| *result == Ok(())));
     assert_eq!(results[143], Err(ENOSPC));
+}
+
+#[test]
+fn a_chunk_that_goes_for_another_reason_keeps_none_from_going_for_want_of_room() {
+    // A device has 128 pages; each node owns 176 of the dataset's: four chunks have to go.
+    let mut world = cluster(3, 128, 1, 528);
+    let theirs: Vec<u64> = {
+        let life = world.nodes[0].life.clone().unwrap();
+        let core = life.node.borrow();
+        (0..528)
+            .filter(|page| core.owner(key(*page)) == Ok(3))
+            .collect()
+    };
+    let (before, after) = theirs.split_at(120);
+    for page in before {
+        assert_eq!(write(&mut world, 2, *page, content(*page)), Ok(()));
+    }
+    world.pass(3 * SEC);
+    // The second waits for the first, of which nobody hears, when room is looked for: it is the
+    // one that would go.
+    world.hold(0, Offer::OPCODE);
+    assert!(world.move_chunk(theirs[16] / 16, 0));
+    assert!(world.move_chunk(theirs[0] / 16, 0));
+    for page in after {
+        if *page == after[12] {
+            world.release(0, Offer::OPCODE);
+        }
+        let done = write(&mut world, 2, *page, content(*page));
+        assert_eq!(done, Ok(()), "page {page}");
+    }
+    for page in &theirs {
+        assert_eq!(read(&mut world, 0, *page), Ok(content(*page)));
+    }
 }
