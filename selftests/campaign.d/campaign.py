@@ -6,7 +6,8 @@ Three guests on a private network commit records as fast as they can, to an MRMW
 MRSW one. In each round one of them loses its power (its QEMU is killed): at a random moment, while
 nobody commits, or where `halt` in debugfs stopped it; or its link is cut. It comes back with its
 PM, or is killed once more while it does; or it is lost with its PM, the map has it out, and a new
-node comes in its place. Then all lanes must go on, no page may lack a copy, every acknowledged
+node comes in its place. Or all lose their power at the same moment and come back; or all but one
+are lost at the same moment. Then all lanes must go on, no page may lack a copy, every acknowledged
 record must be there, whole, on every node, and fsck.hotpot finds no damage on any device.
 Prints KTAP, and at the end how often each row of the crash table was tried, over all runs that
 wrote the same tally. Rounds try what was tried least.
@@ -81,8 +82,7 @@ def play(this, cluster, number):
     # New nodes own nothing of old datasets, until no owner is left.
     if not cluster.owners or (not this.is_kept and this.rng.random() < 0.2):
         cluster.make_datasets()
-    for lane in cluster.guests:
-        cluster.start_lanes(lane)
+    cluster.start_lanes(cluster.guests)
     return cases
 
 

@@ -40,12 +40,9 @@ class Cluster:
         guests = [self._new_node(lane) for lane in range(LANES)]
         for guest in guests:
             self.set_up(guest, is_new=True)
-        self.publish(**{f"n{guest.node}": "up" for guest in guests})
-        for guest in guests:
-            self.mount(guest)
+        self.join(guests)
         self.make_datasets()
-        for lane in range(LANES):
-            self.start_lanes(lane)
+        self.start_lanes(self.guests)
 
     def _heard(self, guest, label, text):
         mode, lane = label.split(":")
@@ -67,27 +64,33 @@ class Cluster:
         self.states[node] = "down"
         return self._boot(lane, node)
 
-    def come_back(self, victim, lane, is_up=True):
-        """A node begins a new life with its PM, and is mounted next."""
-        guest = self._boot(lane, victim.node)
-        self.set_up(guest, is_new=False)
-        if is_up:
-            self.publish(**{f"n{victim.node}": "up"})
-        return guest
+    def reboot(self, lanes):
+        """The nodes of these lanes begin a new life with their PM; `join` is next."""
+        guests = [self._boot(lane, self.guests[lane].node) for lane in lanes]
+        for guest in guests:
+            self.set_up(guest, is_new=False)
+        return guests
 
-    def expel(self, victim, hide=None):
-        """The map has a node out; another one takes its role. `hide` does not hear of it."""
-        if victim.node == self.dispatcher:
-            self.dispatcher = next(guest.node for guest in self.living() if guest is not victim)
-        self.owners.discard(victim.node)
-        self.publish(hide, **{f"n{victim.node}": "out"})
+    def join(self, guests):
+        """The map has nodes up, which mount their spaces."""
+        self.publish(**{f"n{guest.node}": "up" for guest in guests})
+        for guest, number in [(guest, self.begin_mount(guest)) for guest in guests]:
+            self.finish_mount(guest, number)
 
-    def replace(self, lane):
-        """A new node takes the place of one that is out."""
-        guest = self._new_node(lane)
-        self.set_up(guest, is_new=True)
-        self.publish(**{f"n{guest.node}": "up"})
-        self.mount(guest)
+    def expel(self, victims, hide=None):
+        """The map has nodes out; another one takes their role. `hide` does not hear of it."""
+        nodes = [guest.node for guest in victims]
+        if self.dispatcher in nodes:
+            self.dispatcher = next(guest.node for guest in self.living() if guest.node not in nodes)
+        self.owners.difference_update(nodes)
+        self.publish(hide, **{f"n{node}": "out" for node in nodes})
+
+    def replace(self, lanes):
+        """New nodes take the places of those that are out."""
+        guests = [self._new_node(lane) for lane in lanes]
+        for guest in guests:
+            self.set_up(guest, is_new=True)
+        self.join(guests)
 
     def owning_lanes(self):
         """Lanes of nodes that own chunks."""
@@ -108,11 +111,15 @@ class Cluster:
         """Has a node mount its space, and does not wait for it."""
         return guest.begin(f"mkdir -p {MNT} && mount -t hotpot -o node=n,replicas=3,chunk_size=64K /dev/pmem0 {MNT}")
 
-    def mount(self, guest):
-        """Mounts the space of a node."""
-        output, status = guest.finish(self.begin_mount(guest))
+    def finish_mount(self, guest, number):
+        """Waits for what `begin_mount` began, which must succeed."""
+        output, status = guest.finish(number)
         if status:
             raise AssertionError(f"{guest.name}: mount: status {status}\n{output}")
+
+    def mount(self, guest):
+        """Mounts the space of a node."""
+        self.finish_mount(guest, self.begin_mount(guest))
 
     def living(self):
         """The guests that are there."""
@@ -147,10 +154,12 @@ class Cluster:
         self.acked = {(mode, lane): 0 for mode in MODES for lane in range(LANES)}
         self.owners = {guest.node for guest in self.living()}
 
-    def start_lanes(self, lane):
-        """Has the node of a lane commit records of both modes, from the last that was acknowledged on."""
-        for mode in MODES:
-            self.guests[lane].run(f"lane {MNT} {mode} {lane} {self.acked[mode, lane] + 1}")
+    def start_lanes(self, lanes, copies=2):
+        """Has the nodes of lanes commit records of both modes, from the last that was acknowledged on, with so many
+        copies at least."""
+        for lane in lanes:
+            for mode in MODES:
+                self.guests[lane].run(f"lane {MNT} {mode} {lane} {self.acked[mode, lane] + 1} {copies}")
 
     def _signal(self, name, mode):
         guests = self.living()
@@ -256,8 +265,15 @@ class Cluster:
 
     def end(self):
         """No guest is left."""
-        for guest in self.living():
-            guest.kill()
+        kill(self.living())
+
+
+def kill(guests):
+    """Guests lose their power at the same moment."""
+    for guest in guests:
+        guest.pull_plug()
+    for guest in guests:
+        guest.wait()
 
 
 def address(node):

@@ -28,7 +28,7 @@ class Guest:
         self.log = open(pm / "log", "ab", buffering=0)
         self.halted = threading.Event()
         network = (f"socket,id=cluster,mcast=230.77.0.1:{port},localaddr=127.0.0.1",
-                   f"virtio-net-pci,netdev=cluster,mac=52:54:00:77:00:{node:02x}")
+                   f"virtio-net-pci,netdev=cluster,mac=52:54:00:77:{node >> 8:02x}:{node & 255:02x}")
         self.process = subprocess.Popen(
             ["python3", "-B", str(RUNNER), "run", "--flavour", flavour, "--name", name, "--mem", "1G",
              "--smp", str(smp), "--pmem", "1x64M", "--pmem-dir", str(pm), "--timeout", "86400", "--stdin",
@@ -129,11 +129,19 @@ class Guest:
                         "status=none"], check=True)
         bare.rename(to)
 
-    def kill(self):
-        """The power fails: the guest's PM keeps what its processors stored."""
+    def pull_plug(self):
+        """The power fails: the guest's PM keeps what its processors stored. `wait` for the end."""
         # The runner ends its QEMU by SIGKILL.
         self.process.send_signal(signal.SIGTERM)
+
+    def wait(self):
+        """Until there is no guest any more."""
         self.process.wait(30)
+
+    def kill(self):
+        """Pulls the plug, and waits."""
+        self.pull_plug()
+        self.wait()
 
     def has_halted(self):
         """Whether it stopped at the point that it was told."""

@@ -3,6 +3,7 @@
 
 import time
 
+from cluster import LANES, kill
 from tally import RECOVERY_POINTS, Case, points
 
 # What an emulated cluster on a busy machine surely does meanwhile, seconds.
@@ -12,13 +13,18 @@ POINT_PATIENCE = 60
 
 
 class Round:
-    """One node fails. `cases` says afterwards what was tried by it."""
+    """One node fails, or more at once. `cases` says afterwards what was tried by it."""
 
-    def __init__(self, rng, cluster, lane, is_kept):
-        self.rng, self.cluster, self.lane, self.is_kept = rng, cluster, lane, is_kept
-        self.victim = cluster.guests[lane]
-        self.was_dispatcher = self.victim.node == cluster.dispatcher
+    def __init__(self, rng, cluster, lanes, is_kept):
+        self.rng, self.cluster, self.lanes, self.is_kept = rng, cluster, lanes, is_kept
+        self.victims = [cluster.guests[lane] for lane in lanes]
+        self.was_dispatcher = cluster.dispatcher in [victim.node for victim in self.victims]
         self.missed = None          # (mode, point) that was not passed in time
+
+    @property
+    def victim(self):
+        """The node, where it is one."""
+        return self.victims[0]
 
     def case(self, mode="both", role="any", phase="any", point="-"):
         """What was tried, with what is known of the victim."""
@@ -26,10 +32,12 @@ class Round:
 
     def __str__(self):
         role = ", the dispatcher," if self.was_dispatcher else ""
-        return f"node {self.victim.node}{role} {self.moment} and {'comes back' if self.is_kept else 'is lost'}"
+        nodes = " and ".join(f"node {victim.node}" for victim in self.victims)
+        ends = ("comes back", "is lost") if len(self.victims) == 1 else ("come back", "are lost")
+        return f"{nodes}{role} {self.moment} and {ends[0] if self.is_kept else ends[1]}"
 
     def kill(self):
-        """Takes the victim's power away at its moment; the cases that this was."""
+        """Takes the victims' power away at their moment; the cases that this was."""
         raise NotImplementedError
 
     def halt(self, victim, point, times):
@@ -45,14 +53,15 @@ class Round:
 
     def recover(self):
         """What an operator does about it."""
-        cluster, victim = self.cluster, self.victim
+        cluster = self.cluster
         if not self.is_kept:
-            cluster.expel(victim)
-            cluster.replace(self.lane)
+            cluster.expel(self.victims)
+            cluster.replace(self.lanes)
             return
-        cluster.check_image(victim)
-        cluster.publish(**{f"n{victim.node}": "down"})
-        cluster.mount(cluster.come_back(victim, self.lane))
+        for victim in self.victims:
+            cluster.check_image(victim)
+        cluster.publish(**{f"n{victim.node}": "down" for victim in self.victims})
+        cluster.join(cluster.reboot(self.lanes))
 
     def run(self):
         """The round up to when all nodes are back at work; the cases that it was."""
@@ -61,7 +70,7 @@ class Round:
         self.recover()
         if owners and not self.cluster.owners:
             cases.append(self.case(phase="last owner"))
-        self.cluster.start_lanes(self.lane)
+        self.cluster.start_lanes(self.lanes)
         self.cluster.resume()
         return cases
 
@@ -78,6 +87,26 @@ class AnyTime(Round):
         time.sleep(self.delay)
         self.victim.kill()
         return [self.case()]
+
+
+class Together(Round):
+    """At the same moment: all nodes, which come back; or all but one, which are lost (section 2.6: N - 1)."""
+
+    def __init__(self, rng, cluster, lanes, is_kept):
+        super().__init__(rng, cluster, lanes, is_kept)
+        self.delay = rng.uniform(0.1, 3)
+        self.moment = f"are killed at once after {self.delay:.1f} s"
+
+    def kill(self):
+        cluster = self.cluster
+        if not self.is_kept:
+            # Whoever is left must have a copy of all.
+            cluster.quiesce()
+            cluster.await_copies(PATIENCE)
+            cluster.start_lanes(cluster.guests, copies=LANES)
+        time.sleep(self.delay)
+        kill(self.victims)
+        return [self.case(phase="together", point=f"{len(self.victims)} nodes")]
 
 
 class Idle(Round):
@@ -123,13 +152,13 @@ class Recovery(AnyTime):
         cluster, victim = self.cluster, self.victim
         cluster.check_image(victim)
         cluster.publish(**{f"n{victim.node}": "down"})
-        victim = cluster.come_back(victim, self.lane, is_up=False)
+        victim, = cluster.reboot(self.lanes)
         victim.begin(f"echo '{self.point} {self.times}' >/sys/kernel/debug/hotpot/halt")
         cluster.publish(**{f"n{victim.node}": "up"})
         cluster.begin_mount(victim)
         if not self.halt(victim, self.point, self.times):
             self.missed = ("recovery", self.point)
-        self.victim = victim
+        self.victims = [victim]
         super().recover()
 
     def run(self):
@@ -158,7 +187,7 @@ class Cut(Round):
         if self.verdict == "down":
             cluster.publish(**{f"n{victim.node}": "down"})
         if self.verdict == "out":
-            cluster.expel(victim, hide=self.rng.choice([victim, None]))
+            cluster.expel([victim], hide=self.rng.choice([victim, None]))
         time.sleep(self.seconds)
         victim.run("ip link set eth0 up")
         if self.verdict == "out":
@@ -171,7 +200,7 @@ class Cut(Round):
     def recover(self):
         cluster, victim = self.cluster, self.victim
         if self.verdict == "out":
-            cluster.replace(self.lane)
+            cluster.replace(self.lanes)
         elif self.verdict == "down":
             cluster.publish(**{f"n{victim.node}": "up"})
 
@@ -185,17 +214,20 @@ class Cut(Round):
 
 def candidates(rng, cluster, pms):
     """A round of each kind, with victims at random; with the case that it is to be."""
+    lanes = list(cluster.guests)
     for is_kept in pms:
         for kind, phase in ((AnyTime, "any"), (Idle, "none"), (Cut, "cut" if is_kept else "out")):
-            this = kind(rng, cluster, rng.choice(list(cluster.guests)), is_kept)
+            this = kind(rng, cluster, rng.sample(lanes, 1), is_kept)
             yield this, this.case(phase=phase)
+        this = Together(rng, cluster, rng.sample(lanes, len(lanes) - (not is_kept)), is_kept)
+        yield this, this.case(phase="together", point=f"{len(this.victims)} nodes")
         for mode in ("mrmw", "mrsw"):
             for role, phase, point in points(mode):
-                able = cluster.owning_lanes() if role in ("ON", "MN") else list(cluster.guests)
+                able = cluster.owning_lanes() if role in ("ON", "MN") else lanes
                 if able:
-                    this = AtPoint(rng, cluster, rng.choice(able), is_kept, mode=mode, role=role, phase=phase,
+                    this = AtPoint(rng, cluster, rng.sample(able, 1), is_kept, mode=mode, role=role, phase=phase,
                                    point=point)
                     yield this, this.case(mode, role, phase, point)
     if True in pms:
-        this = Recovery(rng, cluster, rng.choice(list(cluster.guests)), True)
+        this = Recovery(rng, cluster, rng.sample(lanes, 1), True)
         yield this, this.case(phase="recovery", point=this.point)

@@ -32,7 +32,17 @@ MRSW_PHASES = {"p1": "commit", "p2": "release", "p3": "release"}
 
 class Case(collections.namedtuple("Case", "mode role phase point pm dispatcher")):
     """What was tried. `mode` both, mrmw or mrsw; `role` CN, ON, DN, MN or any; `phase` as above, "none" (no
-    commit), "any", "recovery" or "out" (cut off); `point` or "-"; `pm` "Y" or "N"."""
+    commit), "any", "recovery", "out" (cut off) or "together" (the point is how many nodes); `point` or "-"; `pm` "Y" or
+    "N"."""
+
+    @property
+    def kills(self):
+        """Nodes that lost their power, or were cut off for good."""
+        if self.phase == "together":
+            return int(self.point.split()[0])
+        # The last owner is counted by how it was killed, too.
+        return int(self.phase not in ("cut", "last owner"))
+
 
     def __str__(self):
         return ", ".join([self.mode, self.role, self.phase, self.point, f"PM {self.pm}"] +
@@ -79,6 +89,8 @@ ROWS = {
     "MRSW, ON/DN, PM N, release": _row(mode="mrsw", role=("ON", "DN"), pm="N", phase="release"),
     "MRSW, MN, PM Y, any time": _row(mode="mrsw", role=("MN", "ON"), pm="Y"),
     "MRSW, CN or MN, acquire": _row(mode="mrsw", phase="acquire"),
+    "any, all nodes at once, PM Y": _row(pm="Y", phase="together"),
+    "any, all but one at once, PM N": _row(pm="N", phase="together"),
     "any, killed again in its recovery, PM Y": _row(phase="recovery"),
     "any, link cut and healed": _row(phase="cut"),
     "any, cut off and out": _row(phase="out"),
@@ -102,7 +114,7 @@ class Tally:
     @property
     def kills(self):
         """Nodes that lost their power, or were cut off for good."""
-        return sum(count for case, count in self.cases.items() if case.phase != "cut")
+        return sum(count * case.kills for case, count in self.cases.items())
 
     def count(self, cases, seconds):
         """Writes down what a round that passed has tried, and how long it took."""

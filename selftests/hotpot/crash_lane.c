@@ -3,9 +3,9 @@
  * What nodes of a cluster of guests do until they are killed (selftests/campaign), and what they look at
  * afterwards:
  *
- * `crash_lane write MNT MODE LANE FIRST` commits the records of a lane from FIRST on, in dataset MNT/MODE
- * (mrmw or mrsw), goes on when others fail, says "ack" of each on its standard output, and ends after one when it
- * gets SIGTERM;
+ * `crash_lane write MNT MODE LANE FIRST COPIES` commits the records of a lane from FIRST on, in dataset MNT/MODE
+ * (mrmw or mrsw), by turns with COPIES copies and with one on each node, goes on when others fail, says "ack" of each on
+ * its standard output, and ends after one when it gets SIGTERM;
  * `crash_lane look MNT MODE ACKED...` checks what one node sees of all lanes.
  *
  * Records are those of records.h. Three of four are wide: one place in each of 12 chunks, which all owners have some
@@ -36,7 +36,7 @@ static uint64_t place_of(int lane, uint64_t slot, int piece)
 }
 
 struct lane {
-	int nr, fd;
+	int nr, fd, copies;
 	bool single_writer;
 	char *map;
 	struct hotpot_area areas[PIECES];
@@ -75,7 +75,7 @@ static int commit_record(struct lane *lane, uint64_t n)
 	for (int p = 0; p < PIECES; p++)
 		*(volatile uint64_t *)(uintptr_t)lane->areas[p].addr = n;
 	/* Every copy but one may be lost without a word. */
-	return commit_fd(lane->fd, lane->areas, PIECES, 2 + n % 2, 5000, NULL);
+	return commit_fd(lane->fd, lane->areas, PIECES, n % 2 ? LANES : lane->copies, 5000, NULL);
 }
 
 /* Others come and go meanwhile: whatever fails is tried again, which does no harm to a record. */
@@ -111,7 +111,7 @@ static void write_steadily(struct lane *lane, uint64_t n)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: crash_lane write MNT mrmw|mrsw LANE FIRST | look MNT mrmw|mrsw ACKED...\n");
+	fprintf(stderr, "usage: crash_lane write MNT mrmw|mrsw LANE FIRST COPIES | look MNT mrmw|mrsw ACKED...\n");
 	return 2;
 }
 
@@ -123,8 +123,9 @@ int main(int argc, char **argv)
 	if (argc < 4)
 		return usage();
 	snprintf(path, sizeof(path), "%s/%s", argv[2], argv[3]);
-	if (argc == 6 && !strcmp(argv[1], "write")) {
-		struct lane lane = { .nr = atoi(argv[4]), .single_writer = !strcmp(argv[3], "mrsw") };
+	if (argc == 7 && !strcmp(argv[1], "write")) {
+		struct lane lane = { .nr = atoi(argv[4]), .copies = atoi(argv[6]),
+				     .single_writer = !strcmp(argv[3], "mrsw") };
 
 		lane.map = map_records(path, &lane.fd);
 		write_steadily(&lane, strtoul(argv[5], NULL, 10));
