@@ -42,7 +42,12 @@ def parse(argv):
     p.add_argument("--point", action="append", default=[], help="only this point, as halt in debugfs takes it")
     p.add_argument("--tally", type=pathlib.Path, default=TOP / "build/campaign-tally.json", metavar="FILE",
                    help="counts of all runs (default build/campaign-tally.json)")
-    return p.parse_args(argv)
+    args = p.parse_args(argv)
+    args.tally = args.tally.absolute()
+    if not args.tally.is_relative_to(TOP):
+        # The campaign runs in the build root, which has nothing else of this machine.
+        p.error(f"--tally {args.tally}: not below {TOP}")
+    return args
 
 
 def choose(args, rng, cluster, tally):

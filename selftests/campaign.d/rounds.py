@@ -223,8 +223,11 @@ def candidates(rng, cluster, pms):
         yield this, this.case(phase="together", point=f"{len(this.victims)} nodes")
         for mode in ("mrmw", "mrsw"):
             for role, phase, point in points(mode):
-                able = cluster.owning_lanes() if role in ("ON", "MN") else lanes
-                if able:
+                owning = cluster.owning_lanes()
+                able = owning if role in ("ON", "MN") else lanes
+                # A single owner decides by itself.
+                of_several = point.endswith(("publish", "forget"))
+                if len(owning) >= 2 if of_several else able:
                     this = AtPoint(rng, cluster, rng.sample(able, 1), is_kept, mode=mode, role=role, phase=phase,
                                    point=point)
                     yield this, this.case(mode, role, phase, point)

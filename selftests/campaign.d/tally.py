@@ -71,6 +71,7 @@ def _row(**wanted):
 # own chunks and hold copies; a node that dies after its own commit was decided is its owner too (ON = CN).
 ROWS = {
     "any node, PM Y, any time": _row(pm="Y"),
+    "any node, PM N, any time": _row(pm="N"),
     "any, CD, PM Y, any time": _row(pm="Y", dispatcher=True),
     "any, CD, PM N, any time": _row(pm="N", dispatcher=True),
     "any, ON and DN, PM N, no commit": _row(pm="N", phase="none"),
