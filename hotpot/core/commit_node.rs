@@ -29,6 +29,10 @@ struct Share<'a> {
     areas: KVec<Area<'a>>,
 }
 
+/// How long a commit of several owners goes to one of them first after another one met one with the
+/// same bytes, ns.
+const CONTENTION: u64 = 1_000_000_000;
+
 /// How often a commit is tried again whose owner says that it is not, at most.
 pub(super) const MAX_PAUSES: u32 = 16;
 
@@ -140,17 +144,24 @@ async fn attempts<H: Host>(host: &H, order: &Order<'_>, cid: &mut Cid) -> Result
             false => single(host, first, &terms).await,
         };
     }
-    match several(host, &shares, &terms).await {
+    // Nodes that commit the same bytes, each its own part first, would all be refused by all
+    // others: who gets the part of the first owner gets all.
+    let contended = host.with(|node| node.contended_until) > host.now();
+    let result = match several(host, &shares, &terms, usize::from(contended)).await {
         // Somebody else's commit of other bytes is in flight on a page: one owner after
         // the other in the order of their ids, so that no two commits wait for each other.
         Err(EBUSY) => {
             terms.cid = new_cid(host).await?;
-            terms.wait = true;
             *cid = terms.cid;
-            several(host, &shares, &terms).await
+            several(host, &shares, &terms, shares.len()).await
         }
         result => result,
+    };
+    if result == Err(EAGAIN) {
+        let until = host.now().saturating_add(CONTENTION);
+        host.with(|node| node.contended_until = until);
     }
+    result
 }
 
 fn split<'a, H: Host>(host: &H, areas: &[Area<'a>]) -> Result<KVec<Share<'a>>> {

@@ -270,6 +270,8 @@ pub struct Node {
     pub(super) unmapping: u32,
     /// Changes when copies stop being valid as a whole.
     pub(super) generation: u64,
+    /// Until when commits of ours expect others of the same bytes, ns.
+    pub(super) contended_until: u64,
     /// Nodes to say hello to.
     pub(super) greetings: KVec<Greeting>,
     /// Some node took us for who we say we are, in this life.
@@ -347,6 +349,7 @@ impl Node {
             map: Map::default(),
             unmapping: 0,
             generation: 0,
+            contended_until: 0,
             greetings: KVec::new(),
             recognized: false,
             names: Names::default(),

@@ -12,7 +12,7 @@ use super::{
     fault::PAUSE,
     format::{redo_log, slot, Cid, PageVersion, RedoRecord, BODY_SIZE, PAGE_SIZE},
     handler,
-    host::{Host, Piece, Sleep, Ticket},
+    host::{Host, PageKey, Piece, Sleep, Ticket},
     integrity,
     msg::{Request, Settle},
     node::{Holder, Node, Notice, NoticeKind, Txn, TxnPage, TxnState, GENERAL},
@@ -22,6 +22,10 @@ use super::{
     resolve::DOUBT,
 };
 use kernel::{prelude::*, rbtree::RBTreeNodeReservation};
+
+/// How long a commit waits at most for the end of one that has some of its bytes, before its
+/// user is told of it, ns.
+const CONFLICT: u64 = 1_000_000_000;
 
 /// A commit to prepare.
 pub(super) struct Prepare<'a> {
@@ -42,9 +46,19 @@ pub(super) struct Prepare<'a> {
     pub(super) until: u64,
 }
 
+/// What came of taking the pages of a commit.
+enum Lock {
+    /// They are taken.
+    Taken,
+    /// Something is in the way that goes.
+    Wait(Ticket),
+    /// This commit has some of the bytes, in this page.
+    Conflict(Cid, PageKey),
+}
+
 impl Node {
     /// Takes all pages of a commit, and room for it, or says what to wait for.
-    fn lock(&mut self, prepare: &Prepare<'_>, now: u64) -> Result<Option<Ticket>> {
+    fn lock(&mut self, prepare: &Prepare<'_>, now: u64) -> Result<Lock> {
         self.check_ready()?;
         let cn = u32::from(prepare.cid.node());
         if self.is_refused(prepare.cid) || self.life_of(cn) != prepare.life {
@@ -60,7 +74,9 @@ impl Node {
         for area in prepare.areas {
             match self.check_owned(area.key) {
                 // Its pages are on their way to us.
-                Err(EAGAIN) if self.is_arriving(area.key) => return Ok(Some(self.ticket(GENERAL))),
+                Err(EAGAIN) if self.is_arriving(area.key) => {
+                    return Ok(Lock::Wait(self.ticket(GENERAL)))
+                }
                 owned => owned?,
             }
             self.check_writer(area.key, prepare.cn)?;
@@ -72,15 +88,15 @@ impl Node {
             let span = area.span();
             if let Some(txn) = self.txns.get(&other) {
                 if txn.spans.iter().any(|theirs| theirs.overlaps(&span)) {
-                    return Err(EAGAIN);
+                    return Ok(Lock::Conflict(other, area.key));
                 }
             }
         }
         if let Some(key) = wait_for {
-            return Ok(Some(self.page_ticket(key)));
+            return Ok(Lock::Wait(self.page_ticket(key)));
         }
         if !self.is_fenced() {
-            return Ok(Some(self.ticket(GENERAL)));
+            return Ok(Lock::Wait(self.ticket(GENERAL)));
         }
         let mut txn = Txn {
             orphan: false,
@@ -133,7 +149,7 @@ impl Node {
             }
         }
         self.txns.insert(reservation.into_node(prepare.cid, txn));
-        Ok(None)
+        Ok(Lock::Taken)
     }
 
     fn take_room(&mut self, prepare: &Prepare<'_>, txn: &mut Txn) -> Result {
@@ -200,8 +216,16 @@ pub(super) async fn prepare<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result 
     loop {
         let now = host.now();
         let ticket = match host.with(|node| node.lock(prepare, now)) {
-            Ok(Some(ticket)) => ticket,
-            Ok(None) => break,
+            Ok(Lock::Taken) => break,
+            Ok(Lock::Wait(ticket)) => ticket,
+            Ok(Lock::Conflict(other, key)) => {
+                // Whoever is told tries again: not before that can succeed.
+                if prepare.wait {
+                    let half = prepare.until.saturating_sub(now) / 2;
+                    outlast(host, other, key, now + half.min(CONFLICT)).await?;
+                }
+                return Err(EAGAIN);
+            }
             // Of the log there is no more to be had.
             Err(ENOSPC) if host.with(|node| node.space.free() >= pages_of(prepare.areas)) => {
                 return Err(ENOSPC)
@@ -256,6 +280,23 @@ pub(super) async fn prepare<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result 
                 _ => Err(EINPROGRESS),
             }
         }
+    }
+}
+
+/// Waits for the end of a commit that has a page.
+async fn outlast<H: Host>(host: &H, cid: Cid, key: PageKey, until: u64) -> Result {
+    loop {
+        let now = host.now();
+        let ticket = host.with(|node| {
+            let has = node.owned.get(&key).and_then(|owned| owned.txn) == Some(cid);
+            node.hurry(key, now);
+            has.then(|| node.page_ticket(key))
+        });
+        let Some(ticket) = ticket.filter(|_| now < until) else {
+            return Ok(());
+        };
+        let a_while = until.min(now.saturating_add(DOUBT));
+        host.wait(ticket, a_while, Sleep::Uninterruptible).await?;
     }
 }
 

@@ -22,8 +22,14 @@ use super::{
 };
 use kernel::prelude::*;
 
-/// A commit with several owners: we decide.
-pub(super) async fn several<H: Host>(host: &H, shares: &[Share<'_>], terms: &Terms<'_>) -> Result {
+/// A commit with several owners: we decide. The first `in_turn` of them are asked one after the other,
+/// and wait for what is in the way: as all do so in the same order, no two wait for each other.
+pub(super) async fn several<H: Host>(
+    host: &H,
+    shares: &[Share<'_>],
+    terms: &Terms<'_>,
+    in_turn: usize,
+) -> Result {
     // With room for all: who was asked must not be forgotten.
     let mut asked = KVec::with_capacity(shares.len(), GFP_KERNEL)?;
     let us = host.with(|node| node.id());
@@ -38,9 +44,10 @@ pub(super) async fn several<H: Host>(host: &H, shares: &[Share<'_>], terms: &Ter
         )?)
         .map(|_| ())
     })?;
-    let prepared = match terms.wait {
-        false => prepare_at_once(host, shares, terms, &mut asked).await,
-        true => prepare_in_order(host, shares, terms, &mut asked).await,
+    let (first, rest) = shares.split_at(in_turn.min(shares.len()));
+    let prepared = match prepare_in_turn(host, first, terms, &mut asked).await {
+        Ok(()) => prepare_at_once(host, rest, terms, &mut asked).await,
+        Err(error) => Err(error),
     };
     let decided = match prepared {
         Ok(()) if host.now() >= terms.until => Err(ETIMEDOUT),
@@ -128,13 +135,17 @@ async fn prepare_at_once<H: Host>(
     result
 }
 
-async fn prepare_in_order<H: Host>(
+async fn prepare_in_turn<H: Host>(
     host: &H,
     shares: &[Share<'_>],
     terms: &Terms<'_>,
     asked: &mut KVec<u32>,
 ) -> Result {
     let us = host.with(|node| node.id());
+    let terms = &Terms {
+        wait: true,
+        ..*terms
+    };
     for share in shares {
         if share.owner == us {
             prepare_here(host, share, terms).await?;
