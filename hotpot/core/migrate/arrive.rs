@@ -12,7 +12,7 @@ use super::super::{
     node::{Holder, Node, GENERAL, WORKER},
     take,
     takeover::{self, Best},
-    writers,
+    unreadable, writers,
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
@@ -201,7 +201,9 @@ async fn gather<H: Host>(host: &H, chunk: &MovedChunk, moved: &Moved) -> Result 
     takeover::settle_staged(host, &best, &staged, until).await?;
     let pages = best.iter().count();
     // However many they are: each message has a deadline of its own.
-    let fetched = take::take_all(host, us.node, &best, u64::MAX).await?;
+    let taken = take::take_all(host, us.node, &best, u64::MAX).await?;
+    unreadable::keep_all(host, &taken.unreadable, u64::MAX).await?;
+    let fetched = taken.fetched;
     host.with(|node| {
         let same =
             |known: &DatasetRecord| known.moved(chunk.chunk) == Some(*moved) && !known.tombstone;

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pages of which all copies are damaged when their chunk gets another owner: they are EIO, never
+//! older bytes or zeros, and no other page waits for them.
+
+use hotpot_core::core::{
+    cluster::State,
+    format::Timestamp,
+    scrub::{self, Scrubbed},
+};
+use kernel::error::{code::*, Result};
+use sim::{
+    hotpot::{
+        script::*,
+        world::{Plan, World},
+    },
+    schedule::{MS, SEC, US},
+};
+
+/// The owner that is lost, the next one in the row, which has no copy of its pages, and both
+/// others, which have all.
+const LOST: usize = 1;
+const NEXT: usize = 2;
+const OTHERS: [usize; 2] = [0, 3];
+
+fn has_copy(world: &World, node: usize, page: u64) -> bool {
+    let life = world.nodes[node].life.clone().expect("alive");
+    let core = life.node.borrow();
+    let clean = core.pages.get(key(1, page)).and_then(|page| page.clean);
+    clean.is_some_and(|clean| clean.pm.is_some())
+}
+
+/// Commits four pages of the owner that is to be lost; the first of them.
+fn four_pages() -> (World, u64) {
+    let mut world = cluster(Plan {
+        loss: true,
+        ..Plan::quiet(4)
+    });
+    let first = page_of(&world, 0, LOST as u32 + 1);
+    for page in first..first + 4 {
+        let at = page * PAGE;
+        store(&mut world, LOST, 1, at, b"original").expect("a store");
+        let committed = commit(&mut world, LOST, file(1), 1, &[at], 1);
+        assert_eq!(committed.result, Ok(()));
+        for node in OTHERS {
+            assert_eq!(load(&mut world, node, 1, at), Ok(*b"original"));
+        }
+        assert!(!has_copy(&world, NEXT, page));
+    }
+    (world, first)
+}
+
+fn scrub_all(world: &mut World, node: usize) -> Scrubbed {
+    let until = world.now() + SEC;
+    world.execute(node, move |host| async move {
+        scrub::scrub(&host, 1, 0, 1000, until)
+            .await
+            .expect("it can")
+    })
+}
+
+fn write_all_of(world: &mut World, node: usize, page: u64) -> Result {
+    let until = world.now() + SEC;
+    world.execute(node, move |host| async move {
+        let time = Timestamp::default();
+        let bytes = [0x5a; PAGE as usize];
+        hotpot_core::core::commit::write(&host, file(1), 1, page * PAGE, &bytes, time, until).await
+    })
+}
+
+/// All nodes but the lost one read what was committed of all pages but `damaged`, which is EIO.
+fn only_it_is_eio(world: &mut World, first: u64, damaged: u64) {
+    for node in [NEXT, OTHERS[0], OTHERS[1]] {
+        for page in first..first + 4 {
+            let found = load(world, node, 1, page * PAGE);
+            match page == damaged {
+                true => assert_eq!(found, Err(EIO), "node {node}"),
+                false => assert_eq!(found, Ok(*b"original"), "node {node}, page {page}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_new_owner_serves_its_other_pages_when_all_copies_of_one_are_damaged() {
+    for slot in [false, true] {
+        let (mut world, first) = four_pages();
+        let damaged = first + 1;
+        for node in OTHERS {
+            world.flip(node, key(1, damaged), slot);
+        }
+        world.lose(LOST);
+        world.pass(SEC);
+        only_it_is_eio(&mut world, first, damaged);
+        for node in [NEXT, OTHERS[0], OTHERS[1]] {
+            assert_eq!(scrub_all(&mut world, node).lost, 1, "node {node}");
+        }
+        let part = write(
+            &mut world,
+            NEXT,
+            file(1),
+            1,
+            damaged * PAGE + 8,
+            *b"in vain!",
+        );
+        assert_eq!(part, Err(EIO), "it would publish what is damaged");
+        // It is no hole and no older version after a restart, either.
+        world.crash_now(NEXT);
+        world.pass(SEC);
+        only_it_is_eio(&mut world, first, damaged);
+        assert_eq!(write_all_of(&mut world, OTHERS[0], damaged), Ok(()));
+        for node in [NEXT, OTHERS[0], OTHERS[1]] {
+            assert_eq!(load(&mut world, node, 1, damaged * PAGE), Ok([0x5a; 8]));
+            assert_eq!(scrub_all(&mut world, node).lost, 0, "node {node}");
+        }
+        nothing_left(&mut world);
+    }
+}
+
+#[test]
+fn a_page_that_a_new_owner_could_not_read_is_healed_when_a_node_with_a_good_copy_is_back() {
+    let mut found_damaged = 0;
+    for draws in 0..5 {
+        let (mut world, first) = four_pages();
+        for _ in 0..draws {
+            world.rng.u64();
+        }
+        let [here, away] = OTHERS;
+        world.set_cut(away, true);
+        world.declare(away, State::Down);
+        world.pass(MS);
+        world.flip(here, key(1, first), false);
+        world.lose(LOST);
+        let is_damaged = |world: &World| {
+            let life = world.nodes[NEXT].life.clone().expect("alive");
+            let core = life.node.borrow();
+            let page = core.pages.get(key(1, first));
+            page.is_some_and(|page| page.damaged)
+        };
+        for _ in 0..2000 {
+            if is_damaged(&world) {
+                found_damaged += 1;
+                let beside = load(&mut world, NEXT, 1, (first + 1) * PAGE);
+                assert_eq!(beside, Ok(*b"original"));
+                break;
+            }
+            // Each time the map takes it for alive again.
+            world.declare(away, State::Down);
+            world.pass(200 * US);
+        }
+        world.set_cut(away, false);
+        world.pass(SEC);
+        for node in [NEXT, here, away] {
+            let found = load(&mut world, node, 1, first * PAGE);
+            assert_eq!(found, Ok(*b"original"), "node {node} after {draws}");
+        }
+        nothing_left(&mut world);
+    }
+    assert!(found_damaged > 0, "the node is always back before");
+}
