@@ -63,7 +63,7 @@ pub struct Counts {
     pub left: u64,
     /// Chunks that have come.
     pub came: u64,
-    /// Moves that were given up: no room there, or the CD refused.
+    /// Moves that were given up: no room there, the CD refused, or a page cannot be read.
     pub stayed: u64,
 }
 

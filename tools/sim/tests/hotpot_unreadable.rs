@@ -6,6 +6,7 @@
 use hotpot_core::core::{
     cluster::State,
     format::Timestamp,
+    msg::{ChangeNames, Request},
     scrub::{self, Scrubbed},
 };
 use kernel::error::{code::*, Result};
@@ -157,4 +158,149 @@ fn a_page_that_a_new_owner_could_not_read_is_healed_when_a_node_with_a_good_copy
         nothing_left(&mut world);
     }
     assert!(found_damaged > 0, "the node is always back before");
+}
+
+/// The chunk of node 2 is to go to node 3, and all that is left to do is to decide it. Then a page
+/// comes that node 3 does not have, and both copies of it are damaged. The chunk, that page, and
+/// one beside it.
+fn damaged_after_the_copying(mrsw: bool) -> (World, u64, u64, u64) {
+    let mut world = cluster(Plan {
+        loss: true,
+        mrsw,
+        // The checker of owners looks after each event.
+        moves: 1,
+        ..Plan::quiet(3)
+    });
+    let (chunk, at) = chunk_of(&world, 1);
+    let beside = at + PAGE;
+    let put = |world: &mut World, at: u64, bytes: &[u8; 8]| {
+        if mrsw {
+            assert_eq!(acquire(world, 1, file(1), 1, &[at], true), Ok(()));
+        }
+        store(world, 1, 1, at, bytes).expect("a store");
+        assert_eq!(commit(world, 1, file(1), 1, &[at], 2).result, Ok(()));
+    };
+    put(&mut world, beside, b"beside..");
+    // It gets the second copy.
+    assert_eq!(load(&mut world, 0, 1, at), Ok([0; 8]));
+    world.pass(SEC);
+    world.hold(0, ChangeNames::OPCODE);
+    assert!(world.move_chunk(chunk, 2));
+    world.pass(SEC);
+    put(&mut world, at, b"original");
+    world.pass(SEC);
+    for node in [0, 1] {
+        world.flip(node, key(1, at / PAGE), false);
+    }
+    assert!(!has_copy(&world, 2, at / PAGE));
+    (world, chunk, at, beside)
+}
+
+/// The dispatcher hears that the chunk is to go.
+fn decide(world: &mut World) {
+    assert!(world.release(0, ChangeNames::OPCODE) > 0);
+}
+
+fn stayed(world: &World) -> u64 {
+    let lives = world.nodes.iter().filter_map(|node| node.life.clone());
+    lives
+        .map(|life| life.node.borrow().migration.counts(1).stayed)
+        .sum()
+}
+
+#[test]
+fn a_move_is_given_up_when_a_page_is_damaged_before_the_next_owner_has_it() {
+    let (mut world, chunk, at, beside) = damaged_after_the_copying(false);
+    let before = stayed(&world);
+    decide(&mut world);
+    world.pass(SEC);
+    for node in 0..3 {
+        assert_eq!(
+            chunk_owner(&world, node, chunk),
+            2,
+            "as node {node} sees it"
+        );
+        assert_eq!(load(&mut world, node, 1, beside), Ok(*b"beside.."));
+        assert_eq!(load(&mut world, node, 1, at), Err(EIO), "node {node}");
+    }
+    assert_eq!(stayed(&world), before + 1);
+    assert_eq!(scrub_all(&mut world, 1).lost, 1);
+    // Asked once more it does not even begin.
+    assert!(world.move_chunk(chunk, 2));
+    world.pass(SEC);
+    assert_eq!(chunk_owner(&world, 0, chunk), 2);
+    // Once all can be read again it goes.
+    assert_eq!(write_all_of(&mut world, 0, at / PAGE), Ok(()));
+    assert!(world.move_chunk(chunk, 2));
+    world.pass(SEC);
+    for node in 0..3 {
+        assert_eq!(
+            chunk_owner(&world, node, chunk),
+            3,
+            "as node {node} sees it"
+        );
+        assert_eq!(load(&mut world, node, 1, at), Ok([0x5a; 8]));
+        assert_eq!(load(&mut world, node, 1, beside), Ok(*b"beside.."));
+    }
+    nothing_left(&mut world);
+}
+
+/// Whatever fails while a chunk goes back, at any time, it has one owner, and is served.
+#[test]
+fn a_chunk_that_goes_back_is_served_whoever_loses_power_meanwhile() {
+    for time in 0..60 {
+        for node in 0..3 {
+            let (mut world, chunk, at, beside) = damaged_after_the_copying(time % 2 == 0);
+            decide(&mut world);
+            world.pass(time * 20 * US);
+            world.crash_now(node);
+            world.pass(2 * SEC);
+            let owners = [0, 1, 2].map(|asked| chunk_owner(&world, asked, chunk));
+            assert_eq!(owners, [owners[0]; 3], "node {node} at {time}");
+            for asked in 0..3 {
+                let found = load(&mut world, asked, 1, beside);
+                assert_eq!(found, Ok(*b"beside.."), "node {node} at {time}");
+                assert_eq!(load(&mut world, asked, 1, at), Err(EIO));
+            }
+            close(&mut world, 1, file(1));
+            nothing_left(&mut world);
+        }
+    }
+}
+
+#[test]
+fn a_chunk_that_comes_from_a_lost_owner_is_served_with_a_page_that_nobody_can_read() {
+    for time in 0..60 {
+        let (mut world, _, at, beside) = damaged_after_the_copying(false);
+        decide(&mut world);
+        world.pass(time * 20 * US);
+        world.lose(1);
+        world.pass(2 * SEC);
+        for node in [0, 2] {
+            assert_eq!(load(&mut world, node, 1, beside), Ok(*b"beside.."));
+            assert_eq!(load(&mut world, node, 1, at), Err(EIO), "node {node}");
+        }
+        assert_eq!(write_all_of(&mut world, 0, at / PAGE), Ok(()));
+        assert_eq!(load(&mut world, 2, 1, at), Ok([0x5a; 8]));
+        nothing_left(&mut world);
+    }
+}
+
+/// Who writes a page of a chunk that goes back is its writer as long as it says so, and no longer.
+#[test]
+fn who_gives_a_page_up_while_its_chunk_goes_back_does_not_keep_it() {
+    for time in 0..60 {
+        let (mut world, chunk, _, beside) = damaged_after_the_copying(true);
+        let taken = acquire(&mut world, 0, file(1), 1, &[beside], true);
+        assert_eq!(taken, Ok(()));
+        decide(&mut world);
+        world.pass(time * 20 * US);
+        assert_eq!(abort(&mut world, 0, file(1), 1, &[]), Ok(()), "at {time}");
+        world.pass(SEC);
+        assert_eq!(chunk_owner(&world, 0, chunk), 2, "at {time}");
+        let taken = acquire(&mut world, 2, file(1), 1, &[beside], true);
+        assert_eq!(taken, Ok(()), "at {time}");
+        close(&mut world, 2, file(1));
+        nothing_left(&mut world);
+    }
 }
