@@ -111,6 +111,7 @@ impl Node {
             let migration = &mut self.migration;
             migration.arrived.retain(|of| *of != (dataset, *chunk));
             migration.leaving.retain(|of| of.of != (dataset, *chunk));
+            migration.told.retain(|(of, _)| *of != (dataset, *chunk));
             migration.traffic.remove(&(dataset, *chunk));
             migration.serial += 1;
             let note = ((dataset, *chunk), migration.serial);

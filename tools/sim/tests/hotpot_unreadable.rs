@@ -304,3 +304,58 @@ fn who_gives_a_page_up_while_its_chunk_goes_back_does_not_keep_it() {
         nothing_left(&mut world);
     }
 }
+
+#[test]
+fn the_operator_is_told_once_that_a_chunk_stays_for_the_sake_of_a_damaged_page() {
+    let mut world = cluster(Plan {
+        loss: true,
+        ..Plan::quiet(3)
+    });
+    let (chunk, at) = chunk_of(&world, 0);
+    for place in [at, at + PAGE] {
+        store(&mut world, 0, 1, place, b"original").expect("a store");
+        assert_eq!(
+            commit(&mut world, 0, file(1), 1, &[place], 2).result,
+            Ok(())
+        );
+    }
+    world.pass(SEC);
+    let page = at / PAGE;
+    let without = (1..3).find(|node| !has_copy(&world, *node, page));
+    let to = without.expect("two have copies");
+    let damage = |world: &mut World, page: u64| {
+        for node in 0..3 {
+            if has_copy(world, node, page) {
+                world.flip(node, key(1, page), false);
+            }
+        }
+    };
+    let told = |world: &mut World| {
+        assert!(world.move_chunk(chunk, to));
+        world.pass(SEC);
+        let life = world.nodes[0].life.clone().expect("alive");
+        let lines = life.lines.borrow();
+        let stays = lines.iter().filter(|line| line.contains("stays here"));
+        stays.cloned().collect::<Vec<_>>()
+    };
+    damage(&mut world, page);
+    let first = told(&mut world);
+    assert_eq!(first.len(), 1);
+    for what in [
+        format!("chunk {chunk} of dataset 1"),
+        format!("page {page} "),
+        "potluck scrub".into(),
+    ] {
+        assert!(first[0].contains(&what), "{what:?} in {:?}", first[0]);
+    }
+    assert_eq!(told(&mut world), first, "again is no news");
+    // When it is good again and another one is not, that is.
+    assert_eq!(write_all_of(&mut world, 0, page), Ok(()));
+    damage(&mut world, page + 1);
+    assert_eq!(scrub_all(&mut world, 0).lost, 1);
+    let second = told(&mut world);
+    assert_eq!(second.len(), 2);
+    assert!(second[1].contains(&format!("page {} ", page + 1)));
+    assert_eq!(told(&mut world), second);
+    nothing_left(&mut world);
+}

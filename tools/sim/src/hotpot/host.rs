@@ -109,6 +109,8 @@ pub struct Life {
     pub bug: Bug,
     /// Bits have flipped: lines for the operator are no surprise.
     pub flipped: Cell<bool>,
+    /// Lines for the operator that are more than good to know.
+    pub lines: RefCell<Vec<String>>,
     /// It takes long to clear all page tables.
     pub slow_unmap: Cell<bool>,
     fence_owed: Cell<bool>,
@@ -143,6 +145,7 @@ impl Life {
             pause_in,
             bug,
             flipped: Cell::new(false),
+            lines: RefCell::default(),
             slow_unmap: Cell::new(false),
             fence_owed: Cell::new(false),
         })
@@ -310,6 +313,9 @@ impl Host for SimHost {
     fn log(&self, level: Level, line: std::fmt::Arguments<'_>) {
         if tracing() {
             println!("      n{} {level:?}: {line}", self.0.id);
+        }
+        if level != Level::Info {
+            self.0.lines.borrow_mut().push(line.to_string());
         }
         assert!(
             level != Level::Error || self.0.bug != Bug::None || self.0.flipped.get(),
