@@ -251,9 +251,11 @@ impl Node {
         to: u16,
     ) -> Result<DatasetRecord> {
         let (first, _) = pages_of(old, u64::from(chunk));
+        // One that is on its way may go back.
+        let arriving = self.names.arriving(first);
         if self.names.owner(first)? != u32::from(from)
             || self.names.is_inherited(first)
-            || self.names.arriving(first).is_some()
+            || arriving.is_some_and(|of| of.from != to)
         {
             return Err(ESTALE);
         }

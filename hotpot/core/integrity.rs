@@ -33,16 +33,35 @@ pub(super) fn read_copy<H: Host>(
     (pm, version): (u64, u64),
     to: &mut [u8],
 ) -> Option<u32> {
+    let slot = read_slot(host, geometry, key, (pm, version))?;
+    // A bad line of the medium is EIO.
+    host.read(geometry.page(pm), to).ok()?;
+    (crc32c(to) == slot.data_crc).then_some(slot.data_crc)
+}
+
+/// The slot of a copy, unless that is damaged itself.
+fn read_slot<H: Host>(
+    host: &H,
+    geometry: &Geometry,
+    key: PageKey,
+    (pm, version): (u64, u64),
+) -> Option<slot::Slot> {
     let mut line = [0u8; LINE_SIZE];
     host.read(geometry.slot(pm), &mut line).ok()?;
     let (_, slot) = slot::Slot::decode(pm, &line).ok()??;
     let of = slot.of;
-    if (of.dataset, of.page, of.version) != (key.dataset, key.page, version) {
-        return None;
-    }
-    // A bad line of the medium is EIO.
-    host.read(geometry.page(pm), to).ok()?;
-    (crc32c(to) == slot.data_crc).then_some(slot.data_crc)
+    let same = (of.dataset, of.page, of.version) == (key.dataset, key.page, version);
+    same.then_some(slot)
+}
+
+/// The crc32c that a damaged copy should have; 0 when its slot is damaged, too.
+pub(super) fn known_crc<H: Host>(
+    host: &H,
+    geometry: &Geometry,
+    key: PageKey,
+    copy: (u64, u64),
+) -> u32 {
+    read_slot(host, geometry, key, copy).map_or(0, |slot| slot.data_crc)
 }
 
 /// As [`read_copy`], where the bytes are not wanted; `true` for a hole.

@@ -63,7 +63,7 @@ pub struct Counts {
     pub left: u64,
     /// Chunks that have come.
     pub came: u64,
-    /// Moves that were given up: no room there, or the CD refused.
+    /// Moves that were given up: no room there, the CD refused, or a page cannot be read.
     pub stayed: u64,
 }
 
@@ -111,6 +111,8 @@ pub struct Migration {
     /// When the window ends, ns.
     window_end: u64,
     leaving: KVec<Leaving>,
+    /// Chunks that stay as a page of theirs is damaged, and which one, of which the operator was told.
+    told: KVec<(Chunk, u64)>,
     /// Chunks that have come to us, all of whose pages are here: in this life.
     arrived: KVec<Chunk>,
     /// Chunks with another owner than before, which are still in page tables, and when we learnt that.
@@ -139,6 +141,9 @@ impl Migration {
         }
     }
 }
+
+/// Most chunks of which it is remembered that the operator was told.
+const MAX_TOLD: usize = 64;
 
 /// How many requests for pages there are in one round of the worker.
 const ROUNDS: usize = 8;

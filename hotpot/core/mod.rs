@@ -124,6 +124,7 @@ mod takeover;
 mod tombstones;
 mod transaction;
 mod truncate;
+mod unreadable;
 pub mod writers;
 
 use core::{

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! A new owner fetches the copies of its pages that are newer than its own: as many in one answer
-//! as that holds, and from all nodes at once ([2.6.4], [2.5.5]).
+//! as that holds, and from all nodes at once ([2.6.4], [2.5.5]). What becomes of a page of which
+//! there are damaged copies only is [`unreadable`](super::unreadable)'s.
 
 use super::{
     format::{crc32c, slot, Cid, PageVersion, PAGE_SIZE},
@@ -13,6 +14,7 @@ use super::{
     pages::{Clean, Released},
     persist::{self, NewPage},
     takeover::Best,
+    unreadable::Unreadable,
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
@@ -37,6 +39,19 @@ struct Lacking<'a> {
     error: Error,
     /// It is here.
     taken: bool,
+    /// All that were asked have a damaged copy.
+    damaged: bool,
+    /// crc32c of its bytes, as a damaged copy has it; 0 when none does.
+    crc: u32,
+}
+
+/// What there was to take.
+#[derive(Default)]
+pub(super) struct Taken {
+    /// Pages that were fetched.
+    pub(super) fetched: u64,
+    /// Pages of which all nodes that have the newest version have a damaged copy.
+    pub(super) unreadable: KVec<Unreadable>,
 }
 
 impl Lacking<'_> {
@@ -51,10 +66,25 @@ impl Lacking<'_> {
         }
         false
     }
+
+    /// The node that was asked gave none.
+    fn note(&mut self, error: Error) {
+        self.damaged &= error == EIO;
+        self.error = worse(Some(self.error), error);
+    }
+
+    fn as_unreadable(&self) -> Unreadable {
+        Unreadable {
+            key: self.key,
+            version: self.of.version,
+            cid: self.of.cid,
+            crc: self.crc,
+        }
+    }
 }
 
 /// A good copy from another node.
-struct Taken<'a> {
+struct GoodCopy<'a> {
     key: PageKey,
     version: u64,
     cid: Cid,
@@ -74,10 +104,11 @@ impl Node {
     }
 }
 
-/// Gets all pages that we own now of which ours is not the newest copy; how many had to be fetched.
+/// Gets all pages that we own now of which ours is not the newest copy.
 ///
 /// A copy that is damaged, or not there any more, is as good as none: the next node that has the
-/// version is asked. When that was the last one no more pages are asked for: EIO when one had it
+/// version is asked. A page of which all have a damaged copy is told, and the others are asked for.
+/// When the last node gave none otherwise no more pages are asked for: EIO when one had it
 /// damaged, else EAGAIN, or why the last one did not answer. ENOSPC without room here. ETIMEDOUT at
 /// `until`, ns. What was fetched stays.
 pub(super) async fn take_all<H: Host>(
@@ -85,11 +116,11 @@ pub(super) async fn take_all<H: Host>(
     us: u32,
     best: &RBTree<PageKey, Best>,
     until: u64,
-) -> Result<u64> {
+) -> Result<Taken> {
     let together = host.with(|node| node.pages_in_answer());
     let mut lacking: KVec<Lacking<'_>> = KVec::with_capacity(IN_FLIGHT, GFP_KERNEL)?;
     let mut rest = best.iter();
-    let mut fetched = 0;
+    let mut all = Taken::default();
     let mut result = Ok(());
     loop {
         // Who does not answer is not waited for again and again.
@@ -107,6 +138,8 @@ pub(super) async fn take_all<H: Host>(
                 next: 0,
                 error: EAGAIN,
                 taken: false,
+                damaged: true,
+                crc: 0,
             };
             match page.turn(us) {
                 true => lacking.push(page, GFP_KERNEL)?,
@@ -125,16 +158,19 @@ pub(super) async fn take_all<H: Host>(
         take(host, &mut lacking, together, until).await?;
         lacking.retain(|page| {
             if page.taken {
-                fetched += 1;
-            } else if !page.turn(us) {
-                result = Err(worse(result.err(), page.error));
-            } else {
+                all.fetched += 1;
+            } else if page.turn(us) {
                 return true;
+            } else if page.damaged {
+                let told = all.unreadable.push(page.as_unreadable(), GFP_KERNEL);
+                result = result.and(told.map_err(Error::from));
+            } else {
+                result = Err(worse(result.err(), page.error));
             }
             false
         });
     }
-    result.map(|()| fetched)
+    result.map(|()| all)
 }
 
 /// The error to tell of two: a damaged copy says more than one that is not there.
@@ -190,7 +226,7 @@ async fn take<H: Host>(
 }
 
 /// The good copies in an answer; the other pages are told what is wrong with theirs.
-fn copies_in<'a>(call: &'a Call<'_>, pages: &mut [Lacking<'_>]) -> Result<KVec<Taken<'a>>> {
+fn copies_in<'a>(call: &'a Call<'_>, pages: &mut [Lacking<'_>]) -> Result<KVec<GoodCopy<'a>>> {
     let mut copies = KVec::with_capacity(pages.len(), GFP_KERNEL)?;
     let answer = call.answer.map_err(handler::errno);
     let mut body = Reader::new(match answer {
@@ -211,33 +247,38 @@ fn copies_in<'a>(call: &'a Call<'_>, pages: &mut [Lacking<'_>]) -> Result<KVec<T
         };
         match copy {
             Ok(copy) => copies.push(copy, GFP_KERNEL)?,
-            Err(error) => page.error = worse(Some(page.error), error),
+            Err(error) => page.note(error),
         }
     }
     Ok(copies)
 }
 
-/// The copy of a page with its bytes, which are next in the answer. EIO when it is damaged, EAGAIN
-/// when there is none of this version.
+/// The copy of a page with its bytes, which are next in the answer. EIO when it is damaged there,
+/// EAGAIN when there is none of this version.
 fn good<'a>(
     head: Option<&TakenCopy>,
     body: &mut Reader<'a>,
-    page: &Lacking<'_>,
-) -> Result<Taken<'a>> {
+    page: &mut Lacking<'_>,
+) -> Result<GoodCopy<'a>> {
     let head = head.ok_or(EAGAIN)?;
     match head.found {
         Found::Whole => {}
         Found::Absent => return Err(EAGAIN),
-        Found::Damaged => return Err(EIO),
+        Found::Damaged if head.version == page.of.version => {
+            if head.crc != 0 {
+                page.crc = head.crc;
+            }
+            return Err(EIO);
+        }
+        // It has been replaced meanwhile.
+        Found::Damaged => return Err(EAGAIN),
     }
     let data = body.bytes(PAGE_SIZE).map_err(|_| EAGAIN)?;
-    if crc32c(data) != head.crc {
-        return Err(EIO);
-    }
-    if head.version < page.of.version {
+    // Damaged on its way: it is asked for again.
+    if crc32c(data) != head.crc || head.version < page.of.version {
         return Err(EAGAIN);
     }
-    Ok(Taken {
+    Ok(GoodCopy {
         key: page.key,
         version: head.version,
         cid: head.cid,
@@ -248,7 +289,7 @@ fn good<'a>(
 /// Makes copies durable here, together, and puts them in the place of ours. Where there is no room
 /// for all they go one part after the other, since what they replace makes room; ENOSPC when there
 /// is none at all.
-async fn store<H: Host>(host: &H, copies: &[Taken<'_>], until: u64) -> Result {
+async fn store<H: Host>(host: &H, copies: &[GoodCopy<'_>], until: u64) -> Result {
     let mut rest = copies;
     while !rest.is_empty() {
         // Memory before, so that no PM page is lost for want of it.
@@ -280,7 +321,7 @@ async fn store<H: Host>(host: &H, copies: &[Taken<'_>], until: u64) -> Result {
         let mut result = written;
         for page in &new {
             let installed = match written {
-                Ok(()) => install(host, page, until).await,
+                Ok(()) => install(host, (page.pm, page.of), false, until).await,
                 Err(error) => Err(error),
             };
             let released = installed.unwrap_or_else(|error| {
@@ -299,10 +340,15 @@ async fn store<H: Host>(host: &H, copies: &[Taken<'_>], until: u64) -> Result {
 }
 
 /// Puts a copy in the place of ours; what is of no use any more. EBUSY at `until`.
-async fn install<H: Host>(host: &H, new: &NewPage<'_>, until: u64) -> Result<Option<Released>> {
+pub(super) async fn install<H: Host>(
+    host: &H,
+    (pm, of): (u64, PageVersion),
+    damaged: bool,
+    until: u64,
+) -> Result<Option<Released>> {
     let key = PageKey {
-        dataset: new.of.dataset,
-        page: new.of.page,
+        dataset: of.dataset,
+        page: of.page,
     };
     loop {
         persist::wait_idle(host, key, until).await?;
@@ -311,15 +357,17 @@ async fn install<H: Host>(host: &H, new: &NewPage<'_>, until: u64) -> Result<Opt
             if page.busy != 0 {
                 return Ok(None);
             }
-            if page.clean.is_some_and(|of| of.version >= new.of.version) {
-                return Ok(Some(Some(persist::released(new.pm))));
+            if page.clean.is_some_and(|old| old.version >= of.version) {
+                return Ok(Some(Some(persist::released(pm))));
             }
-            Ok::<_, Error>(Some(page.replace_clean(Clean {
-                pm: Some(new.pm),
-                version: new.of.version,
-                cid: new.of.cid,
+            let old = page.replace_clean(Clean {
+                pm: Some(pm),
+                version: of.version,
+                cid: of.cid,
                 valid: true,
-            })))
+            });
+            page.damaged = damaged;
+            Ok::<_, Error>(Some(old))
         })?;
         if let Some(unused) = done {
             return Ok(unused);
@@ -356,7 +404,11 @@ pub(super) fn on_take_copies<H: Host>(
                     head.cid = clean.cid;
                     head.crc = crc;
                 }
-                None => head.found = Found::Damaged,
+                None => {
+                    head.found = Found::Damaged;
+                    head.version = clean.version;
+                    head.crc = integrity::known_crc(host, &node.geometry(), *key, copy);
+                }
             }
             Ok::<_, Error>(head)
         })?;

@@ -13,7 +13,7 @@ use super::{
     host::{Host, Level, PageKey, Piece},
     msg::{self, AskCopies, Copied, Fate, MovedChunk, Outcome, Request},
     node::{Holder, Node, Owned, GENERAL, WORKER},
-    remains, take, writers,
+    remains, take, unreadable, writers,
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
@@ -35,7 +35,7 @@ pub enum Takeover {
 /// The newest copy of a page among the nodes.
 pub(super) struct Best {
     pub(super) version: u64,
-    cid: Cid,
+    pub(super) cid: Cid,
     pub(super) node: u32,
     pub(super) holders: KVec<Holder>,
 }
@@ -108,7 +108,10 @@ pub(super) async fn run<H: Host>(host: &H, until: u64) -> Result {
     host.with(|node| node.claim_own_writes(&[]))?;
     settle_staged(host, &best, &staged, until).await?;
     let pages = best.iter().count();
-    let fetched = take::take_all(host, us.node, &best, until).await?;
+    let taken = take::take_all(host, us.node, &best, until).await?;
+    // Nobody else has them either: the others are served.
+    unreadable::keep_all(host, &taken.unreadable, until).await?;
+    let fetched = taken.fetched;
     let done = host.with(|node| {
         // A map in between may have brought more.
         if node.map.epoch != epoch {

@@ -24,6 +24,8 @@ pub(super) async fn single<H: Host>(host: &H, share: &Share<'_>, terms: &Terms<'
     let draft = Draft::of(host, share.areas.iter(), terms.replicas);
     host.with(|node| {
         node.reserve_memory()?;
+        // Untold that we know how it ended its owner keeps its record as long as we live.
+        node.notices.reserve(1, GFP_KERNEL)?;
         node.commits
             .try_create_and_insert(terms.cid, Commit::Active(draft), GFP_KERNEL)?;
         Ok::<_, Error>(())

@@ -12,7 +12,7 @@ use super::super::{
     node::{Holder, Node, GENERAL, WORKER},
     take,
     takeover::{self, Best},
-    writers,
+    unreadable, writers,
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
@@ -151,7 +151,36 @@ pub(super) async fn arrive<H: Host>(host: &H) -> Result {
     result
 }
 
+/// Has the CD give a chunk back to its owner before, which has served it with a page of which all
+/// copies are damaged, and goes on doing so: the move is given up. As in any move it asks us what
+/// we have before it serves.
+async fn give_back<H: Host>(
+    host: &H,
+    chunk: &MovedChunk,
+    moved: &Moved,
+    damaged: PageKey,
+) -> Result {
+    let change = NameChange::Move {
+        dataset: chunk.dataset,
+        chunk: moved.chunk,
+        from: moved.node,
+        to: moved.from,
+    };
+    let until = handler::call_until(host, u64::MAX);
+    names::send(host, &change, until).await?;
+    host.log(
+        Level::Warning,
+        format_args!(
+            "chunk {} of dataset {} goes back to node {}: all copies of its page {} are damaged \
+             (see potluck scrub)",
+            chunk.chunk, chunk.dataset, moved.from, damaged.page
+        ),
+    );
+    Ok(())
+}
+
 /// Learns from all nodes what they have of a chunk that has come to us, and fetches what is newer than ours.
+/// EIO when it goes back, since a page of it cannot be read.
 async fn gather<H: Host>(host: &H, chunk: &MovedChunk, moved: &Moved) -> Result {
     let mut best: RBTree<PageKey, Best> = RBTree::new();
     let mut staged = KVec::new();
@@ -201,7 +230,20 @@ async fn gather<H: Host>(host: &H, chunk: &MovedChunk, moved: &Moved) -> Result 
     takeover::settle_staged(host, &best, &staged, until).await?;
     let pages = best.iter().count();
     // However many they are: each message has a deadline of its own.
-    let fetched = take::take_all(host, us.node, &best, u64::MAX).await?;
+    let taken = take::take_all(host, us.node, &best, u64::MAX).await?;
+    if let Some(page) = taken.unreadable.first() {
+        let has = |key: &PageKey| {
+            let of = best.get(key).map_or(&[][..], |of| &of.holders);
+            of.iter().any(|holder| holder.node == from)
+        };
+        if taken.unreadable.iter().all(|page| has(&page.key)) {
+            give_back(host, chunk, moved, page.key).await?;
+            return Err(EIO);
+        }
+        // Who had the chunk before is out, with the page: there is no way back.
+        unreadable::keep_all(host, &taken.unreadable, u64::MAX).await?;
+    }
+    let fetched = taken.fetched;
     host.with(|node| {
         let same =
             |known: &DatasetRecord| known.moved(chunk.chunk) == Some(*moved) && !known.tombstone;

@@ -13,12 +13,23 @@ use super::super::{
 };
 use kernel::prelude::*;
 
+/// Who had a chunk before a record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct OwnerBefore {
+    chunk: u64,
+    node: u32,
+    /// It was on its way to us, and not here yet.
+    was_coming: bool,
+    /// It was on its way from us.
+    was_going: bool,
+}
+
 impl Node {
     /// Room for what [`Node::owners_before`] finds, and for what follows from it.
     pub(in super::super) fn room_for_owners(
         &mut self,
         new: &DatasetRecord,
-    ) -> Result<KVec<(u64, u32)>> {
+    ) -> Result<KVec<OwnerBefore>> {
         let old = self.names.get(new.id);
         let most = old.map_or(0, |old| old.moved.len()) + new.moved.len();
         self.migration.unmap.reserve(most, GFP_KERNEL)?;
@@ -29,7 +40,7 @@ impl Node {
     pub(in super::super) fn owners_before(
         &mut self,
         new: &DatasetRecord,
-        before: &mut KVec<(u64, u32)>,
+        before: &mut KVec<OwnerBefore>,
     ) {
         let Ok(old) = self.names.get(new.id) else {
             return;
@@ -40,29 +51,40 @@ impl Node {
         }
         for of in Iterator::chain(old.moved.iter(), new.moved.iter()) {
             let chunk = u64::from(of.chunk);
-            let owner = self.names.owner(pages_of(old, chunk).0).unwrap_or(u32::MAX);
-            if !before.contains(&(chunk, owner)) {
-                let _ = before.push_within_capacity((chunk, owner));
+            let first = pages_of(old, chunk).0;
+            let owner = OwnerBefore {
+                chunk,
+                node: self.names.owner(first).unwrap_or(u32::MAX),
+                was_coming: self.is_arriving(first),
+                was_going: self
+                    .names
+                    .arriving(first)
+                    .is_some_and(|of| u32::from(of.from) == self.id()),
+            };
+            if !before.contains(&owner) {
+                let _ = before.push_within_capacity(owner);
             }
         }
     }
 
     /// A new record was taken over: of chunks that have another owner now than `before`, nothing that was
     /// known counts.
-    pub(in super::super) fn note_moved(&mut self, dataset: u64, before: &[(u64, u32)]) {
-        for (chunk, owner) in before {
+    pub(in super::super) fn note_moved(&mut self, dataset: u64, before: &[OwnerBefore]) {
+        for owner in before {
+            let OwnerBefore { chunk, node, .. } = owner;
             let Ok(record) = self.names.get(dataset) else {
                 return;
             };
             let (first, count) = pages_of(record, *chunk);
-            let moved = self.names.owner(first) != Ok(*owner);
+            let moved = self.names.owner(first) != Ok(*node);
             let open = self.names.arriving(first).is_some();
             let within = |key: &PageKey| {
                 key.dataset == dataset && key.page >= first.page && key.page - first.page < count
             };
-            let waits = open && *owner == self.id();
-            if !(self.owns(first) || waits) {
-                // The next owner has asked who writes it, or will not ask us.
+            let waits = open && *node == self.id();
+            if !(self.owns(first) || waits) || moved && open && self.owns(first) {
+                // The next owner has asked who writes it, or will not ask us. As the next owner we
+                // ask: it may be back, and others have written it since.
                 self.writers.free(|key, _| within(key));
             }
             if !moved {
@@ -89,12 +111,17 @@ impl Node {
             let migration = &mut self.migration;
             migration.arrived.retain(|of| *of != (dataset, *chunk));
             migration.leaving.retain(|of| of.of != (dataset, *chunk));
+            migration.told.retain(|(of, _)| *of != (dataset, *chunk));
             migration.traffic.remove(&(dataset, *chunk));
             migration.serial += 1;
             let note = ((dataset, *chunk), migration.serial);
             let _ = migration.unmap.push_within_capacity(note);
-            if *owner == self.id() {
+            if *node == self.id() && !owner.was_coming {
                 self.migration.count(dataset, |of| &mut of.left);
+            }
+            if owner.was_going && self.owns(first) {
+                // Its next owner has given it back.
+                self.migration.count(dataset, |of| &mut of.stayed);
             }
         }
         if !before.is_empty() {

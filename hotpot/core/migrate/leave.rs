@@ -6,13 +6,13 @@
 use super::{
     super::{
         handler,
-        host::{Host, PageKey},
+        host::{Host, Level, PageKey},
         names::{self, pages_of, NameChange},
         node::Node,
         spread::{Adopt, Adoption},
     },
     offer::{self, Offer},
-    Leaving,
+    Chunk, Leaving, Migration, MAX_TOLD,
 };
 use kernel::prelude::*;
 
@@ -49,12 +49,48 @@ impl Node {
         Ok((keys, at))
     }
 
-    /// Whether a copy of ours of a page of the chunk is damaged, and nobody has a good one: such a
-    /// page its next owner would ask for in vain, and serve none of the others meanwhile.
-    fn has_damaged(&self, leaving: &Leaving) -> Result<bool> {
-        let mut pages = self.committed_pages(leaving.of)?;
-        Ok(pages.any(|(key, _)| self.pages.get(key).is_some_and(|page| page.damaged)))
+    /// A page of the chunk of which our copy is damaged, when nobody has a good one: its next owner
+    /// would ask for it in vain, and give the chunk back.
+    fn damaged_page(&self, of: Chunk) -> Result<Option<PageKey>> {
+        let mut pages = self.committed_pages(of)?;
+        let damaged = |key: PageKey| self.pages.get(key).is_some_and(|page| page.damaged);
+        Ok(pages.find(|(key, _)| damaged(*key)).map(|(key, _)| key))
     }
+}
+
+impl Migration {
+    /// Whether the operator has yet to hear that a chunk stays for the sake of this page.
+    fn is_news(&mut self, of: Chunk, page: u64) -> bool {
+        if self.told.contains(&(of, page)) {
+            return false;
+        }
+        self.told.retain(|(other, _)| *other != of);
+        if self.told.len() >= MAX_TOLD {
+            let _ = self.told.remove(0);
+        }
+        // Without memory for it it is told once more.
+        let _ = self.told.push((of, page), GFP_KERNEL);
+        true
+    }
+}
+
+/// EIO when a page of a chunk of ours is damaged here and everywhere: it stays.
+fn check_readable<H: Host>(host: &H, of: Chunk) -> Result {
+    let Some(key) = host.with(|node| node.damaged_page(of))? else {
+        host.with(|node| node.migration.told.retain(|(other, _)| *other != of));
+        return Ok(());
+    };
+    if host.with(|node| node.migration.is_news(of, key.page)) {
+        host.log(
+            Level::Warning,
+            format_args!(
+                "chunk {} of dataset {} stays here: its page {} is damaged, and there was no good \
+                 copy to heal it from (potluck scrub tries again)",
+                of.1, of.0, key.page
+            ),
+        );
+    }
+    Err(EIO)
 }
 
 /// Asks the next owner of a chunk whether it may come, then has it fetch some of what it lacks; when that is
@@ -94,9 +130,7 @@ pub(super) async fn send_off<H: Host>(host: &H, mut leaving: Leaving) -> Result<
         leaving.at = at;
         return Ok(Some(leaving));
     }
-    if host.with(|node| node.has_damaged(&leaving))? {
-        return Err(EIO);
-    }
+    check_readable(host, leaving.of)?;
     let change = NameChange::Move {
         dataset,
         chunk: u32::try_from(chunk)?,

@@ -188,11 +188,12 @@ wire_enum! {
 pub struct TakenCopy {
     /// Whether it comes.
     pub found: Found,
-    /// Committed version; 0 unless it comes.
+    /// Committed version; 0 when there is none.
     pub version: u64,
     /// The commit that made it.
     pub cid: Cid,
-    /// crc32c of the bytes of the page.
+    /// crc32c of the bytes of the page: when they are damaged, what it should be; 0 when that is
+    /// not known.
     pub crc: u32,
 }
 wire_struct!(TakenCopy {

@@ -95,6 +95,8 @@ pub struct Life {
     pub answers: RefCell<Vec<Answer>>,
     /// Actions until power fails.
     pub fuse: Cell<u64>,
+    /// Swings behind a fence until power fails, right after one.
+    pub swings: Cell<u64>,
     /// Power has failed.
     pub dead: Cell<bool>,
     /// Actions done.
@@ -109,6 +111,8 @@ pub struct Life {
     pub bug: Bug,
     /// Bits have flipped: lines for the operator are no surprise.
     pub flipped: Cell<bool>,
+    /// Lines for the operator that are more than good to know.
+    pub lines: RefCell<Vec<String>>,
     /// It takes long to clear all page tables.
     pub slow_unmap: Cell<bool>,
     fence_owed: Cell<bool>,
@@ -136,6 +140,7 @@ impl Life {
             ask: RefCell::default(),
             answers: RefCell::default(),
             fuse: Cell::new(u64::MAX),
+            swings: Cell::new(u64::MAX),
             dead: Cell::new(false),
             actions: Cell::new(0),
             clock,
@@ -143,6 +148,7 @@ impl Life {
             pause_in,
             bug,
             flipped: Cell::new(false),
+            lines: RefCell::default(),
             slow_unmap: Cell::new(false),
             fence_owed: Cell::new(false),
         })
@@ -261,6 +267,13 @@ impl Host for SimHost {
                 continue;
             }
             life.execute(action);
+            let is_fenced = matches!(actions[nr.saturating_sub(1)], Action::Fence);
+            if is_fenced && matches!(action, Action::Swing { .. }) {
+                match life.swings.get() {
+                    0 => life.fuse.set(0),
+                    left => life.swings.set(left - 1),
+                }
+            }
         }
         Ok(())
     }
@@ -311,6 +324,15 @@ impl Host for SimHost {
         if tracing() {
             println!("      n{} {level:?}: {line}", self.0.id);
         }
+        if level != Level::Info {
+            self.0.lines.borrow_mut().push(line.to_string());
+        }
+        let is_damage = line.to_string().contains("the copy here (PM page");
+        assert!(
+            !is_damage || self.0.flipped.get(),
+            "node {}, where no bits flip: {line}",
+            self.0.id
+        );
         assert!(
             level != Level::Error || self.0.bug != Bug::None || self.0.flipped.get(),
             "node {}: {line}",

@@ -62,6 +62,20 @@ pub fn page_of(world: &World, asked: usize, owner: u32) -> u64 {
         .expect("each node owns a chunk")
 }
 
+/// The chunk of dataset 1 that node `index` (from 0) owns by its row, and a place in it.
+pub fn chunk_of(world: &World, index: usize) -> (u64, u64) {
+    let page = page_of(world, 0, index as u32 + 1);
+    (page * PAGE / workload::CHUNK, page * PAGE + 8)
+}
+
+/// The owner of a chunk of dataset 1, as node `asked` (from 0) sees it.
+pub fn chunk_owner(world: &World, asked: usize, chunk: u64) -> u32 {
+    let life = world.nodes[asked].life.clone().expect("alive");
+    let node = life.node.borrow();
+    let first = key(1, chunk * workload::CHUNK / PAGE);
+    node.owner(first).expect("it has one")
+}
+
 /// 8 bytes at each place.
 pub fn cells(places: &[u64]) -> Vec<ByteRange> {
     places

@@ -231,7 +231,8 @@ impl World {
             if self.nodes[index].gone {
                 continue;
             }
-            assert!(self.nodes[index].life.is_some());
+            let life = self.nodes[index].life.as_ref().expect("alive");
+            life.swings.set(u64::MAX);
             if self.peers[&node_of(index)].state != State::Up {
                 let incarnation = self.nodes[index].incarnation;
                 self.set_peer(index, State::Up, incarnation);

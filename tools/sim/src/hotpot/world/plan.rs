@@ -24,6 +24,8 @@ pub struct Plan {
     pub slow_in: u64,
     /// Crashes to come.
     pub crashes: u64,
+    /// They come right after a swing that a fence is in front of.
+    pub at_swings: bool,
     /// Cut links to come.
     pub cuts: u64,
     /// Free pages that nodes have; 0 is all.
@@ -54,6 +56,7 @@ impl Plan {
             loss_in: 0,
             slow_in: 0,
             crashes: 0,
+            at_swings: false,
             cuts: 0,
             room: 0,
             pause_in: 0,
@@ -80,6 +83,7 @@ impl Plan {
             loss_in: rare(rng, 60),
             slow_in: rare(rng, 60),
             crashes: rng.range(0..4),
+            at_swings: false,
             cuts: rng.range(0..2),
             room: match rng.range(0..4) {
                 0 => rng.range(4..40),
@@ -146,9 +150,10 @@ impl World {
         }
     }
 
-    /// At a random action, or now when there is none.
+    /// At a random action, or now when there is none; or right after a swing.
     pub(super) fn crash_at_an_action(&mut self, index: usize) {
         match self.nodes[index].life.clone() {
+            Some(life) if self.plan.at_swings => life.swings.set(self.rng.range(0..4)),
             Some(life) if self.rng.one_in(4) => life.fuse.set(self.rng.range(0..6)),
             Some(life) if !self.rng.one_in(4) => life.fuse.set(self.rng.range(0..60)),
             _ => self.crash_now(index),
