@@ -37,7 +37,7 @@ pub use eager::Eager;
 pub use life::SimNode;
 pub use network::Traffic;
 pub use operations::{Operation, Output};
-pub use plan::Plan;
+pub use plan::{Plan, Second};
 
 enum Event {
     Poll(u64, u64),
@@ -47,7 +47,10 @@ enum Event {
     NewMap(usize),
     Crash(usize),
     Restart(usize),
-    Lose(usize),
+    Lose(Vec<usize>),
+    LoseAnother(usize),
+    Out(Vec<usize>),
+    CrashNow(usize),
     Declare(usize, State),
     Cut(usize),
     Heal(usize),
@@ -196,7 +199,10 @@ impl World {
             Event::NewMap(index) => self.take_map(index),
             Event::Crash(index) => self.crash_at_an_action(index),
             Event::Restart(index) => self.restart(index),
-            Event::Lose(index) => self.lose(index),
+            Event::Lose(nodes) => self.lose_at_once(&nodes),
+            Event::LoseAnother(index) => self.lose_another(index),
+            Event::CrashNow(index) => self.crash_now(index),
+            Event::Out(nodes) => self.declare_out(&nodes),
             Event::Declare(index, state) => self.declare(index, state),
             Event::Cut(index) => self.nodes[index].cut = true,
             Event::Heal(index) => self.nodes[index].cut = false,
