@@ -7,10 +7,10 @@
 
 use hotpot_core::core::{
     commit::{self as core_commit, Committed},
-    msg::Outcome,
+    msg::{Outcome, Prepare, Request, Settle},
     outcome,
 };
-use kernel::error::code::*;
+use kernel::error::{code::*, Error};
 use sim::{
     hotpot::{
         script::*,
@@ -302,4 +302,116 @@ fn an_mrmw_commit_is_all_or_nothing_whenever_all_of_its_owners_are_lost() {
 #[test]
 fn an_mrsw_commit_is_all_or_nothing_whenever_all_of_its_owners_are_lost() {
     no_owner_is_left(true);
+}
+
+/// A commit of two owners fails as one of them is cut off `time` after it began. Its user is told; at once the
+/// other owner and the committing node are lost, and a data node is left, which has not heard of the end. What the
+/// user was told.
+fn fails_and_is_lost(time: Time) -> Result<(), Error> {
+    let mut world = world(4, false);
+    let cn = who_owns_nothing(&world);
+    let [one, cut, data] = [0, 16, 32].map(|page| page_owner(&world, page));
+    let places = &PLACES[..2];
+    put(&mut world, false, cn, 1, places, OLD);
+    let committed = commit(&mut world, cn, file(1), 1, places, COPIES);
+    assert_eq!(committed.result, Ok(()));
+    world.pass(500 * MS);
+    put(&mut world, false, cn, 1, places, NEW);
+    world.hold(data, Settle::OPCODE);
+    let told: Rc<RefCell<Option<Committed>>> = Rc::default();
+    let until = world.now() + 20 * MS;
+    let ranges = cells(places);
+    world.begin_result(cn, told.clone(), move |host| async move {
+        core_commit::commit(&host, file(1), 1, &ranges, COPIES, until).await
+    });
+    world.pass(time);
+    world.set_cut(cut, true);
+    for _ in 0..100_000 {
+        if told.borrow().is_some() {
+            break;
+        }
+        world.pass(US);
+    }
+    world.lose_at_once(&[one, cn]);
+    world.set_cut(cut, false);
+    world.lose_held(data, Settle::OPCODE);
+    world.pass(3 * SEC);
+    let told = told.borrow_mut().take().expect("it ends").result;
+    let found = load(&mut world, data, 1, places[0]).expect("it is there");
+    for node in [cut, data] {
+        for at in places {
+            assert_eq!(load(&mut world, node, 1, *at), Ok(found), "after {time}");
+        }
+    }
+    match told {
+        Ok(()) => assert_eq!(found, NEW, "after {time}: told, and lost"),
+        Err(EINPROGRESS) => {}
+        Err(error) => assert_eq!(found, OLD, "after {time}: {error:?}, and published"),
+    }
+    nothing_left(&mut world);
+    told
+}
+
+#[test]
+fn what_was_told_not_to_be_published_stays_so_when_who_knew_it_is_lost() {
+    let told: Vec<_> = (0..60)
+        .map(|step| fails_and_is_lost(step * 10 * US))
+        .collect();
+    for end in [Ok(()), Err(EINPROGRESS)] {
+        assert!(told.contains(&end), "never {end:?}: {told:?}");
+    }
+}
+
+/// A commit fails as one of its owners never hears of it but that it is given up; that one has what the other owner
+/// has staged.
+#[test]
+fn what_was_told_not_to_be_published_stays_so_when_who_heard_it_restarts() {
+    let mut world = world(4, false);
+    let cn = who_owns_nothing(&world);
+    let lost = page_owner(&world, 0);
+    put(&mut world, false, cn, 1, &PLACES, OLD);
+    let committed = commit(&mut world, cn, file(1), 1, &PLACES, COPIES);
+    assert_eq!(committed.result, Ok(()));
+    world.pass(500 * MS);
+    let has_copy = |node: &usize| {
+        let life = world.nodes[*node].life.clone().expect("alive");
+        let core = life.node.borrow();
+        let page = core.pages.get(key(1, 0));
+        page.is_some_and(|page| page.clean.is_some())
+    };
+    let mut others = (0..4).filter(|node| ![cn, lost].contains(node));
+    let heard = others.find(has_copy).expect("the third copy");
+    let of = |at: &&u64| page_owner(&world, **at / PAGE) == heard;
+    let second = *PLACES.iter().find(of).expect("it owns a chunk");
+    let places = [PLACES[0], second];
+    put(&mut world, false, cn, 1, &places, NEW);
+    for opcode in [Prepare::OPCODE, Settle::OPCODE] {
+        world.hold(heard, opcode);
+    }
+    let told: Rc<RefCell<Option<Committed>>> = Rc::default();
+    let until = world.now() + 20 * MS;
+    let ranges = cells(&places);
+    world.begin_result(cn, told.clone(), move |host| async move {
+        core_commit::commit(&host, file(1), 1, &ranges, COPIES, until).await
+    });
+    for _ in 0..100_000 {
+        if told.borrow().is_some() {
+            break;
+        }
+        world.pass(US);
+    }
+    world.lose_at_once(&[lost, cn]);
+    world.crash_now(heard);
+    for opcode in [Prepare::OPCODE, Settle::OPCODE] {
+        world.lose_held(heard, opcode);
+    }
+    world.pass(3 * SEC);
+    let told = told.borrow_mut().take().expect("it ends").result;
+    assert_eq!(told, Err(ETIMEDOUT));
+    for node in (0..4).filter(|node| ![cn, lost].contains(node)) {
+        for at in places {
+            assert_eq!(load(&mut world, node, 1, at), Ok(OLD), "n{}", node + 1);
+        }
+    }
+    nothing_left(&mut world);
 }
