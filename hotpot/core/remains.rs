@@ -10,7 +10,8 @@
 //! are left look at the same pages and come to the same end.
 //!
 //! Up to N - 1 nodes are lost at once, and so are several owners: each must have staged all of its
-//! part. One of which there is nothing at all had not promised.
+//! part. One of which there is nothing at all had not promised. And a node that has given the commit
+//! up says so: what others have of it is void.
 
 use super::{
     cluster::Sender,
@@ -35,7 +36,7 @@ pub(super) enum Lost {
     Published,
     /// All their pages are there.
     Whole,
-    /// Some are there.
+    /// Some are not there, or the commit was given up.
     Partial,
     /// None is.
     Nothing,
@@ -47,6 +48,7 @@ pub(super) enum Lost {
 #[derive(Default)]
 struct Found {
     published: bool,
+    given_up: bool,
     parts: KVec<Share>,
     owners: KVec<u16>,
     pages: KVec<LeftPage>,
@@ -55,6 +57,7 @@ struct Found {
 impl Found {
     fn add(&mut self, remains: &Remains) -> Result {
         self.published |= remains.published;
+        self.given_up |= remains.given_up;
         for part in &remains.parts {
             if !self.parts.contains(part) {
                 self.parts.push(*part, GFP_KERNEL)?;
@@ -105,6 +108,7 @@ impl Found {
         let nameless = self.nameless();
         match () {
             () if self.published => Lost::Published,
+            () if self.given_up => Lost::Partial,
             () if self.pages.is_empty() => Lost::Nothing,
             () if lacking + unheard > nameless => Lost::Partial,
             () if self.parts.is_empty() || unheard != 0 => Lost::Unknown,
@@ -233,6 +237,7 @@ impl Node {
     fn remains(&self, cid: Cid, from: PageKey, most: usize) -> Result<Remains> {
         let mut remains = Remains {
             published: self.has_published(cid),
+            given_up: self.is_refused(cid),
             parts: KVec::new(),
             owners: KVec::new(),
             pages: KVec::new(),

@@ -145,6 +145,8 @@ request!(AskStaged = 24 => Remains);
 pub struct Remains {
     /// It was published here, for some owner.
     pub published: bool,
+    /// It was given up here, and is never published: an owner has undone its promise, or has none.
+    pub given_up: bool,
     /// Parts of owners that are out.
     pub parts: KVec<Share>,
     /// All owners when there are several, as far as they are known.
@@ -154,6 +156,7 @@ pub struct Remains {
 }
 wire_struct!(Remains {
     published,
+    given_up,
     parts,
     owners,
     pages

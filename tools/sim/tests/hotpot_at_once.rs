@@ -362,10 +362,9 @@ fn what_was_told_not_to_be_published_stays_so_when_who_knew_it_is_lost() {
     }
 }
 
-/// A commit fails as one of its owners never hears of it but that it is given up; that one has what the other owner
-/// has staged.
-#[test]
-fn what_was_told_not_to_be_published_stays_so_when_who_heard_it_restarts() {
+/// A commit fails as one of its owners never hears of it but that it is given up. The other owner and the committing
+/// node are lost, and the data node that is left restarts: that is the owner that has heard, or a node that has not.
+fn is_given_up_and_a_data_node_restarts(which_has_heard: bool) {
     let mut world = world(4, false);
     let cn = who_owns_nothing(&world);
     let lost = page_owner(&world, 0);
@@ -380,14 +379,17 @@ fn what_was_told_not_to_be_published_stays_so_when_who_heard_it_restarts() {
         page.is_some_and(|page| page.clean.is_some())
     };
     let mut others = (0..4).filter(|node| ![cn, lost].contains(node));
-    let heard = others.find(has_copy).expect("the third copy");
+    let restarts = others.find(has_copy).expect("the third copy");
+    let heard = match which_has_heard {
+        true => restarts,
+        false => 6 - cn - lost - restarts,
+    };
     let of = |at: &&u64| page_owner(&world, **at / PAGE) == heard;
     let second = *PLACES.iter().find(of).expect("it owns a chunk");
     let places = [PLACES[0], second];
     put(&mut world, false, cn, 1, &places, NEW);
-    for opcode in [Prepare::OPCODE, Settle::OPCODE] {
-        world.hold(heard, opcode);
-    }
+    world.hold(heard, Prepare::OPCODE);
+    world.hold(restarts, Settle::OPCODE);
     let told: Rc<RefCell<Option<Committed>>> = Rc::default();
     let until = world.now() + 20 * MS;
     let ranges = cells(&places);
@@ -401,10 +403,9 @@ fn what_was_told_not_to_be_published_stays_so_when_who_heard_it_restarts() {
         world.pass(US);
     }
     world.lose_at_once(&[lost, cn]);
-    world.crash_now(heard);
-    for opcode in [Prepare::OPCODE, Settle::OPCODE] {
-        world.lose_held(heard, opcode);
-    }
+    world.crash_now(restarts);
+    world.lose_held(heard, Prepare::OPCODE);
+    world.lose_held(restarts, Settle::OPCODE);
     world.pass(3 * SEC);
     let told = told.borrow_mut().take().expect("it ends").result;
     assert_eq!(told, Err(ETIMEDOUT));
@@ -414,4 +415,14 @@ fn what_was_told_not_to_be_published_stays_so_when_who_heard_it_restarts() {
         }
     }
     nothing_left(&mut world);
+}
+
+#[test]
+fn what_was_told_not_to_be_published_stays_so_when_who_heard_it_restarts() {
+    is_given_up_and_a_data_node_restarts(true);
+}
+
+#[test]
+fn what_was_told_not_to_be_published_stays_so_when_who_did_not_hear_it_restarts() {
+    is_given_up_and_a_data_node_restarts(false);
 }
