@@ -80,7 +80,7 @@ pub const TWO_NODES_ARE_LOST_AT_ONCE: Campaign = Campaign {
 };
 
 /// The second node is lost before the first one's successors have taken over and the copies that it took with
-/// it are made anew; in half of the worlds a data node restarts in between.
+/// it are made anew; in half of the worlds a node restarts in between.
 pub const A_SECOND_NODE_IS_LOST_MEANWHILE: Campaign = Campaign {
     seeds: 400,
     plan: |rng| Plan {

@@ -50,7 +50,7 @@ enum Event {
     Lose(Vec<usize>),
     LoseAnother(usize),
     Out(Vec<usize>),
-    CrashNow(usize),
+    CrashIdle(usize, Time),
     Declare(usize, State),
     Cut(usize),
     Heal(usize),
@@ -163,6 +163,14 @@ impl World {
         self.working = false;
         // Crashes that are still to come, come; everybody comes back.
         self.run_until(end + 300 * MS, |_| false);
+        if self
+            .nodes
+            .iter()
+            .any(|node| !node.gone && node.life.is_none())
+        {
+            // At an action that came late.
+            self.run_until(end + 340 * MS, |_| false);
+        }
         self.come_back();
         let end = end + 8 * SEC;
         self.run_until(end, World::is_at_rest);
@@ -201,7 +209,7 @@ impl World {
             Event::Restart(index) => self.restart(index),
             Event::Lose(nodes) => self.lose_at_once(&nodes),
             Event::LoseAnother(index) => self.lose_another(index),
-            Event::CrashNow(index) => self.crash_now(index),
+            Event::CrashIdle(index, latest) => self.crash_idle(index, latest),
             Event::Out(nodes) => self.declare_out(&nodes),
             Event::Declare(index, state) => self.declare(index, state),
             Event::Cut(index) => self.nodes[index].cut = true,
