@@ -27,8 +27,8 @@ pub use commit::{
     Settle, Stage, StagePage, Staging,
 };
 pub use copies::{
-    AskCopies, AskStaged, Copied, Fetch, FetchReply, Found, Hello, Inventory, MovedChunk, Remains,
-    TakeCopies, TakenCopy, Verdict,
+    AskCopies, AskStaged, Copied, Fetch, FetchReply, Found, Hello, Inventory, LeftPage, MovedChunk,
+    Remains, TakeCopies, TakenCopy, Verdict,
 };
 pub use names::{Arrive, AskRecords, ChangeNames, Removed, Retire, SetRecord};
 pub use request::{Head, Request};

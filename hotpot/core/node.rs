@@ -202,6 +202,15 @@ pub struct Guest {
     pub owners: KVec<u16>,
 }
 
+impl Guest {
+    /// Who staged a page; `None` when we began a new life since. The last one: it may have been
+    /// staged by an owner before, too.
+    pub(super) fn stager(&self, key: PageKey) -> Option<u32> {
+        let mut stagers = self.stagers.iter().rev();
+        stagers.find(|(of, _)| *of == key).map(|(_, owner)| *owner)
+    }
+}
+
 /// An owner's part of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {

@@ -5,6 +5,7 @@
 use super::{
     area::{Area, Span},
     cluster::Sender,
+    data_node,
     ending::{drop_record, finish, undo},
     format::Cid,
     handler,
@@ -192,12 +193,31 @@ pub(super) async fn on_forget<H: Host>(host: &H, from: Sender, forget: &msg::For
     let mut result = Ok(());
     for cid in &forget.aborted {
         check_cn(*cid, from)?;
-        // What is still being prepared may yet be durable for a moment.
-        if !give_up(host, *cid).await? {
+        // What is still being prepared may yet be durable for a moment. And what our data nodes
+        // have of it would be taken for a promise of ours, should we be lost together with the
+        // committing node: its user is told that nothing was published because of this answer.
+        let undone = give_up(host, *cid).await? && drop_guests(host, *cid).await?;
+        let told = match result {
+            Ok(()) => transaction::confirm_undone(host, *cid, 0).await?,
+            // One wait is enough.
+            Err(_) => !host.with(|node| node.is_abort_untold(*cid)),
+        };
+        if !undone || !told {
             result = Err(EBUSY);
         }
     }
     result
+}
+
+/// Drops what other owners have staged here of a commit that its committing node has given up and of
+/// which we have promised nothing: no owner publishes it any more. After a restart we would not
+/// know, and lost owners' parts would count as promised. Whether nothing is left.
+async fn drop_guests<H: Host>(host: &H, cid: Cid) -> Result<bool> {
+    let given_up = host.with(|node| node.guests.get(&cid).is_some() && !node.has_published(cid));
+    match given_up {
+        true => data_node::abort(host, cid).await,
+        false => Ok(true),
+    }
 }
 
 /// Undoes a commit, whatever it has come to here, unless it is decided. Whether nothing is

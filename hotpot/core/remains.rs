@@ -8,13 +8,17 @@
 //! that the commit was published, and it is undone. When none is missing it may have been
 //! promised: then it counts as promised. The successors of the lost owner and the owners that
 //! are left look at the same pages and come to the same end.
+//!
+//! Up to N - 1 nodes are lost at once, and so are several owners: each must have staged all of its
+//! part. One of which there is nothing at all had not promised. And a node that has given the commit
+//! up says so: what others have of it is void.
 
 use super::{
     cluster::Sender,
     format::Cid,
     handler,
     host::{Host, PageKey, Piece},
-    msg::{AskPart, AskStaged, Part, Remains, Request},
+    msg::{AskPart, AskStaged, LeftPage, Part, Remains, Request},
     node::{Node, Share},
     resolve,
 };
@@ -32,7 +36,7 @@ pub(super) enum Lost {
     Published,
     /// All their pages are there.
     Whole,
-    /// Some are there.
+    /// Some are not there, or the commit was given up.
     Partial,
     /// None is.
     Nothing,
@@ -44,14 +48,16 @@ pub(super) enum Lost {
 #[derive(Default)]
 struct Found {
     published: bool,
+    given_up: bool,
     parts: KVec<Share>,
     owners: KVec<u16>,
-    keys: KVec<PageKey>,
+    pages: KVec<LeftPage>,
 }
 
 impl Found {
     fn add(&mut self, remains: &Remains) -> Result {
         self.published |= remains.published;
+        self.given_up |= remains.given_up;
         for part in &remains.parts {
             if !self.parts.contains(part) {
                 self.parts.push(*part, GFP_KERNEL)?;
@@ -62,24 +68,51 @@ impl Found {
                 self.owners.push(*owner, GFP_KERNEL)?;
             }
         }
-        Ok(self.keys.extend_from_slice(&remains.keys, GFP_KERNEL)?)
+        Ok(self.pages.extend_from_slice(&remains.pages, GFP_KERNEL)?)
     }
 
-    fn judge(&mut self) -> Lost {
-        self.keys.sort_unstable();
-        let keys = self.keys.iter();
-        let pages = keys.enumerate().filter(|(nr, key)| {
-            // The same page at several nodes counts once.
-            nr.checked_sub(1).and_then(|before| self.keys.get(before)) != Some(*key)
+    /// Different pages that an owner staged: the same one at several nodes counts once.
+    fn pages_of(&self, owner: u32) -> u64 {
+        let mut last = None;
+        let pages = self.pages.iter().filter(|page| page.owner == owner);
+        let new = pages.filter(|page| last.replace(page.key) != Some(page.key));
+        new.count() as u64
+    }
+
+    /// Different pages of which no node knows who staged them.
+    fn nameless(&self) -> u64 {
+        let mut count = 0;
+        let mut rest = &self.pages[..];
+        while let Some(first) = rest.first() {
+            let same = rest.iter().take_while(|page| page.key == first.key);
+            let (these, more) = rest.split_at(same.count());
+            // The nameless are the first.
+            count += u64::from(these.last().is_some_and(|last| last.owner == 0));
+            rest = more;
+        }
+        count
+    }
+
+    /// How far those of the owners were for which `is_out` says so.
+    fn judge(&mut self, is_out: impl Fn(u32) -> bool) -> Lost {
+        self.pages.sort_unstable();
+        let lacking = self.parts.iter().map(|part| {
+            let should = u64::from(part.pages);
+            should.saturating_sub(self.pages_of(part.owner))
         });
-        let pages = pages.count() as u64;
-        let should: u64 = self.parts.iter().map(|part| u64::from(part.pages)).sum();
+        let lacking: u64 = lacking.sum();
+        let out = self.owners.iter().map(|id| u32::from(*id));
+        // No node that is there has heard of their parts, or it has forgotten: a page each at least.
+        let unheard = out.filter(|id| is_out(*id) && !self.parts.iter().any(|p| p.owner == *id));
+        let unheard = unheard.count() as u64;
+        let nameless = self.nameless();
         match () {
             () if self.published => Lost::Published,
-            () if pages == 0 => Lost::Nothing,
-            () if self.parts.is_empty() => Lost::Unknown,
-            () if pages >= should => Lost::Whole,
-            () => Lost::Partial,
+            () if self.given_up => Lost::Partial,
+            () if self.pages.is_empty() => Lost::Nothing,
+            () if lacking + unheard > nameless => Lost::Partial,
+            () if self.parts.is_empty() || unheard != 0 => Lost::Unknown,
+            () => Lost::Whole,
         }
     }
 }
@@ -116,11 +149,11 @@ async fn find<H: Host>(host: &H, cid: Cid, until: u64) -> Result<Found> {
                 Err(error) => return Err(error),
             };
             found.add(&remains)?;
-            match remains.keys.last() {
-                Some(last) if remains.keys.len() >= BATCH => {
+            match remains.pages.last() {
+                Some(last) if remains.pages.len() >= BATCH => {
                     from = PageKey {
-                        page: last.page.saturating_add(1),
-                        ..*last
+                        page: last.key.page.saturating_add(1),
+                        ..last.key
                     }
                 }
                 _ => break,
@@ -139,16 +172,19 @@ fn first_page() -> PageKey {
 
 /// How far the owners of a commit that are out were.
 pub(super) async fn look<H: Host>(host: &H, cid: Cid, until: u64) -> Result<Lost> {
-    Ok(find(host, cid, until).await?.judge())
+    let mut found = find(host, cid, until).await?;
+    Ok(host.with(|node| found.judge(|id| node.is_out(id))))
 }
 
 /// Whether a commit is to be published of which an owner that is out had staged something, and of
 /// which its committing node knows nothing (any more). EAGAIN while that is open.
 pub(super) async fn is_decided<H: Host>(host: &H, cid: Cid, until: u64) -> Result<bool> {
     let mut found = find(host, cid, until).await?;
-    match found.judge() {
+    match host.with(|node| found.judge(|id| node.is_out(id))) {
         Lost::Published => return Ok(true),
         Lost::Partial => return Ok(false),
+        // The owners that are left would not publish it either.
+        Lost::Nothing if !found.owners.is_empty() => return Ok(false),
         Lost::Whole | Lost::Nothing | Lost::Unknown => {}
     }
     for owner in &found.owners {
@@ -192,9 +228,8 @@ impl Node {
         let Some(guest) = self.guests.get(&cid).filter(|of| of.keys.contains(&key)) else {
             return false;
         };
-        // The last one: it may have been staged by an owner before, too.
-        match guest.stagers.iter().rev().find(|(of, _)| *of == key) {
-            Some((_, owner)) => self.is_out(*owner),
+        match guest.stager(key) {
+            Some(owner) => self.is_out(owner),
             None => self.is_orphan(key),
         }
     }
@@ -202,16 +237,23 @@ impl Node {
     fn remains(&self, cid: Cid, from: PageKey, most: usize) -> Result<Remains> {
         let mut remains = Remains {
             published: self.has_published(cid),
+            given_up: self.is_refused(cid),
             parts: KVec::new(),
             owners: KVec::new(),
-            keys: KVec::new(),
+            pages: KVec::new(),
         };
+        if let Some(txn) = self.txns.get(&cid) {
+            // On PM, other than what data nodes know.
+            remains.owners.extend_from_slice(&txn.owners, GFP_KERNEL)?;
+        }
         let Some(guest) = self.guests.get(&cid) else {
             return Ok(remains);
         };
-        remains
-            .owners
-            .extend_from_slice(&guest.owners, GFP_KERNEL)?;
+        for owner in &guest.owners {
+            if !remains.owners.contains(owner) {
+                remains.owners.push(*owner, GFP_KERNEL)?;
+            }
+        }
         for part in guest.parts.iter().filter(|part| self.is_out(part.owner)) {
             remains.parts.push(*part, GFP_KERNEL)?;
         }
@@ -220,18 +262,24 @@ impl Node {
             let mut staged = page.iter().flat_map(|page| page.staged.iter());
             match staged.find(|staged| staged.cid == cid && !staged.cancelled) {
                 _ if !self.is_remains(*key, cid) => {}
-                Some(staged) if staged.ready => remains.keys.push(*key, GFP_KERNEL)?,
+                Some(staged) if staged.ready => {
+                    let page = LeftPage {
+                        key: *key,
+                        owner: guest.stager(*key).unwrap_or(0),
+                    };
+                    remains.pages.push(page, GFP_KERNEL)?;
+                }
                 Some(_) => return Err(EAGAIN),
                 None => {}
             }
         }
-        remains.keys.sort_unstable();
-        let first = remains.keys.partition_point(|key| *key < from);
-        let mut keys = KVec::new();
-        for key in remains.keys.iter().skip(first).take(most) {
-            keys.push(*key, GFP_KERNEL)?;
+        remains.pages.sort_unstable();
+        let first = remains.pages.partition_point(|page| page.key < from);
+        let mut pages = KVec::new();
+        for page in remains.pages.iter().skip(first).take(most) {
+            pages.push(*page, GFP_KERNEL)?;
         }
-        remains.keys = keys;
+        remains.pages = pages;
         Ok(remains)
     }
 }

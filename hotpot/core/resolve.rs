@@ -5,8 +5,9 @@
 //!
 //! With several owners a commit is decided once all of them have promised it (PREPARED), and a
 //! committing node tells its user that nothing was published only when at least one of them has
-//! undone its promise. So the owners can find the decision without the committing node. To be
-//! able to tell others an owner keeps its record until all have published (phase 3).
+//! undone its promise, and has nothing left at its data nodes. So the owners can find the decision
+//! without the committing node. To be able to tell others an owner keeps its record until all have
+//! published (phase 3).
 
 use super::{
     cluster::{Sender, State},

@@ -4,6 +4,7 @@
 
 use super::{
     super::{
+        data_node,
         draft::Draft,
         fault::PAUSE,
         format::{self, commit_record, CommitRecord, BODY_SIZE},
@@ -263,5 +264,9 @@ async fn abort<H: Host>(host: &H, asked: &[u32], terms: &Terms<'_>) -> Result<bo
     }
     // Whom our part was staged at; nobody when we own none of it.
     undone &= transaction::confirm_undone(host, terms.cid, terms.until).await?;
+    if sure && undone {
+        // What others have staged here: after a restart we would not know that it is void.
+        undone = data_node::abort(host, terms.cid).await?;
+    }
     Ok(sure && undone)
 }

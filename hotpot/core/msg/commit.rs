@@ -69,7 +69,8 @@ pub struct Publish {
 wire_struct!(Publish { cid });
 request!(Publish = 5 => ());
 
-/// Committing node to owner: give these commits up, or forget them.
+/// Committing node to owner: give these commits up, or forget them. EBUSY while something of them
+/// is left at the owner, or at its data nodes, where its successor would find it.
 #[derive(Debug)]
 pub struct Forget {
     /// Not to be prepared, or to be undone.

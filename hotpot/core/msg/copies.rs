@@ -145,20 +145,33 @@ request!(AskStaged = 24 => Remains);
 pub struct Remains {
     /// It was published here, for some owner.
     pub published: bool,
+    /// It was given up here, and is never published: an owner has undone its promise, or has none.
+    pub given_up: bool,
     /// Parts of owners that are out.
     pub parts: KVec<Share>,
     /// All owners when there are several, as far as they are known.
     pub owners: KVec<u16>,
-    /// Their staged pages.
-    pub keys: KVec<PageKey>,
+    /// Their staged pages, in order.
+    pub pages: KVec<LeftPage>,
 }
 wire_struct!(Remains {
     published,
+    given_up,
     parts,
     owners,
-    keys
+    pages
 });
 wire_struct!(Share { owner, pages });
+
+/// A page that is staged for an owner that is out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeftPage {
+    /// Which.
+    pub key: PageKey,
+    /// The owner; 0 when the node began a new life since and does not know.
+    pub owner: u32,
+}
+wire_struct!(LeftPage { key, owner });
 
 /// New owner to data node: your copies of pages, whatever I have said of them before. As many as
 /// the answer holds.

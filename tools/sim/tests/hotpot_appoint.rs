@@ -15,7 +15,7 @@ use sim::{
         workload::CHUNK,
         world::{Plan, World},
     },
-    schedule::{MS, SEC, US},
+    schedule::{SEC, US},
 };
 use std::{cell::RefCell, rc::Rc};
 
@@ -34,10 +34,7 @@ fn world(replicas: u32, mode: u32) -> World {
         moves: 1,
         ..Plan::quiet(4)
     });
-    for node in [2, 3] {
-        world.declare(node, State::Down);
-    }
-    world.pass(200 * MS);
+    world.have_first_only(2);
     let until = world.now() + SEC;
     let new = NewDataset {
         uid: 0,
@@ -55,6 +52,12 @@ fn world(replicas: u32, mode: u32) -> World {
         Ok::<_, kernel::error::Error>(id)
     });
     assert_eq!(made, Ok(LATE));
+    {
+        let life = world.nodes[0].life.clone().expect("alive");
+        let core = life.node.borrow();
+        let record = core.names.get(LATE).expect("it was made");
+        assert!(record.nodes.iter().all(|id| *id < 3), "{:?}", record.nodes);
+    }
     for node in [2, 3] {
         world.declare(node, State::Up);
     }

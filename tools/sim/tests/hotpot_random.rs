@@ -64,6 +64,22 @@ fn promises_are_kept_when_a_node_is_lost_with_its_pm() {
 }
 
 #[test]
+fn promises_are_kept_when_two_nodes_are_lost_at_once() {
+    run(
+        "promises_are_kept_when_two_nodes_are_lost_at_once",
+        &campaign::TWO_NODES_ARE_LOST_AT_ONCE,
+    );
+}
+
+#[test]
+fn promises_are_kept_when_a_second_node_is_lost_meanwhile() {
+    run(
+        "promises_are_kept_when_a_second_node_is_lost_meanwhile",
+        &campaign::A_SECOND_NODE_IS_LOST_MEANWHILE,
+    );
+}
+
+#[test]
 fn flipped_bits_are_healed_or_told_and_never_read() {
     run(
         "flipped_bits_are_healed_or_told_and_never_read",

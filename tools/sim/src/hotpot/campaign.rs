@@ -5,7 +5,7 @@
 
 use super::{
     workload,
-    world::{Eager, Plan, World},
+    world::{Eager, Plan, Second, World},
 };
 use crate::schedule::{Rng, MS};
 
@@ -50,6 +50,44 @@ fn with_a_loss(rng: &mut Rng) -> Plan {
 pub const A_NODE_IS_LOST: Campaign = Campaign {
     seeds: 3_000,
     plan: with_a_loss,
+};
+
+/// Three copies, and two of the nodes are lost with their PM: all nodes of the dataset's row among them.
+fn with_two_losses(rng: &mut Rng, second: Second) -> Plan {
+    let nodes = rng.range(3..6) as usize;
+    Plan {
+        nodes,
+        row: match nodes > 3 && rng.one_in(3) {
+            true => 2,
+            false => 0,
+        },
+        moves: match rng.one_in(3) {
+            true => rng.range(1..8),
+            false => 0,
+        },
+        second,
+        // So that there are not more values than a byte has: of two stores of more in one cell, commits of what
+        // differs could make a third.
+        duration: rng.range(20..50) * MS,
+        ..with_a_loss(rng)
+    }
+}
+
+/// Two nodes are lost at once.
+pub const TWO_NODES_ARE_LOST_AT_ONCE: Campaign = Campaign {
+    seeds: 600,
+    plan: |rng| with_two_losses(rng, Second::AtOnce),
+};
+
+/// The second node is lost before the first one's successors have taken over and the copies that it took with
+/// it are made anew; in half of the worlds a node restarts in between.
+pub const A_SECOND_NODE_IS_LOST_MEANWHILE: Campaign = Campaign {
+    seeds: 400,
+    plan: |rng| Plan {
+        restart_between: rng.one_in(2),
+        second: Second::After(rng.range(1..30 * MS)),
+        ..with_two_losses(rng, Second::AtOnce)
+    },
 };
 
 /// Bits flip.
@@ -107,6 +145,7 @@ pub fn live(seed: u64, plan: impl FnOnce(&mut Rng) -> Plan) -> u64 {
     world.work();
     world.check_at_rest();
     workload::check_end(&mut world);
+    workload::check_outcomes(&mut world);
     world.check_at_rest();
     workload::check_degree(&mut world);
     world.chunks_moved()

@@ -38,6 +38,8 @@ pub struct Attempt {
     pub begun: u64,
     /// How it ended.
     pub end: End,
+    /// Its id; 0 when nobody was told.
+    pub cid: u64,
     /// All or nothing of this.
     pub values: BTreeMap<Cell, u64>,
     /// Cells that it publishes as the node's dirty copies have them, stored there or not.
@@ -79,6 +81,7 @@ impl Model {
             node,
             begun: now,
             end: End::Unknown,
+            cid: 0,
             values,
             named: BTreeSet::new(),
             late: Vec::new(),

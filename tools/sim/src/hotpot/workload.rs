@@ -10,11 +10,16 @@ use self::{
     writers::{abort_all, acquire_some, check_single_writer, held},
 };
 use crate::{
-    hotpot::{host::SimHost, model::Cell, world::World},
+    hotpot::{
+        host::SimHost,
+        model::Cell,
+        world::{SimNode, World},
+    },
     schedule::{Time, MS},
 };
 use hotpot_core::core::{
     barrier,
+    cluster::State,
     commit::Committed,
     fault::{self, Access},
     format::{Timestamp, PAGE_BYTES},
@@ -29,11 +34,13 @@ mod cells;
 mod checks;
 mod commits;
 mod naming;
+mod outcomes;
 mod writers;
 
 pub use cells::cells;
 pub use checks::{check_degree, check_end};
 pub use commits::{commit_cells, look_at_copies};
+pub use outcomes::check_outcomes;
 
 /// Bytes of a chunk in these worlds: 16 pages.
 pub const CHUNK: u64 = 64 << 10;
@@ -85,7 +92,7 @@ pub fn prepare(world: &mut World) {
         gid: 0,
         permissions: 0o600,
         replicas: match world.plan.loss {
-            true => 2,
+            true => world.plan.copies(),
             false => world.rng.range(1..3).min(world.nodes.len() as u64) as u32,
         },
         mode: if world.plan.mrsw { 2 } else { 1 },
@@ -93,6 +100,9 @@ pub fn prepare(world: &mut World) {
         reserve: 1 << 30,
         time: Timestamp::default(),
     };
+    if world.plan.row != 0 {
+        world.have_first_only(world.plan.row);
+    }
     let until = world.now() + 400 * MS;
     for node in &mut world.nodes {
         for _ in 0..world.plan.processes {
@@ -110,13 +120,20 @@ pub fn prepare(world: &mut World) {
         };
         Done::Other("create", made.await)
     });
-    let before = |world: &World| {
-        world.nodes.iter().all(|node| {
-            let life = node.life.as_ref().expect("alive");
-            let core = life.node.borrow();
-            core.names.get(1).is_ok_and(|record| record.size != 0)
-        })
+    let known = |node: &SimNode| {
+        let life = node.life.as_ref().expect("alive");
+        let core = life.node.borrow();
+        core.names.get(1).is_ok_and(|record| record.size != 0)
     };
+    if world.plan.row != 0 {
+        let made = |world: &World| world.nodes.iter().take(world.plan.row).all(known);
+        world.run_until(until, made);
+        assert!(made(world), "the dataset is there");
+        for node in world.plan.row..world.nodes.len() {
+            world.declare(node, State::Up);
+        }
+    }
+    let before = |world: &World| world.nodes.iter().all(known);
     world.run_until(until, before);
     assert!(before(world), "the dataset is there");
 }
@@ -247,6 +264,7 @@ pub fn done(world: &mut World, node: usize, process: usize, done: Done) {
         Done::Commit(attempt, cells, committed, replicas) => {
             world.trace(format_args!("attempt {attempt}: {committed:?}"));
             world.model.end(attempt, end_of(committed.result, now));
+            world.model.attempts[attempt].cid = committed.cid.0;
             if committed.result == Ok(()) && committed.cid.0 != 0 {
                 let begun = world.model.attempts[attempt].begun;
                 check_copies(world, &cells, committed.cid.0, begun, replicas);

@@ -37,7 +37,7 @@ pub use eager::Eager;
 pub use life::SimNode;
 pub use network::Traffic;
 pub use operations::{Operation, Output};
-pub use plan::Plan;
+pub use plan::{Plan, Second};
 
 enum Event {
     Poll(u64, u64),
@@ -47,7 +47,10 @@ enum Event {
     NewMap(usize),
     Crash(usize),
     Restart(usize),
-    Lose(usize),
+    Lose(Vec<usize>),
+    LoseAnother(usize),
+    Out(Vec<usize>),
+    CrashIdle(usize, Time),
     Declare(usize, State),
     Cut(usize),
     Heal(usize),
@@ -160,6 +163,14 @@ impl World {
         self.working = false;
         // Crashes that are still to come, come; everybody comes back.
         self.run_until(end + 300 * MS, |_| false);
+        if self
+            .nodes
+            .iter()
+            .any(|node| !node.gone && node.life.is_none())
+        {
+            // At an action that came late.
+            self.run_until(end + 340 * MS, |_| false);
+        }
         self.come_back();
         let end = end + 8 * SEC;
         self.run_until(end, World::is_at_rest);
@@ -196,7 +207,10 @@ impl World {
             Event::NewMap(index) => self.take_map(index),
             Event::Crash(index) => self.crash_at_an_action(index),
             Event::Restart(index) => self.restart(index),
-            Event::Lose(index) => self.lose(index),
+            Event::Lose(nodes) => self.lose_at_once(&nodes),
+            Event::LoseAnother(index) => self.lose_another(index),
+            Event::CrashIdle(index, latest) => self.crash_idle(index, latest),
+            Event::Out(nodes) => self.declare_out(&nodes),
             Event::Declare(index, state) => self.declare(index, state),
             Event::Cut(index) => self.nodes[index].cut = true,
             Event::Heal(index) => self.nodes[index].cut = false,

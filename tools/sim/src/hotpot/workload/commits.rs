@@ -34,7 +34,7 @@ pub(super) fn commit_some(world: &mut World, node: usize, process: usize, until:
         return world.next_step(node, process);
     }
     let replicas = match world.plan.loss {
-        true => 2 * world.rng.range(0..2) as u32,
+        true => world.plan.copies() * world.rng.range(0..2) as u32,
         false => world.rng.range(0..4) as u32,
     };
     commit_values(world, node, process, values, replicas, until);

@@ -98,6 +98,36 @@ impl World {
         }
     }
 
+    /// Whether the map has a node up.
+    pub(super) fn is_up(&self, id: u32) -> bool {
+        self.peers[&id].state == State::Up
+    }
+
+    /// Has the control plane say that all but the first nodes are down, until it is declared that they are up.
+    pub fn have_first_only(&mut self, count: usize) {
+        for index in count..self.nodes.len() {
+            let incarnation = self.nodes[index].incarnation;
+            self.set_peer(index, State::Down, incarnation);
+        }
+        self.publish_map();
+        self.pass(MS);
+    }
+
+    /// Has the control plane say of nodes, in one map, that they are gone for good.
+    pub(super) fn declare_out(&mut self, nodes: &[usize]) {
+        let is_out = |index: &usize| self.peers[&node_of(*index)].state == State::Out;
+        if nodes.iter().all(is_out) {
+            return;
+        }
+        for index in nodes {
+            let known = self.peers[&node_of(*index)].incarnation;
+            let incarnation = known.max(self.nodes[*index].incarnation);
+            self.set_peer(*index, State::Out, incarnation);
+        }
+        self.choose_dispatcher();
+        self.publish_map();
+    }
+
     /// Has the control plane say that a node is gone for good.
     pub fn set_gone(&mut self, node: usize) {
         let incarnation = self.nodes[node].incarnation;

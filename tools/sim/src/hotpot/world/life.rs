@@ -205,6 +205,19 @@ impl World {
 
     /// A node is lost for good, with its PM; the control plane finds out and says so.
     pub fn lose(&mut self, index: usize) {
+        self.lose_at_once(&[index]);
+    }
+
+    /// Nodes are lost for good at once, with their PM; one map says so of all.
+    pub fn lose_at_once(&mut self, nodes: &[usize]) {
+        for index in nodes {
+            self.take_away(*index);
+        }
+        let delay = self.rng.range(1..10) * MS;
+        self.schedule.after(delay, Event::Out(nodes.to_vec()));
+    }
+
+    fn take_away(&mut self, index: usize) {
         self.trace(format_args!("n{} is lost", node_of(index)));
         self.nodes[index].gone = true;
         self.nodes[index].gone_at = self.now();
@@ -219,9 +232,6 @@ impl World {
         for process in &mut node.processes {
             process.crashed();
         }
-        let delay = self.rng.range(1..10) * MS;
-        self.schedule
-            .after(delay, Event::Declare(index, State::Out));
     }
 
     /// Nothing fails any more, and processes are over.

@@ -2,12 +2,24 @@
 
 //! What a world is like, and what fails in it and when.
 
-use super::{eager::Eager, Event, World};
+use super::{eager::Eager, life::SimNode, Event, World};
 use crate::{
     hotpot::{host::Bug, workload},
     schedule::{Rng, Time, MS},
 };
 use hotpot_core::core::{cluster::State, format::PAGE_SIZE};
+
+/// A second node that is lost with its PM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Second {
+    /// None is.
+    #[default]
+    Stays,
+    /// At the same time as the first; one map tells of both.
+    AtOnce,
+    /// So long after the first, ns: mostly while that one's successors take over.
+    After(Time),
+}
 
 /// What a world is like.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +46,12 @@ pub struct Plan {
     pub pause_in: u64,
     /// A node will be lost with its PM.
     pub loss: bool,
+    /// And another one. Each page has a copy more then.
+    pub second: Second,
+    /// Between the two losses a node restarts; the second waits until that is done.
+    pub restart_between: bool,
+    /// The first nodes, over which alone the dataset's chunks go; 0 is all.
+    pub row: usize,
     /// The dataset that is watched is MRSW.
     pub mrsw: bool,
     /// Bits of copies that flip.
@@ -61,6 +79,9 @@ impl Plan {
             room: 0,
             pause_in: 0,
             loss: false,
+            second: Second::Stays,
+            restart_between: false,
+            row: 0,
             mrsw: false,
             flips: 0,
             moves: 0,
@@ -91,10 +112,22 @@ impl Plan {
             },
             pause_in: rng.range(2..20),
             loss: false,
+            second: Second::Stays,
+            restart_between: false,
+            row: 0,
             mrsw: rng.one_in(3),
             flips: 0,
             moves: 0,
             bug: Bug::None,
+        }
+    }
+
+    /// Copies that a page must have so that the losses to come leave one.
+    pub fn copies(&self) -> u32 {
+        match (self.loss, self.second) {
+            (false, _) => 1,
+            (true, Second::Stays) => 2,
+            (true, _) => 3,
         }
     }
 
@@ -123,7 +156,7 @@ impl World {
         if self.plan.loss {
             let at = self.rng.range(0..duration);
             let node = self.rng.index(self.nodes.len());
-            self.schedule.after(at, Event::Lose(node));
+            self.schedule_losses(at, node);
         }
         for _ in 0..self.plan.cuts {
             let at = self.rng.range(0..duration);
@@ -147,6 +180,65 @@ impl World {
         for _ in 0..self.plan.moves {
             let at = self.rng.range(0..duration);
             self.schedule.after(at, Event::Move);
+        }
+    }
+
+    fn schedule_losses(&mut self, at: Time, first: usize) {
+        if self.plan.second == Second::Stays {
+            return self.schedule.after(at, Event::Lose(vec![first]));
+        }
+        let second = match self.plan.row {
+            // All that there is of it.
+            2 if first < 2 => 1 - first,
+            _ => (first + 1 + self.rng.index(self.nodes.len() - 1)) % self.nodes.len(),
+        };
+        match self.plan.second {
+            Second::After(wait) => {
+                self.schedule.after(at, Event::Lose(vec![first]));
+                let mut then = at + wait;
+                if self.plan.restart_between {
+                    let next = self.rng.index(self.nodes.len());
+                    let soon = at + self.rng.range(0..wait);
+                    let latest = soon + 8 * MS;
+                    let event = Event::CrashIdle(next, self.now() + latest);
+                    self.schedule.after(soon, event);
+                    // The control plane has noticed by then, if it does.
+                    then = then.max(latest + 11 * MS);
+                }
+                self.schedule.after(then, Event::LoseAnother(second));
+            }
+            _ => self.schedule.after(at, Event::Lose(vec![first, second])),
+        }
+    }
+
+    /// A node loses power as soon as nothing is staged there, or not at all. What is, it would not know the number
+    /// and the owners of afterwards: should the others be lost who do, nobody could say whether it was promised
+    /// ("Known to be missing" in hotpot-recovery.md).
+    pub(super) fn crash_idle(&mut self, index: usize, latest: Time) {
+        let Some(life) = self.nodes[index].life.clone() else {
+            return;
+        };
+        let has_staged = {
+            let core = life.node.borrow();
+            let mut pages = core.pages.iter();
+            pages.any(|(_, page)| !page.staged.is_empty())
+        };
+        match has_staged {
+            false => self.crash_now(index),
+            true if self.now() < latest => {
+                let event = Event::CrashIdle(index, latest);
+                self.schedule.after(MS / 4, event);
+            }
+            true => {}
+        }
+    }
+
+    /// When nobody else is just away: with three copies no more than two nodes may be at a time.
+    pub(super) fn lose_another(&mut self, index: usize) {
+        let is_there = |sim: &SimNode| sim.gone || sim.ready && self.is_up(sim.id);
+        match self.nodes.iter().all(is_there) {
+            true => self.lose(index),
+            false => self.schedule.after(MS, Event::LoseAnother(index)),
         }
     }
 
