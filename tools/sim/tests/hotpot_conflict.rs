@@ -19,6 +19,9 @@ use std::{cell::RefCell, rc::Rc};
 
 const DATASET: u64 = 1;
 
+/// Attempts after which a commit is given up.
+const MOST: u32 = 50;
+
 /// A commit that is tried again as soon as it is told EAGAIN: how often, and when it was published.
 struct Published {
     attempts: u32,
@@ -50,7 +53,7 @@ fn commit_until_published(world: &mut World, node: usize, ranges: Vec<ByteRange>
         loop {
             attempts += 1;
             let committed = commit::commit(&host, file(0), DATASET, &ranges, 2, until).await;
-            if committed.result != Err(EAGAIN) {
+            if committed.result != Err(EAGAIN) || attempts == MOST {
                 return Published {
                     attempts,
                     committed,
