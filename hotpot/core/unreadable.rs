@@ -8,6 +8,7 @@
 
 use super::{
     format::{slot, Cid, PageVersion, BODY_SIZE, PAGE_BYTES, PAGE_SIZE},
+    handler,
     host::{Host, Level, PageKey, Piece},
     persist::{self, Batch},
     take,
@@ -26,11 +27,11 @@ pub(super) struct Unreadable {
     pub(super) crc: u32,
 }
 
-/// Keeps damaged copies of pages of ours, durably. ENOSPC without room, EBUSY at `until`, ns: what
-/// was kept before stays.
+/// Keeps damaged copies of pages of ours, durably. ENOSPC without room. EBUSY at `until`, ns, or when
+/// a page is in use for as long as a call may take: what was kept before stays.
 pub(super) async fn keep_all<H: Host>(host: &H, pages: &[Unreadable], until: u64) -> Result {
     for page in pages {
-        keep(host, page, until).await?;
+        keep(host, page, handler::call_until(host, until)).await?;
         host.log(
             Level::Error,
             format_args!(
