@@ -20,7 +20,7 @@ use sim::{
         workload::CHUNK,
         world::{Plan, World},
     },
-    schedule::{Time, SEC, US},
+    schedule::{Time, MS, SEC, US},
 };
 use std::{cell::RefCell, rc::Rc};
 
@@ -223,6 +223,18 @@ fn a_promoted_node_has_nearly_all_pages_already() {
         assert_eq!(lost.pages, keys.len() / nodes, "{what}");
         assert!(lost.fetched * 20 <= lost.pages, "{what}: {}", lost.fetched);
         nothing_left(&mut world);
+    }
+}
+
+#[test]
+fn a_promotion_is_over_moments_after_the_map_of_the_loss() {
+    for nodes in [3, 4, 8] {
+        let mut world = world(nodes, 2, 3);
+        let keys: Vec<PageKey> = pages(3 * nodes as u64).collect();
+        fill(&mut world, Writer::Owner, &keys);
+        let lost = lose(&mut world, 1, &keys);
+        lost.show(&format!("{nodes} nodes"));
+        assert!(lost.took < 40 * MS, "{nodes} nodes: {} us", lost.took / US);
     }
 }
 
