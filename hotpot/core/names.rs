@@ -122,8 +122,8 @@ impl Names {
             .is_some_and(|entry| entry.record.tombstone)
     }
 
-    /// The owner of a page, whether or not the dataset reaches that far: round robin, past the
-    /// nodes that are out. EHOSTDOWN when all are.
+    /// The owner of a page, whether or not the dataset reaches that far: to whom its chunk has
+    /// moved, else round robin, and for a node that is out its successor. EHOSTDOWN when all are.
     pub fn owner(&self, key: PageKey) -> Result<u32> {
         let record = self.get(key.dataset)?;
         let chunk = chunk_of(record, key);
