@@ -20,6 +20,10 @@ use kernel::prelude::*;
 /// Pause between two runs when something is left to do, and when nothing is; ns.
 const SOON: u64 = 50_000_000;
 const LATER: u64 = 1_000_000_000;
+/// Pause while chunks of a lost owner wait for us, and for how long after the map of it; ns. Others
+/// hear of that map, and ask for records, within moments of each other.
+const AT_ONCE: u64 = 5_000_000;
+const IN_HASTE: u64 = 1_000_000_000;
 /// How old a doubt is before somebody is asked, ns.
 const DOUBT: u64 = 100_000_000;
 /// Copies asked about at once, and commits told at once.
@@ -72,7 +76,11 @@ pub async fn run<H: Host>(host: &H) -> u64 {
         node.expire_incoming(now);
         node.has_doubts()
     });
-    now + if left { SOON } else { LATER }
+    now + match left {
+        true if host.with(|node| node.is_in_haste(now)) => AT_ONCE,
+        true => SOON,
+        false => LATER,
+    }
 }
 
 fn soon<H: Host>(host: &H) -> u64 {
@@ -91,6 +99,12 @@ impl Node {
         {
             self.incoming.remove(&cid);
         }
+    }
+
+    /// Whether there is a new map, and with it chunks to take over that nobody serves meanwhile.
+    fn is_in_haste(&self, now: u64) -> bool {
+        let since = self.spread.since;
+        self.takeover == Takeover::Pending && now < since.saturating_add(IN_HASTE)
     }
 
     /// Whether the worker has something to do that nobody will wake it for.

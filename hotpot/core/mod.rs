@@ -119,6 +119,7 @@ pub mod rooms;
 pub mod scrub;
 pub mod space;
 pub mod spread;
+mod succession;
 mod take;
 mod takeover;
 mod tombstones;

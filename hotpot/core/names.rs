@@ -122,19 +122,17 @@ impl Names {
             .is_some_and(|entry| entry.record.tombstone)
     }
 
-    /// The owner of a page, whether or not the dataset reaches that far: round robin, past the
-    /// nodes that are out. EHOSTDOWN when all are.
+    /// The owner of a page, whether or not the dataset reaches that far: to whom its chunk has
+    /// moved, else round robin, and for a node that is out its successor. EHOSTDOWN when all are.
     pub fn owner(&self, key: PageKey) -> Result<u32> {
         let record = self.get(key.dataset)?;
-        if let Some(moved) = record.moved(chunk_of(record, key)) {
+        let chunk = chunk_of(record, key);
+        if let Some(moved) = record.moved(chunk) {
             if !self.out.contains(&moved.node) {
                 return Ok(u32::from(moved.node));
             }
         }
-        let (before, from) = record.nodes.split_at(first_choice(record, key)?);
-        let mut order = Iterator::chain(from.iter(), before.iter());
-        let node = order.find(|id| !self.out.contains(id)).ok_or(EHOSTDOWN)?;
-        Ok(u32::from(*node))
+        self.owner_by_row(record, chunk)
     }
 
     /// Whether a page has the owner that it has because another one is out.
@@ -178,15 +176,12 @@ impl Names {
     pub(super) fn inherits_alone(&self, node: u32) -> bool {
         let mut alone = self.live().filter(|record| record.replicas == 1);
         alone.any(|record| {
-            let per_chunk = record.chunk_size / PAGE_BYTES;
-            (0..record.nodes.len() as u64).any(|chunk| {
-                let key = PageKey {
-                    dataset: record.id,
-                    page: chunk * per_chunk,
-                };
-                key.page < record.nr_pages()
-                    && self.is_inherited(key)
-                    && self.owner(key) == Ok(node)
+            let chunks = record.size.div_ceil(record.chunk_size.max(1));
+            // Then successors come again.
+            let turns = (record.nodes.len() as u64).saturating_pow(2);
+            (0..chunks.min(turns)).any(|chunk| {
+                let (key, _) = pages_of(record, chunk);
+                self.is_inherited(key) && self.owner(key) == Ok(node)
             })
         })
     }

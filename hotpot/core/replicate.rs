@@ -190,8 +190,10 @@ async fn round<'a, H: Host>(
     asked: &mut KVec<u32>,
 ) -> Result<KVec<Leg>> {
     legs.sort_unstable_by_key(|leg| (leg.to.node, leg.page));
-    let (epoch, max_msg, geometry) =
-        host.with(|node| (node.map.epoch, node.config.max_msg, node.geometry()));
+    let (epoch, max_msg, geometry) = host.with(|node| {
+        node.rooms.count(legs.len() as u64);
+        (node.map.epoch, node.config.max_msg, node.geometry())
+    });
     let room = max_msg.saturating_sub(2 * prepare.owners.len());
     let parcels = pack(targets, &legs, prepare.cn.node, room, &geometry)?;
     let mut headers = KVec::with_capacity(parcels.len(), GFP_KERNEL)?;

@@ -14,6 +14,9 @@ use kernel::prelude::*;
 
 /// How long an answer about room is good for, ns.
 const FRESH: u64 = 2_000_000_000;
+/// Work that is never too much for the next owner of a page, in copies as [`RoomOf::load`] counts
+/// them: a chunk of the usual size.
+const BEARABLE: u64 = 1024;
 
 /// Any node to any other: this is how I am, and you?
 #[derive(Debug)]
@@ -51,7 +54,7 @@ pub struct Rooms {
 }
 
 impl Rooms {
-    /// A page was given to another node, or taken from it.
+    /// Pages were given to another node, or taken from it.
     pub(super) fn count(&mut self, pages: u64) {
         self.served = self.served.saturating_add(pages);
     }
@@ -92,8 +95,13 @@ impl Node {
         }
     }
 
-    /// The node for one more copy of a page: of those that have room the ones that are not
-    /// much fuller than the emptiest, and of these one with little to do; by turns.
+    /// The node for one more copy of a page. That is its next owner, which then has nothing to
+    /// fetch should we be lost [2.6.4], if it has room, is not much fuller than the emptiest node,
+    /// and not much busier than both the idlest and us. Each copy that we have it take is as much
+    /// work for us: what we own alone never makes it too busy.
+    ///
+    /// Else, and for further copies, room and load alone say: of those that have room the ones that
+    /// are not much fuller than the emptiest, and of these one with little to do; by turns.
     /// What is not known of a node is taken for good. `None` when all others are no choice.
     pub(super) fn choose(
         &self,
@@ -119,6 +127,18 @@ impl Node {
                 idlest = idlest.min(room.load);
             }
         }
+        let is_full = |room: RoomOf| !fits(room) || share(room) * 2 < emptiest;
+        let is_busy = |room: RoomOf| room.load > idlest.saturating_mul(2).saturating_add(64);
+        let too_much = self.own_room().load.saturating_mul(2);
+        let too_much = too_much.saturating_add(BEARABLE);
+        let next = self.names.successor(key).filter(|id| {
+            let room = room_of(*id);
+            let is_overloaded = is_busy(room) && room.load > too_much;
+            self.is_up(*id) && !is_taken(*id) && !is_full(room) && !is_overloaded
+        });
+        if next.is_some() {
+            return next;
+        }
         let mut good: u64 = 0;
         let turn = key.page ^ key.dataset;
         let mut best = None;
@@ -127,11 +147,11 @@ impl Node {
             let mut nr = 0;
             for peer in self.map.up().filter(|peer| peer.id != us) {
                 let room = room_of(peer.id);
-                if is_taken(peer.id) || !fits(room) || share(room) * 2 < emptiest {
+                if is_taken(peer.id) || is_full(room) {
                     continue;
                 }
                 first = first.or(Some(peer.id));
-                if room.load > idlest.saturating_mul(2).saturating_add(64) {
+                if is_busy(room) {
                     continue;
                 }
                 match pass {

@@ -33,8 +33,9 @@ struct Lacking<'a> {
     of: &'a Best,
     /// The node that is asked for it.
     from: u32,
-    /// The holder that is next, should that one not have it any more.
-    next: usize,
+    /// The holder that was asked first, and how many were asked.
+    first: usize,
+    asked: usize,
     /// Why none gave it so far.
     error: Error,
     /// It is here.
@@ -57,9 +58,11 @@ pub(super) struct Taken {
 impl Lacking<'_> {
     /// Turns to the next node that has it; whether there is one.
     fn turn(&mut self, us: u32) -> bool {
-        while let Some(holder) = self.of.holders.get(self.next) {
-            self.next += 1;
-            if holder.node != us {
+        let holders = &self.of.holders;
+        while self.asked < holders.len() {
+            let at = self.first.wrapping_add(self.asked) % holders.len();
+            self.asked += 1;
+            if let Some(holder) = holders.get(at).filter(|holder| holder.node != us) {
                 self.from = holder.node;
                 return true;
             }
@@ -120,6 +123,7 @@ pub(super) async fn take_all<H: Host>(
     let together = host.with(|node| node.pages_in_answer());
     let mut lacking: KVec<Lacking<'_>> = KVec::with_capacity(IN_FLIGHT, GFP_KERNEL)?;
     let mut rest = best.iter();
+    let mut looked: usize = 0;
     let mut all = Taken::default();
     let mut result = Ok(());
     loop {
@@ -128,6 +132,7 @@ pub(super) async fn take_all<H: Host>(
             let Some((key, of)) = rest.next() else {
                 break;
             };
+            looked = looked.wrapping_add(1);
             if !host.with(|node| node.lacks(*key, of)) {
                 continue;
             }
@@ -135,7 +140,9 @@ pub(super) async fn take_all<H: Host>(
                 key: *key,
                 of,
                 from: us,
-                next: 0,
+                // Of the nodes that have pages each is asked for its share of them.
+                first: looked,
+                asked: 0,
                 error: EAGAIN,
                 taken: false,
                 damaged: true,

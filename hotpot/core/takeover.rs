@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Promotion of a data node to owner [2.6.4]: when the map has an owner out, with its PM, the next
-//! node in the dataset's order owns its chunks. Before it serves them it asks all other nodes
-//! which copies they have, fetches what is newer than its own, and learns who holds what.
+//! Promotion of a data node to owner [2.6.4]: when the map has an owner out, with its PM, each of
+//! its chunks has a successor ([`succession`](super::succession)). Before that one serves it asks
+//! all other nodes which copies they have, fetches what is newer than its own, and learns who holds
+//! what.
 //!
 //! A node that is out is gone for good; what takes its place has another id.
 

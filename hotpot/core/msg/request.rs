@@ -6,7 +6,7 @@ use super::wire::{Reader, Wire, Writer};
 use kernel::prelude::*;
 
 /// Version of the messages.
-pub const VERSION: u16 = 7;
+pub const VERSION: u16 = 8;
 
 /// A request: it goes with its data, if it has any, behind it.
 pub trait Request<'a>: Wire<'a> {

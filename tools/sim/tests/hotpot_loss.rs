@@ -131,6 +131,27 @@ fn a_new_owner_gets_as_many_pages_in_an_answer_as_it_holds() {
 }
 
 #[test]
+fn a_new_owner_asks_each_node_that_has_pages_for_its_share_of_them() {
+    let mut world = cluster(Plan {
+        loss: true,
+        ..Plan::quiet(4)
+    });
+    let first = sixteen_pages(&mut world);
+    for page in first..first + 16 {
+        assert_eq!(load(&mut world, 3, 1, page * PAGE + 8), Ok(*b"original"));
+    }
+    assert_eq!(copies_here(&world, first), 0);
+    world.lose(LOST);
+    all_are_here(&mut world, first);
+    let asked = |node| {
+        let of = (node, TakeCopies::OPCODE as u8);
+        world.traffic.requests.get(&of).copied()
+    };
+    assert!(asked(0).is_some());
+    assert_eq!(asked(0), asked(3));
+}
+
+#[test]
 fn a_new_owner_takes_as_many_pages_as_it_has_room_for_and_the_others_when_it_has_more() {
     let mut world = world(false);
     let first = sixteen_pages(&mut world);
