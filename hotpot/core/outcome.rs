@@ -112,7 +112,7 @@ impl Node {
         let found = match self.txns.get(&cid).map(|txn| txn.state) {
             Some(TxnState::Published) => Part::Published,
             Some(TxnState::Prepared) => Part::Prepared,
-            Some(TxnState::Preparing | TxnState::Finishing) => Part::Preparing,
+            Some(TxnState::Preparing | TxnState::Finishing | TxnState::Undone) => Part::Preparing,
             None => Part::Unknown,
         };
         match found == Part::Unknown && self.has_published(cid) {
