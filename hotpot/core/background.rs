@@ -264,6 +264,9 @@ async fn deliver<H: Host>(host: &H) -> Result {
                 Ok(()) => {
                     node.notices.retain(|notice| !batch.contains(notice));
                     undone.for_each(|of| node.confirmed(of.node, of.cid));
+                    for of in batch.iter().filter(|of| of.kind == NoticeKind::GiveUp) {
+                        node.heard(of.node, of.cid);
+                    }
                 }
                 Err(error) if transaction::is_away(error) => {
                     undone.for_each(|of| node.expect_no_more(of.node, of.cid));

@@ -89,6 +89,10 @@ impl Node {
         }
         if several {
             self.note_settled(cid);
+        } else if cn == us {
+            // Whenever that is: its user may have been told that it is not known. What is not
+            // remembered is not said to be aborted.
+            let _ = self.note_published(cid);
         }
         for (nr, key) in keys.iter().enumerate() {
             let version = self.pages.get(*key).and_then(|page| page.clean);
@@ -121,8 +125,8 @@ impl Node {
         Ok(keep)
     }
 
-    /// Begins to undo a commit: its data nodes are to be told. Its pages. ENOMEM when not all of them could be
-    /// noted: then nothing else has happened.
+    /// Begins to undo a commit: its data nodes are to be told. Its pages. ENOMEM when not all of
+    /// them could be noted: then nothing else has happened.
     fn begin_undo(&mut self, cid: Cid) -> Result<KVec<PageKey>> {
         let keys = self.make_ready(cid)?;
         let Some(txn) = self.txns.get_mut(&cid) else {
@@ -168,8 +172,8 @@ impl Node {
         self.expect_no_more(node, cid);
     }
 
-    /// A node that may have staged some of an undone commit has nothing mounted: nobody's pages wait for it. It is
-    /// told still, when it is there.
+    /// A node that may have staged some of an undone commit has nothing mounted: nobody's pages
+    /// wait for it. It is told still, when it is there.
     pub(super) fn expect_no_more(&mut self, node: u32, cid: Cid) {
         if let Some(txn) = self.txns.get_mut(&cid) {
             txn.asked.retain(|asked| *asked != node);

@@ -111,8 +111,9 @@ pub enum TxnState {
     Prepared,
     /// Being published or undone.
     Finishing,
-    /// Undone here. Its pages stay locked until no data node that is up has anything of it: what is staged
-    /// there would have the version of the next commit, and may be taken for promised without us.
+    /// Undone here. Its pages stay locked until no data node that is up has anything of it: what is
+    /// staged there would have the version of the next commit, and may be taken for promised
+    /// without us.
     Undone,
     /// Published; the log record stays until the committing node knows.
     Published,

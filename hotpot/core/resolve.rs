@@ -123,8 +123,8 @@ async fn resolve_one<H: Host>(host: &H, doubt: &Doubt, until: u64) -> Result {
     }
 }
 
-/// Undoes a commit, and has its data nodes say that they have nothing of it any more: until then nobody else
-/// has its pages. The worker goes on with those that do not say so at once.
+/// Undoes a commit, and has its data nodes say that they have nothing of it any more: until then
+/// nobody else has its pages. The worker goes on with those that do not say so at once.
 async fn undo<H: Host>(host: &H, cid: Cid) -> Result {
     participant::give_up(host, cid).await?;
     transaction::confirm_undone(host, cid, 0).await.map(|_| ())

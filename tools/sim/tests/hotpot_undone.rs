@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Commits that are undone: what their data nodes have staged counts as long as they have not heard of it. So nobody
-//! else has their pages meanwhile.
+//! Commits that are undone: what their data nodes have staged counts as long as they have not heard
+//! of it. So nobody else has their pages meanwhile.
 
 use hotpot_core::core::{
     cluster::State,
@@ -90,8 +90,9 @@ impl Cluster {
         told
     }
 
-    /// A commit that both owners promise, of which the promise of one does not come: it is given up, which that one
-    /// does not hear. The other has undone it, which the nodes that are to be left do not hear.
+    /// A commit that both owners promise, of which the promise of one does not come: it is given
+    /// up, which that one does not hear. The other has undone it, which the nodes that are to be
+    /// left do not hear.
     fn undone_by_one(&mut self) -> Told {
         let [one, silent] = self.owners;
         let (world, cn, data) = (&mut self.world, self.cn, self.data);
@@ -203,6 +204,7 @@ fn a_silent_data_node_keeps_the_pages_of_an_undone_commit_until_the_map_drops_it
     }
     world.pass(500 * MS);
     assert_eq!(found(&next), Some(Ok(())));
+    world.set_deaf_to(silent, cluster.cn, false);
     for node in [silent, data] {
         assert!(world.release(node, Settle::OPCODE) > 0);
     }
@@ -226,7 +228,9 @@ fn who_reads_does_not_wait_for_data_nodes_of_an_undone_commit() {
     let begun = world.now();
     assert_eq!(load(world, cn, 1, PLACES[0]), Ok(OLD));
     assert!(world.now() - begun < 10 * MS);
-    for node in [cluster.owners[1], data] {
+    let silent = cluster.owners[1];
+    world.set_deaf_to(silent, cn, false);
+    for node in [silent, data] {
         assert!(world.release(node, Settle::OPCODE) > 0);
     }
     nothing_left(world);
