@@ -13,7 +13,7 @@ use super::{
     node::{Commit, Greeting, Node, Notice, NoticeKind, TxnState},
     outcome, persist, records, resolve, rooms, spread,
     takeover::{self, Takeover},
-    writers,
+    transaction, writers,
 };
 use kernel::prelude::*;
 
@@ -126,7 +126,7 @@ impl Node {
             || self.takeover == Takeover::Pending
             || self.txns.values().any(|txn| {
                 txn.unfinished.is_some()
-                    || txn.state == TxnState::Prepared
+                    || matches!(txn.state, TxnState::Prepared | TxnState::Undone)
                     || txn.state == TxnState::Published && !txn.owners.is_empty()
             })
     }
@@ -272,10 +272,23 @@ async fn deliver<H: Host>(host: &H) -> Result {
         if told.is_ok() && (!forget.aborted.is_empty() || !forget.released.is_empty()) {
             told = handler::ask(host, *dst, &forget, soon(host)).await;
         }
-        match told.map_err(handler::errno) {
-            Ok(()) => host.with(|node| node.notices.retain(|notice| !batch.contains(notice))),
-            Err(error) => result = Err(error),
-        }
+        host.with(|node| {
+            let undone = batch.iter().filter(|of| of.kind == NoticeKind::Aborted);
+            match told {
+                Ok(()) => {
+                    node.notices.retain(|notice| !batch.contains(notice));
+                    undone.for_each(|of| node.confirmed(of.node, of.cid));
+                    for of in batch.iter().filter(|of| of.kind == NoticeKind::GiveUp) {
+                        node.heard(of.node, of.cid);
+                    }
+                }
+                Err(error) if transaction::is_away(error) => {
+                    undone.for_each(|of| node.expect_no_more(of.node, of.cid));
+                }
+                Err(_) => {}
+            }
+        });
+        result = result.and(told.map_err(handler::errno));
     }
     result
 }

@@ -170,6 +170,7 @@ impl Node {
         }
         let lost = out.iter().any(|id| !self.names.out.contains(id));
         self.map = map;
+        self.let_undone_go();
         if unmap || lost {
             // Of lost owners' pages the successors know nothing yet, not even who has mapped holes.
             self.invalidate(|owner| unmap || out.contains(&(owner as u16)));

@@ -132,13 +132,12 @@ async fn attempts<H: Host>(host: &H, order: &Order<'_>, cid: &mut Cid) -> Result
                     ..terms
                 };
                 let prepared = prepare_here(host, first, &terms).await;
-                host.with(|node| match prepared {
-                    Ok(()) => {
-                        let _ = node.note_published(terms.cid);
-                    }
-                    Err(EINPROGRESS) => node.note_doubted(terms.cid),
-                    Err(_) => {}
-                });
+                if prepared == Err(EINPROGRESS) {
+                    host.with(|node| {
+                        node.note_doubted(terms.cid, KVec::new());
+                        node.leave_doubt(terms.cid);
+                    });
+                }
                 prepared
             }
             false => single(host, first, &terms).await,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How a commit ends at an owner: it is published or undone, and its log record is freed.
+//! How a commit ends at an owner: it is published or undone, and its log record is freed. What is
+//! undone keeps its pages until its data nodes have heard of it ([`TxnState::Undone`]).
 //!
 //! Once that has begun nothing may keep it from being done: the pages are locked until then. What fails
 //! for want of memory is noted, and the worker goes on with it ([`go_on`]); so each of these can be done
@@ -17,18 +18,18 @@ use kernel::prelude::*;
 
 impl Node {
     /// Lets the pages of a finished commit go.
-    fn unlock(&mut self, cid: Cid, keys: &[PageKey]) {
+    fn unlock(&mut self, cid: Cid, keys: impl Iterator<Item = PageKey>) {
         for key in keys {
-            if let Some(owned) = self.owned.get_mut(key) {
+            if let Some(owned) = self.owned.get_mut(&key) {
                 if owned.txn == Some(cid) {
                     owned.txn = None;
                 }
                 if owned.txn.is_none() && owned.holders.is_empty() {
-                    self.owned.remove(key);
+                    self.owned.remove(&key);
                 }
             }
-            self.pages.prune(*key);
-            self.wake_page(*key);
+            self.pages.prune(key);
+            self.wake_page(key);
         }
         self.wake(GENERAL);
     }
@@ -88,6 +89,10 @@ impl Node {
         }
         if several {
             self.note_settled(cid);
+        } else if cn == us {
+            // Whenever that is: its user may have been told that it is not known. What is not
+            // remembered is not said to be aborted.
+            let _ = self.note_published(cid);
         }
         for (nr, key) in keys.iter().enumerate() {
             let version = self.pages.get(*key).and_then(|page| page.clean);
@@ -107,7 +112,7 @@ impl Node {
                 }
             }
         }
-        self.unlock(cid, keys);
+        self.unlock(cid, keys.iter().copied());
         for (_, holder) in &staged {
             if holder.node != cn {
                 self.notify(Notice {
@@ -120,21 +125,83 @@ impl Node {
         Ok(keep)
     }
 
-    /// Begins to undo a commit: its data nodes are to be told. Its pages.
+    /// Begins to undo a commit: its data nodes are to be told. Its pages. ENOMEM when not all of
+    /// them could be noted: then nothing else has happened.
     fn begin_undo(&mut self, cid: Cid) -> Result<KVec<PageKey>> {
         let keys = self.make_ready(cid)?;
         let Some(txn) = self.txns.get_mut(&cid) else {
             return Ok(keys);
         };
         txn.state = TxnState::Finishing;
-        for (_, holder) in core::mem::take(&mut txn.staged) {
-            self.notify(Notice {
-                node: holder.node,
-                cid,
-                kind: NoticeKind::Aborted,
-            });
+        let asked = core::mem::take(&mut txn.asked);
+        let noted = asked.iter().fold(true, |noted, node| {
+            noted
+                & self.notify(Notice {
+                    node: *node,
+                    cid,
+                    kind: NoticeKind::Aborted,
+                })
+        });
+        if let Some(txn) = self.txns.get_mut(&cid) {
+            txn.asked = asked;
         }
-        Ok(keys)
+        match noted {
+            true => Ok(keys),
+            false => Err(ENOMEM),
+        }
+    }
+
+    /// Nothing of a commit is left here.
+    fn undone(&mut self, cid: Cid, keys: &[PageKey]) {
+        if let Some(txn) = self.txns.get_mut(&cid) {
+            txn.state = TxnState::Undone;
+            let (first, blocks) = core::mem::take(&mut txn.log);
+            self.log.give_run(first, blocks);
+        }
+        // Readers need not wait any more.
+        for key in keys {
+            self.wake_page(*key);
+        }
+        self.let_undone_go();
+    }
+
+    /// A data node has nothing of an undone commit any more, and will not.
+    pub(super) fn confirmed(&mut self, node: u32, cid: Cid) {
+        self.notices
+            .retain(|of| of.node != node || of.cid != cid || of.kind != NoticeKind::Aborted);
+        self.expect_no_more(node, cid);
+    }
+
+    /// A node that may have staged some of an undone commit has nothing mounted: nobody's pages
+    /// wait for it. It is told still, when it is there.
+    pub(super) fn expect_no_more(&mut self, node: u32, cid: Cid) {
+        if let Some(txn) = self.txns.get_mut(&cid) {
+            txn.asked.retain(|asked| *asked != node);
+        }
+        self.let_undone_go();
+    }
+
+    /// Lets the pages of undone commits go of which no node that is up has anything any more.
+    pub(super) fn let_undone_go(&mut self) {
+        loop {
+            let mut txns = self.txns.iter();
+            let over = txns.find(|(_, txn)| {
+                txn.state == TxnState::Undone && !txn.asked.iter().any(|node| self.is_up(*node))
+            });
+            let Some(cid) = over.map(|(cid, _)| *cid) else {
+                return;
+            };
+            if let Some(txn) = self.txns.remove(&cid) {
+                self.unlock(cid, txn.pages.iter().map(|page| page.key));
+            }
+        }
+    }
+
+    /// Whether a commit is in flight on a page of ours that may be published.
+    pub(super) fn has_commit(&self, key: PageKey) -> bool {
+        let cid = self.owned.get(&key).and_then(|owned| owned.txn);
+        let txn = cid.map(|cid| self.txns.get(&cid));
+        txn.is_some_and(|txn| txn.is_none_or(|txn| txn.state != TxnState::Undone))
     }
 
     fn forget_txn(&mut self, cid: Cid) {
@@ -252,10 +319,7 @@ async fn try_undo<H: Host>(host: &H, cid: Cid) -> Result<(), Left> {
     persist::settle(host, cid, &keys, false)
         .await
         .map_err(left)?;
-    host.with(|node| {
-        node.forget_txn(cid);
-        node.unlock(cid, &keys);
-    });
+    host.with(|node| node.undone(cid, &keys));
     Ok(())
 }
 

@@ -61,8 +61,7 @@ impl Node {
         if !self.is_fenced() {
             return Ok(Leave::Wait);
         }
-        let owned = self.owned.get(&copy.key);
-        if owned.is_some_and(|owned| owned.txn.is_some()) {
+        if self.has_commit(copy.key) {
             return Ok(Leave::Keep);
         }
         let page = self.pages.get(copy.key);

@@ -159,7 +159,7 @@ async fn dispatch<H: Host>(
         }
         msg::AskTrace::OPCODE => {
             let ask: msg::AskTrace = whole(body)?;
-            put(&outcome::on_ask_trace(host, ask.cid), reply)
+            put(&outcome::on_ask_trace(host, from, ask.cid)?, reply)
         }
         msg::Arrive::OPCODE => put(&barrier::on_arrive(host, from, &whole(body)?)?, reply),
         _ => Err(EOPNOTSUPP),

@@ -125,6 +125,7 @@ impl Node {
                 super::node::TxnState::Preparing => "a commit being prepared at the owner",
                 super::node::TxnState::Prepared => "a prepared commit at the owner",
                 super::node::TxnState::Finishing => "a commit being finished at the owner",
+                super::node::TxnState::Undone => "pages of an undone commit at the owner",
                 super::node::TxnState::Published => "a published commit at the owner",
             };
             return Some((what, cid.0));

@@ -111,6 +111,10 @@ pub enum TxnState {
     Prepared,
     /// Being published or undone.
     Finishing,
+    /// Undone here. Its pages stay locked until no data node that is up has anything of it: what is
+    /// staged there would have the version of the next commit, and may be taken for promised
+    /// without us.
+    Undone,
     /// Published; the log record stays until the committing node knows.
     Published,
 }
@@ -163,6 +167,8 @@ pub struct Txn {
     pub spans: KVec<Span>,
     /// Holders after it, of page `.0` in `pages`.
     pub staged: KVec<(u32, Holder)>,
+    /// Nodes that may have staged some of it, and have not confirmed that it is undone.
+    pub asked: KVec<u32>,
     /// First block of its log record, and blocks.
     pub log: (u64, u64),
     /// What could not be done for want of memory: the worker does it.
@@ -497,7 +503,10 @@ impl Node {
         if deaf || self.notices.contains(&notice) {
             return true;
         }
-        if self.notices.len() >= MAX_NOTICES || self.notices.push(notice, GFP_KERNEL).is_err() {
+        // As long as data nodes have not heard that a commit is undone it has its pages, so that
+        // these notices are not too many.
+        let full = self.notices.len() >= MAX_NOTICES && notice.kind != NoticeKind::Aborted;
+        if full || self.notices.push(notice, GFP_KERNEL).is_err() {
             return false;
         }
         // The next commit takes releases along; only a few may wait for it.

@@ -71,10 +71,7 @@ impl Node {
         if !self.is_recognized() {
             return Ok(Served::Wait(self.ticket(GENERAL)));
         }
-        let in_flight = self
-            .owned
-            .get(&fetch.key)
-            .is_some_and(|owned| owned.txn.is_some());
+        let in_flight = self.has_commit(fetch.key);
         let blocked = self
             .pages
             .get(fetch.key)
@@ -153,11 +150,7 @@ impl Node {
             Err(ENOENT | EFAULT) => return Ok(Verdict::Wrong),
             Err(_) => return Ok(Verdict::Later),
         }
-        let in_flight = self
-            .owned
-            .get(&copy.key)
-            .is_some_and(|owned| owned.txn.is_some());
-        if in_flight || !self.is_recognized() {
+        if self.has_commit(copy.key) || !self.is_recognized() {
             return Ok(Verdict::Later);
         }
         let clean = self.pages.get(copy.key).and_then(|page| page.clean);

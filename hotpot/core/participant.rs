@@ -170,7 +170,7 @@ pub(super) async fn publish<H: Host>(host: &H, cid: Cid) -> Result {
                     }
                     TxnState::Finishing => Ok(Some(Step::Wait(ticket))),
                     TxnState::Published => Ok(None),
-                    TxnState::Preparing => Err(EPROTO),
+                    TxnState::Preparing | TxnState::Undone => Err(EPROTO),
                 },
             }
         })?;
@@ -244,6 +244,7 @@ pub(super) async fn give_up<H: Host>(host: &H, cid: Cid) -> Result<bool> {
                 Step::Undo
             }
             TxnState::Finishing => Step::Later,
+            TxnState::Undone => Step::Undone,
             TxnState::Published => match txn.owners.is_empty() {
                 true => Step::Undone,
                 // The owners have decided it among themselves.

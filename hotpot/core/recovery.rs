@@ -4,7 +4,9 @@
 //! what was in flight when the node stopped is brought to its end.
 
 use super::{
-    apart, background, ending,
+    apart, background,
+    cluster::State,
+    ending,
     format::{
         commit_record, dataset, redo_log, slot, superblock, Block, Cid, Damage, Geometry,
         RedoRecord, Superblock, Timestamp, LINE_SIZE, PAGE_BYTES, PAGE_SIZE,
@@ -379,11 +381,17 @@ fn read_log_record<H: Host>(
         pages: KVec::new(),
         spans: KVec::new(),
         staged: KVec::new(),
+        asked: KVec::new(),
         log: (block, of.nr_blocks()),
         unfinished: None,
         since: 0,
     };
     host.with(|node| {
+        // Who has staged it we do not know any more: should it be undone all are told.
+        let others = node.map.peers.iter().filter(|peer| peer.id != node.id());
+        for peer in others.filter(|peer| peer.state != State::Out) {
+            txn.asked.push(peer.id, GFP_KERNEL)?;
+        }
         for bytes in entries.chunks_exact(redo_log::ENTRY_SIZE) {
             let entry = redo_log::Entry::decode(geometry, bytes)?;
             let key = PageKey {

@@ -19,7 +19,7 @@ use super::{
     handler,
     host::{Host, PageKey, Piece},
     msg::{AskPart, AskStaged, LeftPage, Part, Remains, Request},
-    node::{Node, Share},
+    node::{Node, Share, TxnState},
     resolve,
 };
 use kernel::prelude::*;
@@ -234,10 +234,15 @@ impl Node {
         }
     }
 
+    fn has_undone(&self, cid: Cid) -> bool {
+        let txn = self.txns.get(&cid);
+        txn.is_some_and(|txn| txn.state == TxnState::Undone)
+    }
+
     fn remains(&self, cid: Cid, from: PageKey, most: usize) -> Result<Remains> {
         let mut remains = Remains {
             published: self.has_published(cid),
-            given_up: self.is_refused(cid),
+            given_up: self.is_refused(cid) || self.has_undone(cid),
             parts: KVec::new(),
             owners: KVec::new(),
             pages: KVec::new(),

@@ -59,20 +59,16 @@ struct Parcel<'a> {
 }
 
 /// Stages the pages of a commit at all holders and at enough nodes. Each node that may have
-/// staged some of it is in `asked` afterwards. EHOSTDOWN or ENOSPC when the copies
+/// staged some of it is among the commit's `asked` afterwards. EHOSTDOWN or ENOSPC when the copies
 /// cannot be had.
-pub(super) async fn replicate<H: Host>(
-    host: &H,
-    prepare: &Prepare<'_>,
-    asked: &mut KVec<u32>,
-) -> Result {
+pub(super) async fn replicate<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result {
     let (mut targets, mut legs) = host.with(|node| first_round(node, prepare))?;
     loop {
         add_copies(host, prepare, &mut targets, &mut legs)?;
         if legs.is_empty() {
             break;
         }
-        legs = round(host, prepare, &mut targets, legs, asked).await?;
+        legs = round(host, prepare, &mut targets, legs).await?;
     }
     host.with(|node| {
         let txn = node.txns.get_mut(&prepare.cid).ok_or(ECANCELED)?;
@@ -187,7 +183,6 @@ async fn round<'a, H: Host>(
     prepare: &Prepare<'a>,
     targets: &mut KVec<Target<'a>>,
     mut legs: KVec<Leg>,
-    asked: &mut KVec<u32>,
 ) -> Result<KVec<Leg>> {
     legs.sort_unstable_by_key(|leg| (leg.to.node, leg.page));
     let (epoch, max_msg, geometry) = host.with(|node| {
@@ -222,17 +217,24 @@ async fn round<'a, H: Host>(
         )?;
     }
     // Room before, so that none is forgotten after.
-    asked.reserve(calls.len(), GFP_KERNEL)?;
+    host.with(|node| {
+        let txn = node.txns.get_mut(&prepare.cid).ok_or(ECANCELED)?;
+        Ok::<_, Error>(txn.asked.reserve(calls.len(), GFP_KERNEL)?)
+    })?;
     host.call(&mut calls).await;
-    for call in &calls {
-        let there = !matches!(
-            call.answer,
-            Err(CallError::Handler(ENOTCONN) | CallError::NotExecuted(_))
-        );
-        if there && !asked.contains(&call.dst) {
-            let _ = asked.push_within_capacity(call.dst);
+    host.with(|node| {
+        let txn = node.txns.get_mut(&prepare.cid).ok_or(ECANCELED)?;
+        for call in &calls {
+            let there = !matches!(
+                call.answer,
+                Err(CallError::Handler(ENOTCONN) | CallError::NotExecuted(_))
+            );
+            if there && !txn.asked.contains(&call.dst) {
+                let _ = txn.asked.push_within_capacity(call.dst);
+            }
         }
-    }
+        Ok::<_, Error>(())
+    })?;
     let mut again = KVec::new();
     for (parcel, call) in parcels.iter().zip(&calls) {
         let stagings = match handler::reply_of::<Stage>(call) {

@@ -18,6 +18,7 @@ use super::{
     node::{Node, TxnState, WORKER},
     participant,
     remains::{self, Lost},
+    transaction,
 };
 use kernel::prelude::*;
 
@@ -54,7 +55,7 @@ impl Node {
             let in_doubt = match txn.state {
                 TxnState::Prepared => true,
                 TxnState::Published => several || out(u32::from(cid.node())),
-                TxnState::Preparing | TxnState::Finishing => false,
+                TxnState::Preparing | TxnState::Finishing | TxnState::Undone => false,
             };
             if in_doubt && txn.since.saturating_add(DOUBT) <= now {
                 txn.since = now;
@@ -113,13 +114,20 @@ async fn resolve_one<H: Host>(host: &H, doubt: &Doubt, until: u64) -> Result {
     match (doubt.prepared, answer) {
         (_, Outcome::Pending) | (false, Outcome::Committed) => Ok(()),
         (true, Outcome::Committed) => participant::publish(host, cid).await,
-        (true, Outcome::Aborted) => participant::give_up(host, cid).await.map(|_| ()),
+        (true, Outcome::Aborted) => undo(host, cid).await,
         // It has heard of all owners, and has no more questions.
         (false, Outcome::Aborted) => participant::release_one(host, cid).await,
         (_, Outcome::Forgotten) if doubt.several => ask_owners(host, doubt, until).await,
-        (true, Outcome::Forgotten) => participant::give_up(host, cid).await.map(|_| ()),
+        (true, Outcome::Forgotten) => undo(host, cid).await,
         (false, Outcome::Forgotten) => participant::release_one(host, cid).await,
     }
+}
+
+/// Undoes a commit, and has its data nodes say that they have nothing of it any more: until then
+/// nobody else has its pages. The worker goes on with those that do not say so at once.
+async fn undo<H: Host>(host: &H, cid: Cid) -> Result {
+    participant::give_up(host, cid).await?;
+    transaction::confirm_undone(host, cid, 0).await.map(|_| ())
 }
 
 /// Asks the other owners of a commit how far they are, and does what follows from it.
@@ -173,7 +181,7 @@ async fn ask_owners<H: Host>(host: &H, doubt: &Doubt, until: u64) -> Result {
     }
     match () {
         () if published => participant::publish(host, cid).await,
-        () if unknown => participant::give_up(host, cid).await.map(|_| ()),
+        () if unknown => undo(host, cid).await,
         () => {
             missing?;
             participant::publish(host, cid).await
@@ -195,7 +203,8 @@ pub(super) fn on_ask_part<H: Host>(host: &H, from: Sender, cid: Cid) -> Result<P
             Some(TxnState::Prepared) => Ok(Part::Prepared),
             Some(TxnState::Preparing | TxnState::Finishing) => Ok(Part::Preparing),
             None if node.has_published(cid) => Ok(Part::Published),
-            None => {
+            // Nothing of it is published any more.
+            Some(TxnState::Undone) | None => {
                 node.refuse(cid)?;
                 node.incoming.remove(&cid);
                 Ok(Part::Unknown)

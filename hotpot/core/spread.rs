@@ -246,11 +246,7 @@ impl Node {
 
     /// Whether a page of ours is not served just now: what is staged on it our worker may have to settle.
     pub(super) fn is_in_flight(&self, key: PageKey) -> bool {
-        let locked = self
-            .owned
-            .get(&key)
-            .is_some_and(|owned| owned.txn.is_some());
-        locked
+        self.has_commit(key)
             || self
                 .pages
                 .get(key)

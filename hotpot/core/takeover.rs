@@ -357,6 +357,8 @@ pub(super) async fn settle_staged<H: Host>(
             Outcome::Forgotten => remains::is_decided(host, *cid, until).await?,
             Outcome::Pending => return Err(EAGAIN),
         };
+        // Its committing node may have told us meanwhile that it was given up.
+        let committed = committed && (seen || !host.with(|node| node.is_refused(*cid)));
         let mut keys: KVec<PageKey> = KVec::new();
         for copy in staged.iter().filter(|copy| copy.cid == *cid) {
             if !keys.contains(&copy.key) {

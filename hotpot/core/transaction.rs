@@ -12,7 +12,7 @@ use super::{
     fault::PAUSE,
     format::{redo_log, slot, Cid, PageVersion, RedoRecord, BODY_SIZE, PAGE_SIZE},
     handler,
-    host::{Host, PageKey, Piece, Sleep, Ticket},
+    host::{CallError, Host, PageKey, Piece, Sleep, Ticket},
     integrity,
     msg::{Request, Settle},
     node::{Holder, Node, Notice, NoticeKind, Txn, TxnPage, TxnState, GENERAL},
@@ -52,6 +52,8 @@ enum Lock {
     Taken,
     /// Something is in the way that goes.
     Wait(Ticket),
+    /// The data nodes of a commit that was undone have to say so: that waits for no other commit.
+    Soon(Ticket),
     /// This commit has some of the bytes, in this page.
     Conflict(Cid, PageKey),
 }
@@ -70,7 +72,7 @@ impl Node {
         if self.map.up().count() < prepare.replicas as usize {
             return Err(EHOSTDOWN);
         }
-        let mut wait_for = None;
+        let (mut wait_for, mut undone) = (None, None);
         for area in prepare.areas {
             match self.check_owned(area.key) {
                 // Its pages are on their way to us.
@@ -83,6 +85,10 @@ impl Node {
             let Some(other) = self.owned.get(&area.key).and_then(|owned| owned.txn) else {
                 continue;
             };
+            if !self.has_commit(area.key) {
+                undone = Some(area.key);
+                continue;
+            }
             self.hurry(area.key, now);
             wait_for = Some(area.key);
             let span = area.span();
@@ -94,6 +100,9 @@ impl Node {
         }
         if let Some(key) = wait_for {
             return Ok(Lock::Wait(self.page_ticket(key)));
+        }
+        if let Some(key) = undone {
+            return Ok(Lock::Soon(self.page_ticket(key)));
         }
         if !self.is_fenced() {
             return Ok(Lock::Wait(self.ticket(GENERAL)));
@@ -110,6 +119,7 @@ impl Node {
             pages: KVec::new(),
             spans: KVec::with_capacity(prepare.areas.len(), GFP_KERNEL)?,
             staged: KVec::new(),
+            asked: KVec::new(),
             log: (0, 0),
             unfinished: None,
             since: now,
@@ -215,9 +225,14 @@ pub(super) async fn prepare<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result 
     let begun = host.now();
     loop {
         let now = host.now();
+        let mut soon = false;
         let ticket = match host.with(|node| node.lock(prepare, now)) {
             Ok(Lock::Taken) => break,
             Ok(Lock::Wait(ticket)) => ticket,
+            Ok(Lock::Soon(ticket)) => {
+                soon = now < begun.saturating_add(DOUBT);
+                ticket
+            }
             Ok(Lock::Conflict(other, key)) => {
                 // Whoever is told tries again: not before that can succeed.
                 if prepare.wait {
@@ -244,29 +259,17 @@ pub(super) async fn prepare<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result 
             return Err(ETIMEDOUT);
         }
         let fenced = host.with(|node| node.is_fenced());
-        if fenced && !prepare.wait {
+        if fenced && !prepare.wait && !soon {
             return Err(EBUSY);
         }
         let a_while = prepare.until.min(now.saturating_add(DOUBT));
         host.wait(ticket, a_while, Sleep::Uninterruptible).await?;
     }
-    let mut asked = KVec::new();
-    let done = try_prepare(host, prepare, &mut asked).await;
-    match done {
+    match try_prepare(host, prepare).await {
         // What fails from here on may have been decided before.
         Ok(()) if prepare.nr_owners == 1 => finish(host, prepare.cid).await.map_err(in_doubt),
         Ok(()) => Ok(()),
         Err(error) => {
-            let noted = host.with(|node| {
-                asked.iter().fold(true, |noted, dst| {
-                    noted
-                        & node.notify(Notice {
-                            node: *dst,
-                            cid: prepare.cid,
-                            kind: NoticeKind::Aborted,
-                        })
-                })
-            });
             undo(host, prepare.cid).await.map_err(in_doubt)?;
             let local = prepare.cn.node == host.with(|node| node.id());
             if prepare.nr_owners != 1 && !local {
@@ -276,19 +279,20 @@ pub(super) async fn prepare<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result 
             let grace = prepare.until.saturating_sub(begun) / 3;
             let until = prepare.until.saturating_add(grace);
             match confirm_undone(host, prepare.cid, until).await {
-                Ok(true) if noted => Err(error),
+                Ok(true) => Err(error),
                 _ => Err(EINPROGRESS),
             }
         }
     }
 }
 
-/// Waits for the end of a commit that has a page.
+/// Waits until a commit that has a page is published or undone.
 async fn outlast<H: Host>(host: &H, cid: Cid, key: PageKey, until: u64) -> Result {
     loop {
         let now = host.now();
         let ticket = host.with(|node| {
             let has = node.owned.get(&key).and_then(|owned| owned.txn) == Some(cid);
+            let has = has && node.has_commit(key);
             node.hurry(key, now);
             has.then(|| node.page_ticket(key))
         });
@@ -338,14 +342,16 @@ pub(super) async fn confirm_undone<H: Host>(host: &H, cid: Cid, until: u64) -> R
         host.call(&mut calls).await;
         let mut all = true;
         for call in &calls {
-            match handler::reply_of::<Settle>(call) {
-                Ok(()) => host.with(|node| {
-                    node.notices.retain(|n| {
-                        n.node != call.dst || n.cid != cid || n.kind != NoticeKind::Aborted
-                    });
-                }),
-                Err(_) => all = false,
-            }
+            let told = handler::reply_of::<Settle>(call);
+            host.with(|node| match told {
+                Ok(()) => node.confirmed(call.dst, cid),
+                Err(error) => {
+                    all = false;
+                    if is_away(error) {
+                        node.expect_no_more(call.dst, cid);
+                    }
+                }
+            });
         }
         if all {
             return Ok(true);
@@ -360,10 +366,15 @@ pub(super) async fn confirm_undone<H: Host>(host: &H, cid: Cid, until: u64) -> R
     }
 }
 
+/// Whether nothing is mounted at who was to be told that a commit is undone.
+pub(super) fn is_away(error: CallError) -> bool {
+    matches!(error, CallError::NotExecuted(EHOSTDOWN | ENOENT))
+}
+
 /// Builds, replicates and promises (or decides, with one owner).
-async fn try_prepare<H: Host>(host: &H, prepare: &Prepare<'_>, asked: &mut KVec<u32>) -> Result {
+async fn try_prepare<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result {
     build(host, prepare).await?;
-    replicate::replicate(host, prepare, asked).await?;
+    replicate::replicate(host, prepare).await?;
     let single = prepare.nr_owners == 1;
     if !single {
         swing_log(host, prepare.cid, Some(redo_log::State::Prepared)).await?;

@@ -123,7 +123,7 @@ impl Node {
             if !self.is_fenced() {
                 return Err(EBUSY);
             }
-            let busy = self.owned.get(key).is_some_and(|owned| owned.txn.is_some());
+            let busy = self.has_commit(*key);
             // Who is first among the processes of one node is that node's business. But a request
             // that comes late takes nothing from a later one: its release would free that.
             let taken = self

@@ -33,11 +33,17 @@ pub(super) async fn several<H: Host>(
 ) -> Result {
     // With room for all: who was asked must not be forgotten.
     let mut asked = KVec::with_capacity(shares.len(), GFP_KERNEL)?;
+    let mut unheard = KVec::with_capacity(shares.len(), GFP_KERNEL)?;
     let us = host.with(|node| node.id());
+    // As they are before they are asked.
+    for share in shares.iter().filter(|share| share.owner != us) {
+        unheard.push(host.with(|node| node.holder(share.owner)), GFP_KERNEL)?;
+    }
     let theirs = shares.iter().filter(|share| share.owner != us);
     let areas = theirs.flat_map(|share| share.areas.iter());
     let draft = Draft::of(host, areas, terms.replicas);
     host.with(|node| {
+        node.reserve_memory()?;
         Ok::<_, Error>(node.commits.try_create_and_insert(
             terms.cid,
             Commit::Active(draft),
@@ -57,13 +63,20 @@ pub(super) async fn several<H: Host>(
         Err(error) => Err(error),
     };
     if let Err(error) = decided {
-        host.with(|node| node.commits.remove(&terms.cid));
+        unheard.retain(|owner| asked.contains(&owner.node));
+        host.with(|node| {
+            node.note_doubted(terms.cid, unheard);
+            node.commits.remove(&terms.cid);
+        });
         // As long as all others may have promised, nobody can say that it is not published: when
         // we are gone the owners decide.
         return match abort(host, &asked, terms).await {
-            Ok(true) => Err(error),
+            Ok(true) => {
+                host.with(|node| node.end_doubt(terms.cid));
+                Err(error)
+            }
             _ => {
-                host.with(|node| node.note_doubted(terms.cid));
+                host.with(|node| node.leave_doubt(terms.cid));
                 Err(EINPROGRESS)
             }
         };
@@ -258,7 +271,7 @@ async fn abort<H: Host>(host: &H, asked: &[u32], terms: &Terms<'_>) -> Result<bo
     host.call(&mut calls).await;
     for call in &calls {
         match handler::reply_of::<Forget>(call) {
-            Ok(()) => sure = true,
+            Ok(()) => sure |= host.with(|node| node.heard(call.dst, terms.cid)),
             Err(_) => give_up(host, call.dst, terms.cid),
         }
     }

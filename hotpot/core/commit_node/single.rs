@@ -10,7 +10,7 @@ use super::{
         handler,
         host::{CallError, Host, Sleep},
         msg::{AskOutcome, Outcome, Prepare},
-        node::{Commit, Notice, NoticeKind, GENERAL},
+        node::{Commit, Holder, Notice, NoticeKind, GENERAL},
     },
     give_up,
     letters::{call_of, letters, releases_for, send_ahead},
@@ -43,6 +43,7 @@ pub(super) async fn single<H: Host>(host: &H, share: &Share<'_>, terms: &Terms<'
 
 async fn ask_single<H: Host>(host: &H, share: &Share<'_>, terms: &Terms<'_>) -> Result {
     let owner = share.owner;
+    let asked = host.with(|node| node.holder(owner));
     let now = host.now();
     let left = terms.until.saturating_sub(now);
     let terms = Terms {
@@ -74,7 +75,7 @@ async fn ask_single<H: Host>(host: &H, share: &Share<'_>, terms: &Terms<'_>) -> 
         Ok(()) => Ok(()),
         // It has undone it, or not, and cannot yet promise that its successor will not publish it.
         Err(CallError::Lost(_) | CallError::Handler(EINPROGRESS)) => {
-            outcome(host, owner, terms.cid, now + left).await
+            outcome(host, asked, terms.cid, now + left).await
         }
         Err(error) => {
             if matches!(error, CallError::NotExecuted(_)) {
@@ -86,7 +87,7 @@ async fn ask_single<H: Host>(host: &H, share: &Share<'_>, terms: &Terms<'_>) -> 
     if outcome == Err(EINPROGRESS) {
         give_up(host, owner, terms.cid);
         // Its record is needed until we know.
-        host.with(|node| node.note_unsure(terms.cid, owner));
+        host.with(|node| node.note_unsure(terms.cid, asked));
         return outcome;
     }
     host.with(|node| {
@@ -101,11 +102,16 @@ async fn ask_single<H: Host>(host: &H, share: &Share<'_>, terms: &Terms<'_>) -> 
 
 /// Asks the only owner what became of a commit. EINPROGRESS when it does not say
 /// until the deadline, ETIMEDOUT when it was aborted.
-async fn outcome<H: Host>(host: &H, owner: u32, cid: Cid, until: u64) -> Result {
+async fn outcome<H: Host>(host: &H, asked: Holder, cid: Cid, until: u64) -> Result {
+    let owner = asked.node;
     loop {
         let call_until = handler::call_until(host, until);
         match handler::ask(host, owner, &AskOutcome { cid }, call_until).await {
             Ok(Outcome::Committed) => return Ok(()),
+            // In an earlier life it may have staged what it does not know of: its successor would.
+            Ok(Outcome::Aborted) if host.with(|node| node.is_other_life(asked)) => {
+                return Err(EINPROGRESS)
+            }
             Ok(Outcome::Aborted) => return Err(ETIMEDOUT),
             Ok(Outcome::Pending | Outcome::Forgotten) | Err(_) => {}
         }

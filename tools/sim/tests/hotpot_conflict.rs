@@ -120,17 +120,26 @@ fn who_meets_a_commit_of_the_same_bytes_is_told_when_that_has_ended() {
 #[test]
 fn nodes_that_commit_the_same_bytes_of_all_owners_at_once_need_few_attempts() {
     let (mut most, mut sum) = (0, 0);
+    let (mut time, mut messages) = (0, 0);
     let worlds = 40;
     for delay in 0..worlds {
         let mut world = cluster(Plan::quiet(3));
         let places = places(&world, &[1, 2, 3]);
+        let before = (world.now(), world.traffic.arrived.values().sum::<u64>());
         let promises = commit_all(&mut world, 3, &places, delay * US);
         let attempts = ends(&mut world, &promises);
+        time += world.now() - before.0;
+        messages += world.traffic.arrived.values().sum::<u64>() - before.1;
         most = most.max(attempts.iter().copied().max().unwrap_or(0));
         sum += attempts.iter().sum::<u32>();
         all_see_one(&mut world, &places);
         nothing_left(&mut world);
     }
-    println!("{sum} attempts of {} commits, {most} at most", 3 * worlds);
+    println!(
+        "{sum} attempts of {} commits, {most} at most; {} us and {} messages of three commits",
+        3 * worlds,
+        time / worlds / US,
+        messages / worlds
+    );
     assert!(most <= 5, "{most} attempts of a commit");
 }

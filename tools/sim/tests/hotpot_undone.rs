@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Commits that are undone: what their data nodes have staged counts as long as they have not heard
+//! of it. So nobody else has their pages meanwhile.
+
+use hotpot_core::core::{
+    cluster::State,
+    commit::{self as core_commit, Committed},
+    msg::{Prepare, Request, Settle},
+};
+use kernel::error::code::*;
+use sim::{
+    hotpot::{
+        script::*,
+        world::{Plan, Second, World},
+    },
+    schedule::{Time, MS, SEC, US},
+};
+use std::{cell::RefCell, rc::Rc};
+
+/// Places in two chunks, and one in the same page as the first.
+const PLACES: [u64; 2] = [8, 16 * PAGE + 8];
+const BESIDE: u64 = 64;
+const OLD: [u8; 8] = *b"old.....";
+const UNDONE: [u8; 8] = *b"undone..";
+const NEXT: [u8; 8] = *b"next....";
+const COPIES: u32 = 3;
+
+type Told = Rc<RefCell<Option<Committed>>>;
+
+/// Four nodes that all have copies of the pages; nodes are counted from 0.
+struct Cluster {
+    world: World,
+    /// The owners of the two places.
+    owners: [usize; 2],
+    /// Owns neither.
+    data: usize,
+    /// Owns nothing.
+    cn: usize,
+}
+
+fn owner_of(world: &World, at: u64) -> usize {
+    let life = world.nodes[0].life.clone().expect("alive");
+    let owner = life.node.borrow().owner(key(1, at / PAGE));
+    owner.expect("it has one") as usize - 1
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let mut world = cluster(Plan {
+            loss: true,
+            second: Second::AtOnce,
+            ..Plan::quiet(4)
+        });
+        let owners = PLACES.map(|at| owner_of(&world, at));
+        let data = owner_of(&world, 32 * PAGE);
+        let cn = 6 - owners[0] - owners[1] - data;
+        let places = [PLACES[0], PLACES[1], BESIDE];
+        for at in places {
+            store(&mut world, cn, 1, at, &OLD).expect("a store");
+        }
+        let committed = commit(&mut world, cn, file(1), 1, &places, COPIES);
+        assert_eq!(committed.result, Ok(()));
+        for node in 0..4 {
+            for at in places {
+                assert_eq!(load(&mut world, node, 1, at), Ok(OLD));
+            }
+        }
+        world.pass(500 * MS);
+        Self {
+            world,
+            owners,
+            data,
+            cn,
+        }
+    }
+
+    /// A node stores in places, and begins to commit them.
+    fn begin(&mut self, node: usize, places: &[u64], bytes: [u8; 8], time: Time) -> Told {
+        for at in places {
+            store(&mut self.world, node, 1, *at, &bytes).expect("a store");
+        }
+        let told = Told::default();
+        let until = self.world.now() + time;
+        let ranges = cells(places);
+        self.world
+            .begin_result(node, told.clone(), move |host| async move {
+                core_commit::commit(&host, file(1), 1, &ranges, COPIES, until).await
+            });
+        told
+    }
+
+    /// A commit that both owners promise, of which the promise of one does not come: it is given
+    /// up, which that one does not hear. The other has undone it, which the nodes that are to be
+    /// left do not hear.
+    fn undone_by_one(&mut self) -> Told {
+        let [one, silent] = self.owners;
+        let (world, cn, data) = (&mut self.world, self.cn, self.data);
+        world.hold(silent, Prepare::OPCODE);
+        for node in [silent, data] {
+            world.hold(node, Settle::OPCODE);
+        }
+        let told = self.begin(cn, &PLACES, UNDONE, 20 * MS);
+        let world = &mut self.world;
+        world.pass(5 * MS);
+        assert_eq!(world.release(silent, Prepare::OPCODE), 1);
+        let is_staged = |world: &World| {
+            let mut others = [one, data, cn].into_iter();
+            others.all(|node| staged_at(world, node, PLACES[1]) == 1)
+        };
+        for _ in 0..5000 {
+            if is_staged(world) {
+                break;
+            }
+            world.pass(US);
+        }
+        assert!(is_staged(world));
+        world.set_cut(cn, true);
+        world.pass(MS);
+        world.set_cut(cn, false);
+        world.set_deaf_to(silent, cn, true);
+        world.pass(14 * MS);
+        assert_eq!(staged_at(world, one, PLACES[0]), 0, "undone by its owner");
+        for node in [silent, data] {
+            assert_eq!(staged_at(world, node, PLACES[0]), 1, "not yet there");
+        }
+        told
+    }
+}
+
+/// Versions of a place's page that are staged at a node, durably.
+fn staged_at(world: &World, node: usize, at: u64) -> usize {
+    let life = world.nodes[node].life.clone().expect("alive");
+    let core = life.node.borrow();
+    let page = core.pages.get(key(1, at / PAGE)).expect("a copy");
+    page.staged.iter().filter(|of| of.ready).count()
+}
+
+/// What a node's clean copy has there, whatever it has stored itself since.
+fn committed_at(world: &World, node: usize, at: u64) -> [u8; 8] {
+    let life = world.nodes[node].life.clone().expect("alive");
+    let core = life.node.borrow();
+    let page = core.pages.get(key(1, at / PAGE));
+    let clean = page.and_then(|page| page.clean).expect("a copy");
+    let offset = core.geometry().page(clean.pm.expect("with bytes")) + at % PAGE;
+    let device = world.nodes[node].pm.borrow();
+    device.read(offset as usize, 8).try_into().expect("8 bytes")
+}
+
+fn found(told: &Told) -> Option<kernel::error::Result> {
+    told.borrow().as_ref().map(|of| of.result)
+}
+
+#[test]
+fn nobody_publishes_what_was_undone_in_the_place_of_what_came_after_it() {
+    for time in 0..40 {
+        let mut cluster = Cluster::new();
+        cluster.undone_by_one();
+        let ([one, late], data, cn) = (cluster.owners, cluster.data, cluster.cn);
+        let next = cluster.begin(data, &[BESIDE], NEXT, SEC);
+        let world = &mut cluster.world;
+        world.pass(time * 50 * US);
+        let was_told = found(&next);
+        world.lose_at_once(&[one, cn]);
+        for node in [late, data] {
+            world.lose_held(node, Settle::OPCODE);
+        }
+        world.pass(5 * SEC);
+        let case = format!("lost {time} after the next began, which was told {was_told:?}");
+        let at = |world: &mut World, at| {
+            let here = committed_at(world, late, at);
+            assert_eq!(committed_at(world, data, at), here, "{case}: {at}");
+            here
+        };
+        let [first, second] = PLACES.map(|place| at(world, place));
+        assert_eq!(first, second, "{case}: all or nothing");
+        let beside = at(world, BESIDE);
+        match found(&next).expect("it ends") {
+            Ok(()) => assert_eq!(beside, NEXT, "{case}"),
+            Err(EINPROGRESS) => {}
+            Err(error) => assert_eq!(beside, OLD, "{case}: {error:?}"),
+        }
+        nothing_left(world);
+    }
+}
+
+#[test]
+fn a_silent_data_node_keeps_the_pages_of_an_undone_commit_until_the_map_drops_it() {
+    let mut cluster = Cluster::new();
+    cluster.undone_by_one();
+    let ([one, silent], data) = (cluster.owners, cluster.data);
+    store(&mut cluster.world, one, 1, BESIDE, &NEXT).expect("a store");
+    let next = Told::default();
+    let world = &mut cluster.world;
+    let until = world.now() + 2 * SEC;
+    let ranges = cells(&[BESIDE]);
+    world.begin_result(one, next.clone(), move |host| async move {
+        core_commit::commit(&host, file(1), 1, &ranges, 2, until).await
+    });
+    world.pass(500 * MS);
+    assert_eq!(found(&next), None, "they have not heard of it");
+    for node in [silent, data] {
+        world.declare(node, State::Down);
+    }
+    world.pass(500 * MS);
+    assert_eq!(found(&next), Some(Ok(())));
+    world.set_deaf_to(silent, cluster.cn, false);
+    for node in [silent, data] {
+        assert!(world.release(node, Settle::OPCODE) > 0);
+    }
+    world.pass(2 * SEC);
+    for node in [silent, data] {
+        assert_eq!(load(world, node, 1, BESIDE), Ok(NEXT));
+        assert_eq!(load(world, node, 1, PLACES[0]), Ok(OLD));
+    }
+    nothing_left(world);
+}
+
+#[test]
+fn who_reads_does_not_wait_for_data_nodes_of_an_undone_commit() {
+    let mut cluster = Cluster::new();
+    cluster.undone_by_one();
+    let (world, cn, data) = (&mut cluster.world, cluster.cn, cluster.data);
+    // In its next life it has to ask the owner what its copy is worth.
+    world.crash_now(cn);
+    world.pass(100 * MS);
+    assert_eq!(staged_at(world, data, PLACES[0]), 1, "not yet there");
+    let begun = world.now();
+    assert_eq!(load(world, cn, 1, PLACES[0]), Ok(OLD));
+    assert!(world.now() - begun < 10 * MS);
+    let silent = cluster.owners[1];
+    world.set_deaf_to(silent, cn, false);
+    for node in [silent, data] {
+        assert!(world.release(node, Settle::OPCODE) > 0);
+    }
+    nothing_left(world);
+}
