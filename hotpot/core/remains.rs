@@ -13,8 +13,8 @@
 //! part. One of which there is nothing at all had not promised. And a node that has given the commit
 //! up says so: what others have of it is void.
 //!
-//! With one copy of each page nothing need be staged anywhere, and what a lost owner had is gone: the
-//! owners that are left decide, and what others have of the lost one's part follows them.
+//! With one copy of each page nothing need be staged anywhere, and what a lost owner had is gone:
+//! the owners that are left decide, and what others have of the lost one's part follows them.
 
 use super::{
     cluster::{Sender, State},
@@ -47,8 +47,8 @@ pub(super) enum Lost {
     Nothing,
     /// Some are there; how many there should be nobody knows.
     Unknown,
-    /// All that there should be are there, of the owners that are known. Of the others one is perhaps
-    /// at a node that could not be asked.
+    /// All that there should be are there, of the owners that are known. Of the others one is
+    /// perhaps at a node that could not be asked.
     Open,
 }
 

@@ -22,8 +22,8 @@
 //! STAGED or COMMITTED, and from STAGED to COMMITTED or FREE. The word FREE is
 //! persisted before body or page are used again.
 //!
-//! Bytes 48..60 tell what is left of a commit whose committing node and owners are lost [2.6.4]. They
-//! stay when the version is committed, and mean nothing then.
+//! Bytes 48..60 tell what else there must be of a commit whose committing node and owners are
+//! lost [2.6.4]. They stay when the version is committed, and mean nothing then.
 
 use super::{
     array_at, crc32c, line_is_sealed, put, seal_line, u16_at, u32_at, u64_at, word::StateWord, Cid,
@@ -103,7 +103,8 @@ impl Stager {
     /// The highest id of an owner that a slot names besides the one that staged it.
     pub const NAMED: u16 = 32;
 
-    /// That of an owner with `pages` pages in a commit. `owners`: the ids of all when there are several.
+    /// That of an owner with `pages` pages in a commit. `owners`: the ids of all when there are
+    /// several.
     pub fn new(owner: u16, pages: u32, owners: &[u16], alone: bool) -> Self {
         let named = owners.iter().fold(0, |named, id| named | Self::bit(*id));
         Self {

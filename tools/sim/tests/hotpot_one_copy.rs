@@ -90,7 +90,10 @@ fn is_lost(cn: usize, lost: &[usize], time: Time) -> bool {
     let (first, second) = (place_of(&world, 0), place_of(&world, 1));
     let places = [first, first + PAGE, second];
     put(&mut world, cn, &places, OLD);
-    assert_eq!(commit(&mut world, cn, file(1), 2, &places, 1).result, Ok(()));
+    assert_eq!(
+        commit(&mut world, cn, file(1), 2, &places, 1).result,
+        Ok(())
+    );
     assert_eq!(load(&mut world, 2, 2, first), Ok(OLD));
     world.pass(500 * MS);
     let told = begin(&mut world, cn, &places);

@@ -8,7 +8,7 @@ use hotpot_core::core::{
     cluster::State,
     commit::{self as core_commit, Committed},
     format::Timestamp,
-    msg::{Prepare, Publish, Request, Stage},
+    msg::{Prepare, Publish, Request, Settle, Stage},
     names::{self, NewDataset},
 };
 use kernel::error::code::*;
@@ -210,7 +210,10 @@ fn the_other_has_no_bit_and_is_away(promised: bool) -> [u8; 8] {
     for at in places {
         store(&mut world, cn, 2, at, &OLD).expect("a store");
     }
-    assert_eq!(commit(&mut world, cn, file(1), 2, &places, 1).result, Ok(()));
+    assert_eq!(
+        commit(&mut world, cn, file(1), 2, &places, 1).result,
+        Ok(())
+    );
     // There the second copies are.
     assert_eq!(load(&mut world, 0, 2, places[0]), Ok(OLD));
     assert_eq!(load(&mut world, 1, 2, places[1]), Ok(OLD));
@@ -218,7 +221,15 @@ fn the_other_has_no_bit_and_is_away(promised: bool) -> [u8; 8] {
     for at in places {
         store(&mut world, cn, 2, at, &NEW).expect("a store");
     }
-    world.hold(other, if promised { Publish::OPCODE } else { Prepare::OPCODE });
+    world.hold(
+        other,
+        if promised {
+            Publish::OPCODE
+        } else {
+            Prepare::OPCODE
+        },
+    );
+    world.hold(0, Settle::OPCODE);
     let told = Told::default();
     let (until, ranges) = (world.now() + SEC, cells(&places));
     world.begin_result(cn, told.clone(), move |host| async move {
@@ -235,6 +246,7 @@ fn the_other_has_no_bit_and_is_away(promised: bool) -> [u8; 8] {
     world.have_first_only(other);
     world.set_gone(cn);
     world.lose(cn);
+    world.lose_held(0, Settle::OPCODE);
     world.lose_held(other, Publish::OPCODE);
     world.lose_held(other, Prepare::OPCODE);
     world.pass(300 * MS);

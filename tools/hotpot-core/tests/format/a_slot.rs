@@ -94,7 +94,10 @@ fn tells_who_staged_it_and_which_others_there_are() {
     assert_eq!((stager.nr_owners, stager.pages), (4, 1 << 31));
     assert!(stager.named().eq([1, 3, 32]), "33 has no bit");
     let far = Stager::new(40, 1, &[40, 2], true);
-    assert!(far.named().eq([2, 40]), "it names itself whatever its id is");
+    assert!(
+        far.named().eq([2, 40]),
+        "it names itself whatever its id is"
+    );
     let only = Stager::new(3, 1, &[], false);
     assert_eq!((only.nr_owners, only.owners), (1, Stager::bit(3)));
 }
@@ -109,7 +112,10 @@ fn with_nothing_about_its_stager_is_of_nobody_known() {
     let body = none.encode(5);
     assert_eq!(body[40..52], [0; 12]);
     let line = line(of.word(5, slot::State::Staged), body);
-    assert_eq!(Slot::decode(5, &line), Ok(Some((slot::State::Staged, none))));
+    assert_eq!(
+        Slot::decode(5, &line),
+        Ok(Some((slot::State::Staged, none)))
+    );
 }
 
 #[test]

@@ -110,7 +110,11 @@ fn line(word: StateWord, body: [u8; BODY_SIZE]) -> [u8; LINE_SIZE] {
 }
 
 fn slot(of: PageVersion) -> Slot {
-    Slot { of, data_crc: 17, stager: Some(Stager::new(40, 7, &[2, 32, 40], true)) }
+    Slot {
+        of,
+        data_crc: 17,
+        stager: Some(Stager::new(40, 7, &[2, 32, 40], true)),
+    }
 }
 
 fn slot_line(pm_page: u64, of: PageVersion, state: slot::State) -> [u8; LINE_SIZE] {
