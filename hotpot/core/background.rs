@@ -335,14 +335,14 @@ async fn ask_owners<H: Host>(host: &H) -> Result {
                     .find(|s| s.cid == *cid && s.ready && s.since.saturating_add(DOUBT) <= now);
                 if let (Some(staged), Ok(owner)) = (old, node.owner(*key)) {
                     let inherited = node.names.is_inherited(*key);
-                    if owner == us && inherited {
+                    if owner == us && inherited && node.is_remains(*key, *cid) {
                         // Of a lost owner, and late.
                         late = true;
                         continue;
                     }
                     if owner == us {
-                        // Of the owner before us. Once the chunk is here we know what it has
-                        // published.
+                        // Of the owner before us, or of one before the lost one. Once the chunk is
+                        // here we know what it has published.
                         if !node.is_pending(*key) {
                             let right = page.clean.is_some_and(|clean| {
                                 (clean.version, clean.cid) == (staged.version, *cid)

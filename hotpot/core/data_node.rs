@@ -104,19 +104,17 @@ impl Node {
     fn guest_room(&mut self, from: Sender, stage: &Stage, key: PageKey) -> Result {
         let cid = stage.cid;
         if self.guests.get(&cid).is_none() {
-            let mut guest = Guest::default();
-            guest.owners.extend_from_slice(&stage.owners, GFP_KERNEL)?;
-            self.guests.try_create_and_insert(cid, guest, GFP_KERNEL)?;
+            self.guests
+                .try_create_and_insert(cid, Guest::default(), GFP_KERNEL)?;
         }
         let guest = self.guests.get_mut(&cid).ok_or(ENOMEM)?;
-        if !guest.parts.iter().any(|part| part.owner == from.node) {
-            let part = Share {
-                owner: from.node,
-                pages: stage.part,
-            };
-            guest.parts.push(part, GFP_KERNEL)?;
-        }
-        guest.stagers.push((key, from.node), GFP_KERNEL)?;
+        let nr_owners = stage.owners.len().max(1) as u32;
+        guest.add_owners(nr_owners, stage.owners.iter().copied(), stage.alone)?;
+        let part = Share {
+            owner: from.node,
+            pages: stage.part,
+        };
+        guest.add_stager(key, part)?;
         Ok(guest.keys.reserve(1, GFP_KERNEL)?)
     }
 
@@ -179,7 +177,7 @@ pub(super) async fn on_stage<H: Host>(
             }
         }
     }
-    let result = build(host, stage, &areas, &plans, &geometry).await;
+    let result = build(host, from, stage, (&areas, &plans), &geometry).await;
     host.with(|node| {
         for (page, plan) in stage.pages.iter().zip(&plans) {
             if !matches!(plan, Ok(Plan::Build { .. } | Plan::Damaged)) {
@@ -240,7 +238,13 @@ pub(super) async fn on_stage<H: Host>(
 
 /// Publishes what is staged here of the commits on which an owner builds.
 async fn publish_before<H: Host>(host: &H, from: Sender, stage: &Stage) -> Result {
+    let mut noted = Cid(0);
     for page in &stage.pages {
+        if page.before != noted && page.before != Cid(0) {
+            // What we published of it in an earlier life the newer version leaves nothing of.
+            host.with(|node| node.note_settled(page.before));
+            noted = page.before;
+        }
         if host.with(|node| node.is_out(from.node)) {
             // Its successor may have heard what we have.
             return Err(ESTALE);
@@ -263,11 +267,13 @@ pub(super) async fn publish_known<H: Host>(host: &H, cid: Cid) -> Result {
 
 async fn build<H: Host>(
     host: &H,
+    from: Sender,
     stage: &Stage,
-    areas: &[KVec<Area<'_>>],
-    plans: &[Result<Plan>],
+    (areas, plans): (&[KVec<Area<'_>>], &[Result<Plan>]),
     geometry: &super::format::Geometry,
 ) -> Result {
+    // Whose it is we know after a restart, too.
+    let stager = slot::Stager::new(from.node as u16, stage.part, &stage.owners, stage.alone);
     let mut new = KVec::new();
     for ((page, plan), areas) in stage.pages.iter().zip(plans).zip(areas) {
         if let Ok(Plan::Build { pm, from }) = plan {
@@ -287,6 +293,7 @@ async fn build<H: Host>(
                         version: page.version,
                         cid: stage.cid,
                     },
+                    stager: Some(stager),
                     base,
                     areas,
                 },

@@ -561,6 +561,7 @@ async fn try_fetch<H: Host>(
     let new = NewPage {
         pm,
         of,
+        stager: None,
         base: Piece::Bytes(data),
         areas: &[],
     };

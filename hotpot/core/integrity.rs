@@ -384,9 +384,17 @@ async fn rewrite<H: Host>(
         cid: clean.cid,
     };
     let mut line = [0u8; LINE_SIZE];
-    let right = slot::Slot { of, data_crc: crc };
+    let right = slot::Slot {
+        of,
+        data_crc: crc,
+        stager: None,
+    };
     let whole = host.read(geometry.slot(pm), &mut line).is_ok()
-        && slot::Slot::decode(pm, &line) == Ok(Some((slot::State::Committed, right)));
+        && slot::Slot::decode(pm, &line).is_ok_and(|found| {
+            // Who had it staged does not matter any more.
+            let found = found.map(|(state, slot)| (state, slot.of, slot.data_crc));
+            found == Some((slot::State::Committed, of, crc))
+        });
     let body = right.encode(pm);
     let mut batch = Batch::default();
     batch.write(geometry.page(pm), Piece::Bytes(bytes))?;

@@ -18,6 +18,8 @@ pub(super) struct NewPage<'a> {
     pub(super) pm: u64,
     /// What it will be.
     pub(super) of: PageVersion,
+    /// Who has it staged.
+    pub(super) stager: Option<slot::Stager>,
     /// All its bytes, before the areas.
     pub(super) base: Piece<'a>,
     /// What differs, all of this page.
@@ -89,6 +91,7 @@ pub(super) async fn write_versions<H: Host>(
         let slot = slot::Slot {
             of: page.of,
             data_crc: super::format::crc32c(&bytes),
+            stager: page.stager,
         };
         bodies.push(slot.encode(page.pm), GFP_KERNEL)?;
     }

@@ -14,7 +14,8 @@ use super::{
     host::{Host, Level, PageKey, Piece, Sleep},
     names::Names,
     node::{
-        Commit, Greeting, Guest, Node, Phase, Txn, TxnPage, TxnState, GENERAL, MIN_MESSAGE, WORKER,
+        Commit, Greeting, Guest, Node, Phase, Share, Txn, TxnPage, TxnState, GENERAL, MIN_MESSAGE,
+        WORKER,
     },
     pages::{Clean, Released, Staged},
     persist::{self, Batch},
@@ -26,7 +27,11 @@ use kernel::prelude::*;
 const LINES: usize = 1024;
 
 /// A staged version that nothing is known of but its slot.
-type Loose = (PageKey, Staged);
+struct Loose {
+    key: PageKey,
+    staged: Staged,
+    stager: Option<slot::Stager>,
+}
 
 /// Reads the device and takes part from then on. The node must have a map.
 ///
@@ -291,7 +296,15 @@ fn read_slots<H: Host>(
                         since: 0,
                         generation: u64::MAX,
                     };
-                    loose.push((key, staged), GFP_KERNEL)?;
+                    let stager = found.stager;
+                    loose.push(
+                        Loose {
+                            key,
+                            staged,
+                            stager,
+                        },
+                        GFP_KERNEL,
+                    )?;
                 }
                 slot::State::Committed => {
                     let new = Clean {
@@ -478,16 +491,23 @@ fn read_commits<H: Host>(host: &H, geometry: &Geometry) -> Result {
 /// that its owner has to be asked about; and drops what nobody promised.
 fn adopt_staged<H: Host>(host: &H, loose: &[Loose], unused: &mut KVec<Released>) -> Result {
     host.with(|node| {
-        for (key, staged) in loose {
+        for Loose {
+            key,
+            staged,
+            stager,
+        } in loose
+        {
             let promised = node.txns.get(&staged.cid).is_some_and(|txn| {
                 txn.pages
                     .iter()
                     .any(|page| page.key == *key && page.pm == staged.pm)
             });
             let owner = node.owner(*key);
-            let ours = owner == Ok(node.id())
-                && !node.names.is_inherited(*key)
-                && node.names.arriving(*key).is_none();
+            let by_us = stager.is_some_and(|of| u32::from(of.owner) == node.id());
+            let ours = by_us
+                || owner == Ok(node.id())
+                    && !node.names.is_inherited(*key)
+                    && node.names.arriving(*key).is_none();
             if !promised && (ours || node.names.is_removed(key.dataset)) {
                 unused.push(persist::released(staged.pm), GFP_KERNEL)?;
                 continue;
@@ -500,11 +520,27 @@ fn adopt_staged<H: Host>(host: &H, loose: &[Loose], unused: &mut KVec<Released>)
                 }
                 if let Some(guest) = node.guests.get_mut(&staged.cid) {
                     guest.keys.push(*key, GFP_KERNEL)?;
+                    if let Some(of) = stager {
+                        guest.add_owners(u32::from(of.nr_owners), of.named(), of.alone)?;
+                        let part = Share {
+                            owner: u32::from(of.owner),
+                            pages: of.pages,
+                        };
+                        guest.add_stager(*key, part)?;
+                    }
                 }
             }
         }
+        let mut overtaken: KVec<Cid> = KVec::new();
         for (_, page) in node.pages.iter_mut() {
             page.staged.sort_unstable_by_key(|staged| staged.version);
+            if let (Some(clean), false) = (page.clean, page.staged.is_empty()) {
+                overtaken.push(clean.cid, GFP_KERNEL)?;
+            }
+        }
+        // The newer version, once published, leaves nothing of it, and others may yet ask for it.
+        for cid in &overtaken {
+            node.note_settled(*cid);
         }
         node.own_what_is_ours();
         Ok(())

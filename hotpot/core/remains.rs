@@ -12,9 +12,12 @@
 //! Up to N - 1 nodes are lost at once, and so are several owners: each must have staged all of its
 //! part. One of which there is nothing at all had not promised. And a node that has given the commit
 //! up says so: what others have of it is void.
+//!
+//! With one copy of each page nothing need be staged anywhere, and what a lost owner had is gone:
+//! the owners that are left decide, and what others have of the lost one's part follows them.
 
 use super::{
-    cluster::Sender,
+    cluster::{Sender, State},
     format::Cid,
     handler,
     host::{Host, PageKey, Piece},
@@ -36,12 +39,17 @@ pub(super) enum Lost {
     Published,
     /// All their pages are there.
     Whole,
-    /// Some are not there, or the commit was given up.
+    /// The commit was given up.
+    GivenUp,
+    /// Some are not there.
     Partial,
     /// None is.
     Nothing,
     /// Some are there; how many there should be nobody knows.
     Unknown,
+    /// All that there should be are there, of the owners that are known. Of the others one is
+    /// perhaps at a node that could not be asked.
+    Open,
 }
 
 /// What all nodes have of a commit.
@@ -50,14 +58,20 @@ struct Found {
     published: bool,
     given_up: bool,
     parts: KVec<Share>,
+    nr_owners: u32,
     owners: KVec<u16>,
+    alone: bool,
     pages: KVec<LeftPage>,
+    /// A node that is not out could not be asked.
+    silent: bool,
 }
 
 impl Found {
     fn add(&mut self, remains: &Remains) -> Result {
         self.published |= remains.published;
         self.given_up |= remains.given_up;
+        self.nr_owners = self.nr_owners.max(remains.nr_owners);
+        self.alone |= remains.alone;
         for part in &remains.parts {
             if !self.parts.contains(part) {
                 self.parts.push(*part, GFP_KERNEL)?;
@@ -106,11 +120,18 @@ impl Found {
         let unheard = out.filter(|id| is_out(*id) && !self.parts.iter().any(|p| p.owner == *id));
         let unheard = unheard.count() as u64;
         let nameless = self.nameless();
+        // An owner that is there names all of them if it has promised.
+        let unnamed = match self.nr_owners {
+            0 | 1 => 0,
+            several => several.saturating_sub(self.owners.len() as u32),
+        };
         match () {
             () if self.published => Lost::Published,
-            () if self.given_up => Lost::Partial,
+            () if self.given_up => Lost::GivenUp,
             () if self.pages.is_empty() => Lost::Nothing,
             () if lacking + unheard > nameless => Lost::Partial,
+            () if unnamed != 0 && self.silent => Lost::Open,
+            () if unnamed != 0 => Lost::Partial,
             () if self.parts.is_empty() || unheard != 0 => Lost::Unknown,
             () => Lost::Whole,
         }
@@ -120,7 +141,7 @@ impl Found {
 /// Asks all nodes what they have of a commit for owners that are out.
 async fn find<H: Host>(host: &H, cid: Cid, until: u64) -> Result<Found> {
     let mut found = Found::default();
-    let (us, mine, peers) = host.with(|node| {
+    let (us, mine, peers, silent) = host.with(|node| {
         let mut peers = KVec::new();
         for peer in node.map.up().filter(|peer| peer.id != node.id()) {
             peers.push(peer.id, GFP_KERNEL)?;
@@ -129,8 +150,10 @@ async fn find<H: Host>(host: &H, cid: Cid, until: u64) -> Result<Found> {
             node.id(),
             node.remains(cid, first_page(), usize::MAX)?,
             peers,
+            node.map.peers.iter().any(|peer| peer.state == State::Down),
         ))
     })?;
+    found.silent = silent;
     found.add(&mine)?;
     for peer in peers.iter().filter(|peer| **peer != us) {
         let mut from = first_page();
@@ -145,7 +168,10 @@ async fn find<H: Host>(host: &H, cid: Cid, until: u64) -> Result<Found> {
             let remains = match handler::reply_of::<AskStaged>(&call).map_err(handler::errno) {
                 Ok(remains) => remains,
                 // Nothing is mounted there.
-                Err(EHOSTDOWN) => break,
+                Err(EHOSTDOWN) => {
+                    found.silent = true;
+                    break;
+                }
                 Err(error) => return Err(error),
             };
             found.add(&remains)?;
@@ -180,13 +206,20 @@ pub(super) async fn look<H: Host>(host: &H, cid: Cid, until: u64) -> Result<Lost
 /// which its committing node knows nothing (any more). EAGAIN while that is open.
 pub(super) async fn is_decided<H: Host>(host: &H, cid: Cid, until: u64) -> Result<bool> {
     let mut found = find(host, cid, until).await?;
-    match host.with(|node| found.judge(|id| node.is_out(id))) {
+    let lost = host.with(|node| found.judge(|id| node.is_out(id)));
+    let nothing = match lost {
         Lost::Published => return Ok(true),
-        Lost::Partial => return Ok(false),
-        // The owners that are left would not publish it either.
-        Lost::Nothing if !found.owners.is_empty() => return Ok(false),
-        Lost::Whole | Lost::Nothing | Lost::Unknown => {}
+        Lost::GivenUp => return Ok(false),
+        Lost::Open => return Err(EAGAIN),
+        Lost::Partial => true,
+        Lost::Nothing => !found.owners.is_empty(),
+        Lost::Whole | Lost::Unknown => false,
+    };
+    // The owners that are left would not publish it either; but with one copy of each page.
+    if nothing && !found.alone {
+        return Ok(false);
     }
+    let mut promised = false;
     for owner in &found.owners {
         let owner = u32::from(*owner);
         let (us, out) = host.with(|node| (node.us(), node.is_out(owner)));
@@ -209,10 +242,10 @@ pub(super) async fn is_decided<H: Host>(host: &H, cid: Cid, until: u64) -> Resul
             Part::Published => return Ok(true),
             Part::Unknown => return Ok(false),
             Part::Preparing => return Err(EAGAIN),
-            Part::Prepared => {}
+            Part::Prepared => promised = true,
         }
     }
-    Ok(true)
+    Ok(promised || !nothing)
 }
 
 impl Node {
@@ -244,16 +277,21 @@ impl Node {
             published: self.has_published(cid),
             given_up: self.is_refused(cid) || self.has_undone(cid),
             parts: KVec::new(),
+            nr_owners: 0,
             owners: KVec::new(),
+            alone: false,
             pages: KVec::new(),
         };
         if let Some(txn) = self.txns.get(&cid) {
-            // On PM, other than what data nodes know.
+            remains.nr_owners = txn.nr_owners;
+            remains.alone = txn.replicas == 1;
             remains.owners.extend_from_slice(&txn.owners, GFP_KERNEL)?;
         }
         let Some(guest) = self.guests.get(&cid) else {
             return Ok(remains);
         };
+        remains.nr_owners = remains.nr_owners.max(guest.nr_owners);
+        remains.alone |= guest.alone;
         for owner in &guest.owners {
             if !remains.owners.contains(owner) {
                 remains.owners.push(*owner, GFP_KERNEL)?;

@@ -196,6 +196,7 @@ async fn round<'a, H: Host>(
         let mut stage = Stage {
             cid: prepare.cid,
             part: targets.len() as u32,
+            alone: prepare.replicas == 1,
             owners: KVec::new(),
             pages: KVec::new(),
             spans: KVec::new(),

@@ -174,6 +174,7 @@ async fn ask_owners<H: Host>(host: &H, doubt: &Doubt, until: u64) -> Result {
         let alone = host.with(|node| node.txns.get(&cid).is_some_and(|txn| txn.replicas == 1));
         match remains::look(host, cid, until).await? {
             Lost::Published => published = true,
+            Lost::GivenUp => unknown = true,
             // With one copy of each page it is lost with its owner.
             Lost::Partial | Lost::Nothing if !alone => unknown = true,
             _ => {}

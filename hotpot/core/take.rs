@@ -315,6 +315,7 @@ async fn store<H: Host>(host: &H, copies: &[GoodCopy<'_>], until: u64) -> Result
                         version: copy.version,
                         cid: copy.cid,
                     },
+                    stager: None,
                     base: Piece::Bytes(copy.data),
                     areas: &[],
                 });

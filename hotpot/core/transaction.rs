@@ -419,6 +419,13 @@ async fn build<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result {
         // Of a chunk that has moved to us its owner before may not have told us all.
         data_node::publish_known(host, page.before).await?;
     }
+    let us = host.with(|node| node.id());
+    let stager = slot::Stager::new(
+        us as u16,
+        pages.len() as u32,
+        prepare.owners,
+        prepare.replicas == 1,
+    );
     let mut new = KVec::with_capacity(pages.len(), GFP_KERNEL)?;
     let mut entries = KVec::with_capacity(pages.len() * redo_log::ENTRY_SIZE, GFP_KERNEL)?;
     let mut areas = prepare.areas;
@@ -449,6 +456,7 @@ async fn build<H: Host>(host: &H, prepare: &Prepare<'_>) -> Result {
                     version: page.base + 1,
                     cid: prepare.cid,
                 },
+                stager: Some(stager),
                 base: match base {
                     Some(pm) => Piece::Pm {
                         offset: geometry.page(*pm),

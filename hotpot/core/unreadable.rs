@@ -70,7 +70,12 @@ async fn keep<H: Host>(host: &H, page: &Unreadable, until: u64) -> Result {
 /// they are what was committed, that of the page.
 async fn write<H: Host>(host: &H, (pm, of): (u64, PageVersion), crc: u32) -> Result {
     let geometry = host.with(|node| node.geometry());
-    let body = slot::Slot { of, data_crc: crc }.encode(pm);
+    let slot = slot::Slot {
+        of,
+        data_crc: crc,
+        stager: None,
+    };
+    let body = slot.encode(pm);
     let mut batch = Batch::default();
     batch.write(geometry.page(pm), Piece::Zeros(PAGE_SIZE))?;
     batch.flush(geometry.page(pm), PAGE_BYTES)?;

@@ -142,6 +142,8 @@ pub struct Stage {
     pub cid: Cid,
     /// Pages of the sender in the commit: who looks for what it left knows whether that is all.
     pub part: u32,
+    /// The commit asks for one copy of each page: its pages need not be staged anywhere.
+    pub alone: bool,
     /// All owners in the commit when there are several.
     pub owners: KVec<u16>,
     /// The pages.
@@ -152,6 +154,7 @@ pub struct Stage {
 wire_struct!(Stage {
     cid,
     part,
+    alone,
     owners,
     pages,
     spans

@@ -149,8 +149,12 @@ pub struct Remains {
     pub given_up: bool,
     /// Parts of owners that are out.
     pub parts: KVec<Share>,
-    /// All owners when there are several, as far as they are known.
+    /// Owners in the commit; 0 when that is not known.
+    pub nr_owners: u32,
+    /// All of them when there are several, as far as they are known.
     pub owners: KVec<u16>,
+    /// The commit asks for one copy of each page: its pages need not be staged anywhere.
+    pub alone: bool,
     /// Their staged pages, in order.
     pub pages: KVec<LeftPage>,
 }
@@ -158,7 +162,9 @@ wire_struct!(Remains {
     published,
     given_up,
     parts,
+    nr_owners,
     owners,
+    alone,
     pages
 });
 wire_struct!(Share { owner, pages });
@@ -168,7 +174,7 @@ wire_struct!(Share { owner, pages });
 pub struct LeftPage {
     /// Which.
     pub key: PageKey,
-    /// The owner; 0 when the node began a new life since and does not know.
+    /// The owner; 0 when its slot does not tell.
     pub owner: u32,
 }
 wire_struct!(LeftPage { key, owner });

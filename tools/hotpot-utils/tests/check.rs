@@ -9,7 +9,7 @@ use hotpot_utils::{
     device::Device,
     format::{
         commit_record, dataset, redo_log,
-        slot::{self, Slot},
+        slot::{self, Slot, Stager},
         superblock::{self, Copy, OtherCopy},
         FormatError, PAGE_SIZE,
     },
@@ -329,6 +329,69 @@ fn of_two_committed_copies_the_higher_version_stays() {
     };
     assert!(slot(5).is_none());
     assert_eq!(slot(70).unwrap().1.of.version, 2);
+}
+
+#[test]
+fn of_two_equal_copies_one_may_have_been_staged_and_the_other_fetched() {
+    let mut image = Image::quiet();
+    let staged = Stager::new(4, 9, &[], false);
+    // The bytes and ids of these pages depend on their place: made the same.
+    image.put_version(70, (1, 5, 2), slot::State::Committed, Some(staged));
+    let line = |image: &Image, page: u64| {
+        let at = image.geometry().slot(page) as usize;
+        Slot::decode(page, &image.bytes[at..at + 64])
+    };
+    let (_, first) = line(&image, 70).unwrap().unwrap();
+    let second = Slot {
+        stager: None,
+        ..first
+    };
+    let geometry = image.geometry();
+    let at = geometry.page(70) as usize;
+    let data = image.bytes[at..at + PAGE_SIZE].to_vec();
+    image.write(geometry.page(71), &data);
+    image.write(geometry.slot(71) + 8, &second.encode(71));
+    let word = second.of.word(71, slot::State::Committed);
+    image.write(geometry.slot(71), &word.0.to_le_bytes());
+    let report = preen(&mut image.bytes);
+    assert_eq!(report.exit_status(), 1, "{:?}", errors(&report));
+    assert!(line(&image, 70).unwrap().is_some());
+    assert!(line(&image, 71).unwrap().is_none());
+}
+
+#[test]
+fn who_has_staged_pages_in_doubt_is_told() {
+    let mut image = Image::busy();
+    let notes = |image: &Image| {
+        let findings = look(&image.bytes).findings;
+        let messages = findings.into_iter().map(|of| of.message);
+        let staged: Vec<_> = messages.filter(|of| of.contains("in doubt")).collect();
+        staged
+    };
+    assert_eq!(
+        notes(&image),
+        ["1 pages of commits in doubt, staged for node 4: mount asks their owner nodes"]
+    );
+    image.put_version(52, (2, 5, 8), slot::State::Staged, None);
+    assert_eq!(
+        notes(&image),
+        ["2 pages of commits in doubt, staged for node 4 and others: mount asks their owner nodes"]
+    );
+}
+
+#[test]
+fn a_slot_whose_stager_cannot_be_is_freed_only_with_yes() {
+    let mut image = Image::quiet();
+    let nobody = Stager {
+        pages: 0,
+        ..Stager::new(4, 1, &[], false)
+    };
+    image.put_version(70, (2, 5, 8), slot::State::Staged, Some(nobody));
+    assert_eq!(preen(&mut image.bytes).exit_status(), 4);
+    let report = repair(&mut image.bytes);
+    assert_eq!(report.exit_status(), 1);
+    assert_eq!((report.summary.staged, report.summary.committed), (0, 30));
+    assert_eq!(look(&image.bytes).exit_status(), 0);
 }
 
 #[test]

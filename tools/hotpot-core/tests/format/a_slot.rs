@@ -9,7 +9,7 @@ fn is_read_as_it_was_written() {
     for state in [slot::State::Staged, slot::State::Committed] {
         let of = page_version();
         let read = Slot::decode(5, &slot_line(5, of, state)).unwrap();
-        assert_eq!(read, Some((state, Slot { of, data_crc: 17 })));
+        assert_eq!(read, Some((state, slot(of))));
     }
 }
 
@@ -47,11 +47,7 @@ fn whose_word_was_swung_before_its_body_arrived_is_refused() {
     ] {
         let mut new = old;
         change(&mut new);
-        let body = Slot {
-            of: old,
-            data_crc: 17,
-        }
-        .encode(5);
+        let body = slot(old).encode(5);
         let line = line(new.word(5, slot::State::Committed), body);
         assert_eq!(Slot::decode(5, &line), Err(Damage::Word));
     }
@@ -79,4 +75,66 @@ fn changes_state_in_its_word_alone() {
     let staged = slot_line(5, page_version(), slot::State::Staged);
     let committed = slot_line(5, page_version(), slot::State::Committed);
     assert_eq!(staged[8..], committed[8..]);
+}
+
+fn with_stager(stager: Stager) -> [u8; LINE_SIZE] {
+    let of = page_version();
+    let slot = Slot {
+        stager: Some(stager),
+        ..slot(of)
+    };
+    line(of.word(5, slot::State::Staged), slot.encode(5))
+}
+
+#[test]
+fn tells_who_staged_it_and_which_others_there_are() {
+    let stager = Stager::new(3, 1 << 31, &[1, 3, 32, 33], false);
+    let (_, read) = Slot::decode(5, &with_stager(stager)).unwrap().unwrap();
+    assert_eq!(read.stager, Some(stager));
+    assert_eq!((stager.nr_owners, stager.pages), (4, 1 << 31));
+    assert!(stager.named().eq([1, 3, 32]), "33 has no bit");
+    let far = Stager::new(40, 1, &[40, 2], true);
+    assert!(
+        far.named().eq([2, 40]),
+        "it names itself whatever its id is"
+    );
+    let only = Stager::new(3, 1, &[], false);
+    assert_eq!((only.nr_owners, only.owners), (1, Stager::bit(3)));
+}
+
+#[test]
+fn with_nothing_about_its_stager_is_of_nobody_known() {
+    let of = page_version();
+    let none = Slot {
+        stager: None,
+        ..slot(of)
+    };
+    let body = none.encode(5);
+    assert_eq!(body[40..52], [0; 12]);
+    let line = line(of.word(5, slot::State::Staged), body);
+    assert_eq!(
+        Slot::decode(5, &line),
+        Ok(Some((slot::State::Staged, none)))
+    );
+}
+
+#[test]
+fn whose_stager_cannot_be_is_refused() {
+    let right = Stager::new(3, 7, &[2, 3], false);
+    for (field, change) in [
+        ("owner node", (|of| of.owner = 0) as fn(&mut Stager)),
+        ("pages of its owner", |of| of.pages = 0),
+        ("owner nodes", |of| of.nr_owners = 1),
+        ("owner nodes", |of| of.nr_owners = 0),
+        ("owner nodes", |of| of.owners = Stager::bit(2)),
+        ("owner nodes", |of| of.owner = 40),
+    ] {
+        let mut wrong = right;
+        change(&mut wrong);
+        assert_eq!(
+            Slot::decode(5, &with_stager(wrong)),
+            Err(Damage::Field(field)),
+            "{wrong:?}"
+        );
+    }
 }

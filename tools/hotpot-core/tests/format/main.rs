@@ -7,7 +7,7 @@ use hotpot_core::core::format::{
     dataset::{self, DatasetRecord, Mode, Name, RecordError},
     geometry::{Counts, Geometry, Unfit, MIN_DEVICE, RECORD_PAIR},
     redo_log,
-    slot::{self, Slot},
+    slot::{self, Slot, Stager},
     superblock::{self, Copy, OtherCopy, Superblock},
     word::StateWord,
     Cid, CommitRecord, Damage, FormatError, PageVersion, RedoRecord, Timestamp, Uuid, BODY_SIZE,
@@ -109,8 +109,16 @@ fn line(word: StateWord, body: [u8; BODY_SIZE]) -> [u8; LINE_SIZE] {
     line
 }
 
+fn slot(of: PageVersion) -> Slot {
+    Slot {
+        of,
+        data_crc: 17,
+        stager: Some(Stager::new(40, 7, &[2, 32, 40], true)),
+    }
+}
+
 fn slot_line(pm_page: u64, of: PageVersion, state: slot::State) -> [u8; LINE_SIZE] {
-    let slot = Slot { of, data_crc: 17 };
+    let slot = slot(of);
     line(of.word(pm_page, state), slot.encode(pm_page))
 }
 
@@ -232,9 +240,14 @@ proptest! {
     fn any_slot_is_read_as_it_was_written(
         pm_page in any::<u64>(), dataset in 1u64.., page in any::<u64>(), version in 1u64..,
         cid in any::<u64>(), data_crc in any::<u32>(), committed in any::<bool>(),
+        (owner, pages, alone) in (1u16.., 1u32.., any::<bool>()),
+        others in proptest::collection::hash_set(1u16..80, 0..5), staged in any::<bool>(),
     ) {
         let of = PageVersion { dataset, page, version, cid: Cid(cid) };
-        let slot = Slot { of, data_crc };
+        let mut owners: Vec<u16> = others.into_iter().filter(|id| *id != owner).collect();
+        owners.push(owner);
+        let stager = staged.then(|| Stager::new(owner, pages, &owners, alone));
+        let slot = Slot { of, data_crc, stager };
         let state = if committed { slot::State::Committed } else { slot::State::Staged };
         let line = line(of.word(pm_page, state), slot.encode(pm_page));
         prop_assert_eq!(Slot::decode(pm_page, &line), Ok(Some((state, slot))));

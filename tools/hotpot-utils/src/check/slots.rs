@@ -10,9 +10,28 @@ use crate::format::{
     word::StateWord,
     Geometry, LINE_SIZE, PAGE_BYTES, PAGE_SIZE,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const FREE: &str = "free the page; copies on other nodes stay";
+
+/// For whom pages are staged, as far as their slots tell.
+fn told(stagers: &BTreeSet<u16>) -> String {
+    let known: Vec<String> = stagers
+        .iter()
+        .filter(|id| **id != 0)
+        .map(u16::to_string)
+        .collect();
+    let others = if stagers.contains(&0) {
+        " and others"
+    } else {
+        ""
+    };
+    match known.len() {
+        0 => String::new(),
+        1 => format!(", staged for node {}{others}", known[0]),
+        _ => format!(", staged for nodes {}{others}", known.join(", ")),
+    }
+}
 
 /// A slot in use.
 struct Used {
@@ -161,6 +180,8 @@ impl Pass<'_, '_> {
             )
         });
         let mut newest: Option<Used> = None;
+        // Owners for which pages are staged; 0 for one that is not known.
+        let mut stagers: BTreeSet<u16> = BTreeSet::new();
         for used in used {
             if used.state == State::Committed {
                 if let Some(newest) = newest.as_ref().filter(|newest| {
@@ -186,7 +207,10 @@ impl Pass<'_, '_> {
             }
             match used.state {
                 _ if freed => {}
-                State::Staged => self.report.summary.staged += 1,
+                State::Staged => {
+                    self.report.summary.staged += 1;
+                    stagers.insert(used.slot.stager.map_or(0, |of| of.owner));
+                }
                 State::Committed => self.report.summary.committed += 1,
             }
             if used.state == State::Committed {
@@ -198,7 +222,10 @@ impl Pass<'_, '_> {
             self.note(
                 Part::Page,
                 None,
-                format!("{staged} pages of commits in doubt: mount asks their owner nodes"),
+                format!(
+                    "{staged} pages of commits in doubt{}: mount asks their owner nodes",
+                    told(&stagers)
+                ),
             );
         }
         Ok(())
@@ -208,7 +235,8 @@ impl Pass<'_, '_> {
     fn superseded(&mut self, chosen: &Chosen, newest: &Used, old: &Used) -> Result<(), Failure> {
         let (new, of) = (&newest.slot, &old.slot.of);
         let twice = new.of.version == of.version;
-        let differs = twice && *new != old.slot;
+        // Who had it staged is no difference: one of them may have been fetched.
+        let differs = twice && (new.of, new.data_crc) != (old.slot.of, old.slot.data_crc);
         if !chosen.superblock.clean && !twice {
             let message = format!(
                 "version {} of page {} of dataset {}, superseded by version {} in page {}: \

@@ -14,7 +14,7 @@ use hotpot_utils::{
         dataset::{DatasetRecord, Mode, Name, WINDOW_START},
         geometry::Counts,
         redo_log,
-        slot::{self, Slot},
+        slot::{self, Slot, Stager},
         superblock::{Copy, Superblock},
         Cid, CommitRecord, Geometry, PageVersion, RedoRecord, Timestamp, PAGE_SIZE,
     },
@@ -158,6 +158,17 @@ impl Image {
         version: u64,
         state: slot::State,
     ) {
+        let stager = (state == slot::State::Staged).then(|| Stager::new(4, 1, &[NODE, 4], false));
+        self.put_version(pm_page, (dataset, page, version), state, stager);
+    }
+
+    pub fn put_version(
+        &mut self,
+        pm_page: u64,
+        (dataset, page, version): (u64, u64, u64),
+        state: slot::State,
+        stager: Option<Stager>,
+    ) {
         let data = [pm_page as u8 ^ version as u8; PAGE_SIZE];
         let slot = Slot {
             of: PageVersion {
@@ -167,6 +178,7 @@ impl Image {
                 cid: Cid::new(NODE, 50 + pm_page),
             },
             data_crc: crc32c(&data),
+            stager,
         };
         let geometry = self.geometry();
         self.write(geometry.page(pm_page), &data);

@@ -199,37 +199,13 @@ impl World {
                 if self.plan.restart_between {
                     let next = self.rng.index(self.nodes.len());
                     let soon = at + self.rng.range(0..wait);
-                    let latest = soon + 8 * MS;
-                    let event = Event::CrashIdle(next, self.now() + latest);
-                    self.schedule.after(soon, event);
+                    self.schedule.after(soon, Event::CrashNow(next));
                     // The control plane has noticed by then, if it does.
-                    then = then.max(latest + 11 * MS);
+                    then = then.max(soon + 11 * MS);
                 }
                 self.schedule.after(then, Event::LoseAnother(second));
             }
             _ => self.schedule.after(at, Event::Lose(vec![first, second])),
-        }
-    }
-
-    /// A node loses power as soon as nothing is staged there, or not at all. What is, it would not know the number
-    /// and the owners of afterwards: should the others be lost who do, nobody could say whether it was promised
-    /// ("Known to be missing" in hotpot-recovery.md).
-    pub(super) fn crash_idle(&mut self, index: usize, latest: Time) {
-        let Some(life) = self.nodes[index].life.clone() else {
-            return;
-        };
-        let has_staged = {
-            let core = life.node.borrow();
-            let mut pages = core.pages.iter();
-            pages.any(|(_, page)| !page.staged.is_empty())
-        };
-        match has_staged {
-            false => self.crash_now(index),
-            true if self.now() < latest => {
-                let event = Event::CrashIdle(index, latest);
-                self.schedule.after(MS / 4, event);
-            }
-            true => {}
         }
     }
 
