@@ -30,11 +30,11 @@ pub(super) fn succession(row: &[u16], chunk: u64) -> impl Iterator<Item = u16> +
     let count = |part: &[u16]| part.iter().filter(is_first).count() as u64;
     // Which of the first node's chunks it is.
     let nr = chunk / len * (count(before) + count(from)) + count(before);
-    let others = from.iter().chain(before).filter(move |id| !is_first(id));
+    let others = Iterator::chain(from.iter(), before).filter(move |id| !is_first(id));
     let many = others.clone().count();
     let turn = nr % many.max(1) as u64;
     let others = others.cycle().skip(turn as usize).take(many);
-    first.into_iter().chain(others.copied())
+    Iterator::chain(first.into_iter(), others.copied())
 }
 
 impl Names {
