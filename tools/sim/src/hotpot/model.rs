@@ -48,6 +48,8 @@ pub struct Attempt {
     pub late: Vec<(Cell, u64)>,
     /// It is running.
     pub running: bool,
+    /// It is a write(2): what the node's dirty copy has in its cells is replaced when it ends.
+    pub is_write: bool,
 }
 
 impl Attempt {
@@ -76,7 +78,17 @@ impl Model {
     }
 
     /// A commit begins; its number.
-    pub fn begin(&mut self, node: u32, now: u64, values: BTreeMap<Cell, u64>) -> usize {
+    pub fn begin(&mut self, node: u32, now: u64, mut values: BTreeMap<Cell, u64>) -> usize {
+        // A write of the node that runs may end first: then its bytes are there, and they are
+        // published.
+        let is_replaced = |cell: &Cell| {
+            let mut writes = self
+                .attempts
+                .iter()
+                .filter(|other| other.running && other.is_write && other.node == node);
+            writes.any(|write| write.values.contains_key(cell))
+        };
+        let late = values.extract_if(.., |cell, _| is_replaced(cell)).collect();
         self.attempts.push(Attempt {
             node,
             begun: now,
@@ -84,10 +96,19 @@ impl Model {
             cid: 0,
             values,
             named: BTreeSet::new(),
-            late: Vec::new(),
+            late,
             running: true,
+            is_write: false,
         });
         self.attempts.len() - 1
+    }
+
+    /// A write(2) of a cell begins; its number.
+    pub fn begin_write(&mut self, node: u32, now: u64, cell: Cell, value: u64) -> usize {
+        let attempt = self.begin(node, now, BTreeMap::new());
+        self.attempts[attempt].values.insert(cell, value);
+        self.attempts[attempt].is_write = true;
+        attempt
     }
 
     /// A commit ends.
@@ -281,6 +302,38 @@ mod tests {
         }
         model.end(attempt, End::Acked(50));
         model
+    }
+
+    /// Node 2 writes 1, node 1 commits 2 over it before 40; before node 2 hears of its write it
+    /// commits 3, which a process stored there before, and is told that this is published.
+    fn with_a_commit_during_a_write(at: Cell) -> Model {
+        let mut model = Model::default();
+        let write = model.begin_write(2, 10, at, 1);
+        let over = model.begin(1, 30, BTreeMap::from([(CELL, 2)]));
+        model.end(over, End::Acked(40));
+        let commit = model.begin(2, 50, BTreeMap::from([(CELL, 3)]));
+        model.end(write, End::Acked(60));
+        model.end(commit, End::Acked(70));
+        model
+    }
+
+    #[test]
+    fn what_a_write_that_ends_first_replaces_is_not_published() {
+        let mut model = with_a_commit_during_a_write(CELL);
+        model.read(3, CELL, 2, 80, 80);
+        model.check_all_or_nothing(&BTreeMap::from([(CELL, 2)]));
+    }
+
+    #[test]
+    fn what_a_write_does_not_replace_in_time_may_be_published() {
+        with_a_commit_during_a_write(CELL).read(3, CELL, 3, 80, 80);
+    }
+
+    #[test]
+    #[should_panic(expected = "stale read")]
+    fn what_a_write_of_another_cell_leaves_alone_must_be_published() {
+        let other = Cell { offset: 16, ..CELL };
+        with_a_commit_during_a_write(other).read(3, CELL, 2, 80, 80);
     }
 
     #[test]

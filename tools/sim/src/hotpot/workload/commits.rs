@@ -115,7 +115,7 @@ pub(super) fn write_cell(world: &mut World, node: usize, process: usize, cell: C
     let value = world.model.value();
     let now = world.now();
     let id = world.nodes[node].id;
-    let attempt = world.model.begin(id, now, BTreeMap::from([(cell, value)]));
+    let attempt = world.model.begin_write(id, now, cell, value);
     world.trace(format_args!("n{id} writes {value} to {cell:?}"));
     spawn(world, node, process, |host| async move {
         let offset = cell.key.page * PAGE_BYTES + u64::from(cell.offset);
