@@ -20,8 +20,8 @@ use kernel::prelude::*;
 /// Pause between two runs when something is left to do, and when nothing is; ns.
 const SOON: u64 = 50_000_000;
 const LATER: u64 = 1_000_000_000;
-/// Least pause while chunks of a lost owner wait for us, ns. Nodes hear of the map of the loss, and of
-/// records, within moments of each other.
+/// Least pause while chunks of a lost owner wait for us, ns. Nodes hear of the map of the loss, and
+/// of records, within moments of each other.
 const AT_ONCE: u64 = 5_000_000;
 /// How old a doubt is before somebody is asked, ns.
 const DOUBT: u64 = 100_000_000;
@@ -100,8 +100,8 @@ impl Node {
         }
     }
 
-    /// How long the worker may pause, ns. While nobody serves chunks that we are to take over that is
-    /// a part of the time since the map of the loss.
+    /// How long the worker may pause, ns. While nobody serves chunks that we are to take over that
+    /// is a part of the time since the map of the loss.
     fn pause(&self, left: bool, now: u64) -> u64 {
         match (left, self.takeover) {
             (false, _) => LATER,
