@@ -20,10 +20,9 @@ use kernel::prelude::*;
 /// Pause between two runs when something is left to do, and when nothing is; ns.
 const SOON: u64 = 50_000_000;
 const LATER: u64 = 1_000_000_000;
-/// Pause while chunks of a lost owner wait for us, and for how long after the map of it; ns. Others
-/// hear of that map, and ask for records, within moments of each other.
+/// Least pause while chunks of a lost owner wait for us, ns. Nodes hear of the map of the loss, and
+/// of records, within moments of each other.
 const AT_ONCE: u64 = 5_000_000;
-const IN_HASTE: u64 = 1_000_000_000;
 /// How old a doubt is before somebody is asked, ns.
 const DOUBT: u64 = 100_000_000;
 /// Copies asked about at once, and commits told at once.
@@ -76,10 +75,10 @@ pub async fn run<H: Host>(host: &H) -> u64 {
         node.expire_incoming(now);
         node.has_doubts()
     });
-    now + match left {
-        true if host.with(|node| node.is_in_haste(now)) => AT_ONCE,
-        true => SOON,
-        false => LATER,
+    let next = now + host.with(|node| node.pause(left, now));
+    match host.with(|node| node.spread.begins()) {
+        repair if repair > now => next.min(repair),
+        _ => next,
     }
 }
 
@@ -101,10 +100,17 @@ impl Node {
         }
     }
 
-    /// Whether there is a new map, and with it chunks to take over that nobody serves meanwhile.
-    fn is_in_haste(&self, now: u64) -> bool {
-        let since = self.spread.since;
-        self.takeover == Takeover::Pending && now < since.saturating_add(IN_HASTE)
+    /// How long the worker may pause, ns. While nobody serves chunks that we are to take over that
+    /// is a part of the time since the map of the loss.
+    fn pause(&self, left: bool, now: u64) -> u64 {
+        match (left, self.takeover) {
+            (false, _) => LATER,
+            (true, Takeover::Done) => SOON,
+            (true, Takeover::Pending) => {
+                let since = now.saturating_sub(self.spread.since);
+                (since / 4).clamp(AT_ONCE, SOON)
+            }
+        }
     }
 
     /// Whether the worker has something to do that nobody will wake it for.

@@ -88,6 +88,11 @@ pub struct Spread {
 }
 
 impl Spread {
+    /// When the repair begins to make copies anew that a node took with it, ns.
+    pub(super) fn begins(&self) -> u64 {
+        self.since.saturating_add(REPAIR_AFTER)
+    }
+
     /// Whether pages wait for a copy.
     pub(super) fn is_idle(&self) -> bool {
         self.wanted.is_empty()
@@ -170,7 +175,7 @@ impl Node {
             self.spread.at = None;
             self.migration.own.forget();
         }
-        let quiet = self.is_fenced() && now >= self.spread.since.saturating_add(REPAIR_AFTER);
+        let quiet = self.is_fenced() && now >= self.spread.begins();
         let pause = self.spread.at.is_none() && now < self.spread.next;
         if !quiet || pause || self.spread.wanted.len() > MAX_WANTED / 2 {
             return Ok(());
