@@ -85,6 +85,7 @@ pub mod commit;
 pub mod commit_node;
 pub mod data_node;
 mod dispatcher;
+mod doubts;
 mod draft;
 mod ending;
 pub mod eviction;

@@ -11,18 +11,18 @@
 //! when all nodes have.
 
 use super::{
-    cluster::{Peer, Sender, State},
-    data_node,
+    cluster::Sender,
+    doubts::{self, Doubted},
     format::Cid,
     handler,
     host::{CallError, Host},
     msg::{AskOutcome, AskTrace, Fate, Outcome, Part},
-    node::{Commit, Holder, Node, Notice, NoticeKind, TxnState, WORKER},
+    node::{Commit, Holder, Node, Notice, NoticeKind, TxnState},
 };
 use kernel::prelude::*;
 
 /// Commits of ours that we remember as published, or as not known.
-const MAX_REMEMBERED: usize = 4096;
+pub(super) const MAX_REMEMBERED: usize = 4096;
 
 /// What a committing node remembers of commits that are over.
 #[derive(Default)]
@@ -36,37 +36,13 @@ pub struct Remembered {
     unsure: KVec<(Cid, Holder)>,
     /// Commits that we gave up, but whose users could not be told so: without us somebody who has
     /// not heard of it might publish them.
-    doubted: KVec<Doubted>,
-}
-
-/// A commit that was given up.
-struct Doubted {
-    cid: Cid,
-    /// Owners that were asked, and have not said that they have undone it.
-    unheard: KVec<Holder>,
-    /// An owner was lost with what it knew: its successor may have found it promised before we told
-    /// all nodes.
-    lost: bool,
-    /// The commit itself is just telling them.
-    busy: bool,
+    pub(super) doubted: KVec<Doubted>,
 }
 
 impl Remembered {
     /// Nothing is known of a commit any more: neither that it was published nor that it was not.
-    fn forget(&mut self, cid: Cid) {
+    pub(super) fn forget(&mut self, cid: Cid) {
         self.floor = self.floor.max(cid.counter() + 1);
-    }
-
-    fn doubt(&mut self, of: Doubted) {
-        if self.doubted.len() >= MAX_REMEMBERED {
-            if let Ok(oldest) = self.doubted.remove(0) {
-                self.forget(oldest.cid);
-            }
-        }
-        let cid = of.cid;
-        if self.doubted.push(of, GFP_KERNEL).is_err() {
-            self.forget(cid);
-        }
     }
 }
 
@@ -95,117 +71,6 @@ impl Node {
         }
         self.remembered.doubted.reserve(1, GFP_KERNEL)?;
         Ok(self.remembered.unsure.reserve(1, GFP_KERNEL)?)
-    }
-
-    /// A commit of ours is given up, and its owners `unheard` have not heard of it: who calls tells
-    /// them. [`Node::end_doubt`] or [`Node::leave_doubt`] follows.
-    pub(super) fn note_doubted(&mut self, cid: Cid, unheard: KVec<Holder>) {
-        self.remembered.doubt(Doubted {
-            cid,
-            unheard,
-            lost: false,
-            busy: true,
-        });
-    }
-
-    /// The worker tells those who have not heard that a commit of ours was given up.
-    pub(super) fn leave_doubt(&mut self, cid: Cid) {
-        let mut doubted = self.remembered.doubted.iter_mut();
-        if let Some(of) = doubted.find(|of| of.cid == cid) {
-            of.busy = false;
-        }
-        self.wake(WORKER);
-    }
-
-    /// An owner of a commit that we gave up says that it has undone it. Whether so it stays: not
-    /// when it began a new life since it was asked, as then it has nothing of it that its data
-    /// nodes have. All are told then.
-    pub(super) fn heard(&mut self, owner: u32, cid: Cid) -> bool {
-        let is_same = |of: &Holder| self.incarnation(of.node) == Some(of.incarnation);
-        let mut doubted = self.remembered.doubted.iter();
-        let entry = doubted.find(|of| of.cid == cid);
-        let holder = entry.and_then(|of| of.unheard.iter().find(|of| of.node == owner));
-        let same = holder.is_none_or(is_same);
-        if same || self.tell_all(cid) {
-            let mut doubted = self.remembered.doubted.iter_mut();
-            if let Some(entry) = doubted.find(|of| of.cid == cid) {
-                entry.unheard.retain(|of| of.node != owner);
-                entry.lost |= !same;
-            }
-        }
-        same
-    }
-
-    /// Nobody can publish a commit of ours any more that was given up.
-    pub(super) fn end_doubt(&mut self, cid: Cid) {
-        self.remembered.doubted.retain(|of| of.cid != cid);
-    }
-
-    /// Has all nodes drop what they have of a commit of ours. Whether there was room to note it.
-    fn tell_all(&mut self, cid: Cid) -> bool {
-        let mut all = true;
-        for nr in 0..self.map.peers.len() {
-            let Some(peer) = self.map.peers.get(nr).map(|peer| peer.id) else {
-                break;
-            };
-            all &= self.notify(Notice {
-                node: peer,
-                cid,
-                kind: NoticeKind::Aborted,
-            });
-        }
-        all
-    }
-
-    /// Sees to it that all hear of commits that we gave up who might publish them without us. Those
-    /// of which all have heard.
-    fn spread_doubts(&mut self) -> Result<KVec<(Cid, bool)>> {
-        let mut over = KVec::with_capacity(self.remembered.doubted.len(), GFP_KERNEL)?;
-        // Taken out: what is told is in the node, too.
-        let mut doubted = core::mem::take(&mut self.remembered.doubted);
-        for of in doubted.iter_mut().filter(|of| !of.busy) {
-            let cid = of.cid;
-            let lost = &mut of.lost;
-            of.unheard.retain(|owner| match self.is_out(owner.node) {
-                // Who takes its place finds what it had staged. While the map has us down that one
-                // does not wait for us.
-                true if self.is_up(self.id()) && self.tell_all(cid) => {
-                    *lost = true;
-                    false
-                }
-                true => true,
-                false => {
-                    self.notify(Notice {
-                        node: owner.node,
-                        cid,
-                        kind: NoticeKind::GiveUp,
-                    });
-                    true
-                }
-            });
-            if of.unheard.is_empty() && !self.is_abort_untold(cid) {
-                over.push((cid, of.lost), GFP_KERNEL)?;
-            }
-        }
-        self.remembered.doubted = doubted;
-        Ok(over)
-    }
-
-    fn incarnation(&self, node: u32) -> Option<u64> {
-        self.map.peer(node).map(|peer| peer.incarnation)
-    }
-
-    /// A node as the map has it now.
-    pub(super) fn holder(&self, node: u32) -> Holder {
-        Holder {
-            node,
-            incarnation: self.incarnation(node).unwrap_or(0),
-        }
-    }
-
-    /// Whether a node began a new life since.
-    pub(super) fn is_other_life(&self, of: Holder) -> bool {
-        self.incarnation(of.node) != Some(of.incarnation)
     }
 
     /// What a user may be told of a commit of ours.
@@ -317,14 +182,13 @@ pub async fn outcome<H: Host>(host: &H, cid: Cid, until: u64) -> Result<Outcome>
     }
 }
 
-/// Looks for traces of a commit at all nodes. EHOSTDOWN, or another error, when there are none and
-/// somebody who is not out does not answer.
-async fn trace<H: Host>(host: &H, cid: Cid, until: u64) -> Result<Outcome> {
+/// Looks for traces of a commit at all nodes that are up. An error when there are none and somebody
+/// does not answer.
+pub(super) async fn trace<H: Host>(host: &H, cid: Cid, until: u64) -> Result<Outcome> {
     let peers = host.with(|node| {
         let us = node.id();
         let mut peers = KVec::new();
-        let here = |peer: &&Peer| peer.id != us && peer.state != State::Out;
-        for peer in node.map.peers.iter().filter(here) {
+        for peer in node.map.up().filter(|peer| peer.id != us) {
             peers.push(peer.id, GFP_KERNEL)?;
         }
         Ok::<_, Error>(peers)
@@ -340,6 +204,8 @@ async fn trace<H: Host>(host: &H, cid: Cid, until: u64) -> Result<Outcome> {
             Ok(part) => found = part,
             // It may yet take something of it from a node that we know to be out.
             Err(EAGAIN) => found = Part::Preparing,
+            // Nothing is mounted there.
+            Err(EHOSTDOWN) => {}
             Err(error) => missing = Err(error),
         }
     }
@@ -363,39 +229,9 @@ pub(super) fn on_ask_trace<H: Host>(host: &H, from: Sender, cid: Cid) -> Result<
     })
 }
 
-/// Brings commits of ours to their ends that were given up, once all have heard of it.
-async fn end_doubts<H: Host>(host: &H, until: u64) -> Result {
-    let over = host.with(|node| node.spread_doubts())?;
-    let mut result = Ok(());
-    for (cid, lost) in &over {
-        // What they staged with us: nobody else tells us.
-        if !data_node::abort(host, *cid).await? {
-            result = Err(EAGAIN);
-            continue;
-        }
-        let found = match lost {
-            false => Ok(Outcome::Forgotten),
-            // Its successor may have found it promised when the map had us down.
-            true => trace(host, *cid, until).await,
-        };
-        match found {
-            Ok(Outcome::Pending) => result = Err(EAGAIN),
-            Ok(found) => host.with(|node| {
-                if found == Outcome::Committed {
-                    // Without memory for it we do not say that it was aborted.
-                    let _ = node.note_published(*cid);
-                }
-                node.end_doubt(*cid);
-            }),
-            Err(error) => result = Err(error),
-        }
-    }
-    result
-}
-
 /// Asks owners how commits of ours ended: in the background.
 pub(super) async fn ask_unsure<H: Host>(host: &H, until: u64) -> Result {
-    let mut result = end_doubts(host, until).await;
+    let mut result = doubts::end_doubts(host, until).await;
     let unsure = host.with(|node| {
         let mut unsure = KVec::new();
         for (cid, owner) in &node.remembered.unsure {
@@ -434,12 +270,7 @@ pub(super) async fn ask_unsure<H: Host>(host: &H, until: u64) -> Result {
                 if !node.tell_all(*cid) {
                     return Err(ENOMEM);
                 }
-                node.remembered.doubt(Doubted {
-                    cid: *cid,
-                    unheard: KVec::new(),
-                    lost: true,
-                    busy: false,
-                });
+                node.note_lost(*cid);
             }
             node.remembered.unsure.retain(|(of, _)| of != cid);
             Ok::<_, Error>(())

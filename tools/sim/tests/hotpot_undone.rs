@@ -93,7 +93,8 @@ impl Cluster {
     /// A commit that both owners promise, of which the promise of one does not come: it is given
     /// up, which that one does not hear. The other has undone it, which the nodes that are to be
     /// left do not hear.
-    fn undone_by_one(&mut self) -> Told {
+    /// If it `restarts` that one has lost power since it promised.
+    fn undone_by_one(&mut self, restarts: bool) -> Told {
         let [one, silent] = self.owners;
         let (world, cn, data) = (&mut self.world, self.cn, self.data);
         world.hold(silent, Prepare::OPCODE);
@@ -119,6 +120,10 @@ impl Cluster {
         world.pass(MS);
         world.set_cut(cn, false);
         world.set_deaf_to(silent, cn, true);
+        if restarts {
+            world.crash_now(one);
+            world.pass(40 * MS);
+        }
         world.pass(14 * MS);
         assert_eq!(staged_at(world, one, PLACES[0]), 0, "undone by its owner");
         for node in [silent, data] {
@@ -151,11 +156,12 @@ fn found(told: &Told) -> Option<kernel::error::Result> {
     told.borrow().as_ref().map(|of| of.result)
 }
 
-#[test]
-fn nobody_publishes_what_was_undone_in_the_place_of_what_came_after_it() {
+/// The owner that has undone a commit is lost, with its committing node, at any time after another
+/// commit has begun.
+fn is_lost_after_the_next(restarts: bool) {
     for time in 0..40 {
         let mut cluster = Cluster::new();
-        cluster.undone_by_one();
+        cluster.undone_by_one(restarts);
         let ([one, late], data, cn) = (cluster.owners, cluster.data, cluster.cn);
         let next = cluster.begin(data, &[BESIDE], NEXT, SEC);
         let world = &mut cluster.world;
@@ -185,9 +191,19 @@ fn nobody_publishes_what_was_undone_in_the_place_of_what_came_after_it() {
 }
 
 #[test]
+fn nobody_publishes_what_was_undone_in_the_place_of_what_came_after_it() {
+    is_lost_after_the_next(false);
+}
+
+#[test]
+fn nor_when_the_owner_that_has_undone_it_had_forgotten_who_its_data_nodes_are() {
+    is_lost_after_the_next(true);
+}
+
+#[test]
 fn a_silent_data_node_keeps_the_pages_of_an_undone_commit_until_the_map_drops_it() {
     let mut cluster = Cluster::new();
-    cluster.undone_by_one();
+    cluster.undone_by_one(false);
     let ([one, silent], data) = (cluster.owners, cluster.data);
     store(&mut cluster.world, one, 1, BESIDE, &NEXT).expect("a store");
     let next = Told::default();
@@ -219,7 +235,7 @@ fn a_silent_data_node_keeps_the_pages_of_an_undone_commit_until_the_map_drops_it
 #[test]
 fn who_reads_does_not_wait_for_data_nodes_of_an_undone_commit() {
     let mut cluster = Cluster::new();
-    cluster.undone_by_one();
+    cluster.undone_by_one(false);
     let (world, cn, data) = (&mut cluster.world, cluster.cn, cluster.data);
     // In its next life it has to ask the owner what its copy is worth.
     world.crash_now(cn);

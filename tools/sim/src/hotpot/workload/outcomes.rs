@@ -9,10 +9,20 @@ use crate::{
         model::{Attempt, End},
         world::World,
     },
-    schedule::MS,
+    schedule::{Time, MS},
 };
-use hotpot_core::core::{format::Cid, msg::Outcome, outcome};
+use hotpot_core::core::{
+    format::Cid,
+    host::{Host, Sleep},
+    msg::Outcome,
+    node::GENERAL,
+    outcome,
+};
+use kernel::error::code::ESTALE;
 use std::{cell::RefCell, rc::Rc};
+
+/// Before it is asked again.
+const PAUSE: Time = 20 * MS;
 
 /// Asks for each commit whose id a user was told, on each node that is there.
 pub fn check_outcomes(world: &mut World) {
@@ -29,7 +39,14 @@ pub fn check_outcomes(world: &mut World) {
             }
             let results = results.clone();
             spawn(world, node, 0, |host| async move {
-                let found = outcome::outcome(&host, cid, until).await;
+                // A map may be on its way: who has an older one is asked again.
+                let mut found = outcome::outcome(&host, cid, until).await;
+                while found == Err(ESTALE) && host.now() + PAUSE < until {
+                    let ticket = host.with(|node| node.ticket(GENERAL));
+                    let soon = host.now() + PAUSE;
+                    let _ = host.wait(ticket, soon, Sleep::Killable).await;
+                    found = outcome::outcome(&host, cid, until).await;
+                }
                 results.borrow_mut().push((node, attempt, found));
                 Done::Other("outcome", found.map(|_| ()))
             });
