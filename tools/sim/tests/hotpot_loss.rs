@@ -425,6 +425,7 @@ fn stage_of(world: &World, from: usize, page: u64) -> (Sender, Vec<u8>) {
     let stage = Stage {
         cid: Cid::new(life.id as u16, 1 << 20),
         part: 1,
+        alone: false,
         owners: KVec::new(),
         pages,
         spans: KVec::new(),
