@@ -134,7 +134,9 @@ impl Node {
         let next = self.names.successor(key).filter(|id| {
             let room = room_of(*id);
             let is_overloaded = is_busy(room) && room.load > too_much;
-            self.is_up(*id) && !is_taken(*id) && !is_full(room) && !is_overloaded
+            // It is us when the chunk is on its way to another node.
+            let is_other = *id != us && self.is_up(*id);
+            is_other && !is_taken(*id) && !is_full(room) && !is_overloaded
         });
         if next.is_some() {
             return next;

@@ -42,6 +42,7 @@ fn with_a_loss(rng: &mut Rng) -> Plan {
         cuts: 0,
         room: 0,
         loss: true,
+        wide: rng.one_in(2),
         ..Plan::random(rng)
     }
 }

@@ -78,7 +78,7 @@ impl Model {
     }
 
     /// A commit begins; its number.
-    pub fn begin(&mut self, node: u32, now: u64, mut values: BTreeMap<Cell, u64>) -> usize {
+    pub fn begin(&mut self, node: u32, now: u64, values: BTreeMap<Cell, u64>) -> usize {
         // A write of the node that runs may end first: then its bytes are there, and they are
         // published.
         let is_replaced = |cell: &Cell| {
@@ -88,13 +88,14 @@ impl Model {
                 .filter(|other| other.running && other.is_write && other.node == node);
             writes.any(|write| write.values.contains_key(cell))
         };
-        let late = values.extract_if(.., |cell, _| is_replaced(cell)).collect();
+        let all = values.into_iter();
+        let (late, values): (Vec<_>, Vec<_>) = all.partition(|(cell, _)| is_replaced(cell));
         self.attempts.push(Attempt {
             node,
             begun: now,
             end: End::Unknown,
             cid: 0,
-            values,
+            values: values.into_iter().collect(),
             named: BTreeSet::new(),
             late,
             running: true,

@@ -37,14 +37,14 @@ mod naming;
 mod outcomes;
 mod writers;
 
-pub use cells::cells;
+pub use cells::{cells, pages};
 pub use checks::{check_degree, check_end};
 pub use commits::{commit_cells, look_at_copies};
 pub use outcomes::check_outcomes;
 
 /// Bytes of a chunk in these worlds: 16 pages.
 pub const CHUNK: u64 = 64 << 10;
-/// Pages of the dataset that the model watches.
+/// Pages of the dataset that the model watches, when it is not wide.
 pub const PAGES: u64 = 48;
 /// Its name.
 pub const NAME: &[u8] = b"cells";
@@ -110,13 +110,14 @@ pub fn prepare(world: &mut World) {
         }
     }
     let life = world.nodes[0].life.clone().expect("alive");
+    let size = pages(&world.plan) * PAGE_BYTES;
     world.begin_process(0, 0, async move {
         let host = SimHost(life);
         let made = async {
             let id = names::create(&host, NAME, &new, until).await?;
             assert_eq!(id, 1);
             let time = Timestamp::default();
-            names::extend(&host, id, PAGES * PAGE_BYTES, time, until).await
+            names::extend(&host, id, size, time, until).await
         };
         Done::Other("create", made.await)
     });
@@ -156,7 +157,7 @@ pub fn opener(process: usize) -> Opener {
 
 /// A process does the next thing.
 pub fn step(world: &mut World, node: usize, process: usize) {
-    let mut cells = cells();
+    let mut cells = cells(&world.plan);
     let until = world.now() + world.rng.range(5..60) * MS;
     if world.plan.mrsw {
         let held = held(world, node, process);

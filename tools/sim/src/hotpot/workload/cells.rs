@@ -2,7 +2,11 @@
 
 //! The cells that processes load and store, and what a node has of them.
 
-use crate::hotpot::{model::Cell, world::World};
+use super::{CHUNK, PAGES};
+use crate::hotpot::{
+    model::Cell,
+    world::{Plan, World},
+};
 use hotpot_core::core::{
     area::ByteRange,
     format::PAGE_BYTES,
@@ -10,10 +14,28 @@ use hotpot_core::core::{
 };
 use std::collections::BTreeMap;
 
+/// Pages of the dataset that the model watches.
+pub fn pages(plan: &Plan) -> u64 {
+    match plan.wide {
+        false => PAGES,
+        true => PAGES + next_chunk(plan),
+    }
+}
+
+/// Pages from a chunk to the next one of the same owner.
+fn next_chunk(plan: &Plan) -> u64 {
+    let row = if plan.row == 0 { plan.nodes } else { plan.row };
+    row as u64 * CHUNK / PAGE_BYTES
+}
+
 /// The cells of a world.
-pub fn cells() -> Vec<Cell> {
+pub fn cells(plan: &Plan) -> Vec<Cell> {
     // Pages of several chunks; two or three cells in each.
-    let pages = [0, 1, 17, 33, 34];
+    let pages = match plan.wide {
+        false => [0, 1, 17, 33, 34],
+        // Two owners have two of the chunks each.
+        true => [0, next_chunk(plan), 17, 33, 34 + next_chunk(plan)],
+    };
     let mut cells = Vec::new();
     for (nr, page) in pages.into_iter().enumerate() {
         for offset in [8, 2048, 4088].into_iter().take(2 + nr % 2) {
@@ -46,7 +68,7 @@ pub(super) fn dirty_cells(world: &World, node: usize) -> BTreeMap<Cell, u64> {
     let pm = life.pm.borrow();
     let geometry = core.geometry();
     let mut dirty = BTreeMap::new();
-    for cell in cells() {
+    for cell in cells(&world.plan) {
         let Some(copy) = core.pages.get(cell.key).and_then(|page| page.dirty) else {
             continue;
         };
@@ -65,7 +87,7 @@ pub(super) fn all_in_dirty_pages(world: &World, node: usize) -> BTreeMap<Cell, u
     let pm = life.pm.borrow();
     let geometry = core.geometry();
     let mut values = BTreeMap::new();
-    for cell in cells() {
+    for cell in cells(&world.plan) {
         if let Some(copy) = core.pages.get(cell.key).and_then(|page| page.dirty) {
             let at = geometry.page(copy.pm) as usize + cell.offset as usize;
             values.insert(cell, pm.read_u64(at));

@@ -65,7 +65,7 @@ pub fn check_degree(world: &mut World) {
         let replicas = core.names.get(1).map_or(1, |record| record.replicas);
         (replicas as usize).min(alive.len())
     };
-    for cell in cells() {
+    for cell in cells(&world.plan) {
         let copies = world.committed_copies(cell.key);
         assert!(
             copies == 0 || copies >= degree || world.damaged.contains(&cell.key),
@@ -117,7 +117,7 @@ pub fn check_end(world: &mut World) {
         if world.nodes[node].gone {
             continue;
         }
-        for cell in cells() {
+        for cell in cells(&world.plan) {
             if is_dirty(world, node, cell.key) {
                 continue;
             }

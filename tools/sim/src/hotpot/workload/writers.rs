@@ -17,11 +17,11 @@ pub(super) fn held(world: &World, node: usize, process: usize) -> Vec<Cell> {
     let life = world.nodes[node].life.as_ref().expect("alive");
     let core = life.node.borrow();
     let held = |cell: &Cell| core.grants.is_held(opener(process), cell.key);
-    cells().into_iter().filter(held).collect()
+    cells(&world.plan).into_iter().filter(held).collect()
 }
 
 pub(super) fn acquire_some(world: &mut World, node: usize, process: usize, until: Time) {
-    let all = cells();
+    let all = cells(&world.plan);
     let mut some: Vec<Cell> = (0..world.rng.range(1..4))
         .map(|_| *world.rng.pick(&all))
         .collect();

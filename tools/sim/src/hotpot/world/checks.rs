@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 impl World {
     /// A page has one owner at most that serves it.
     pub fn check_owners(&self) {
-        for page in (0..workload::PAGES).step_by(16) {
+        for page in (0..workload::pages(&self.plan)).step_by(16) {
             let key = PageKey { dataset: 1, page };
             let serves = |sim: &&SimNode| {
                 sim.life.as_ref().is_some_and(|life| {

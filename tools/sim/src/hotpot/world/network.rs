@@ -81,7 +81,11 @@ impl World {
             (sender, peers)
         };
         for (nr, request) in requests.into_iter().enumerate() {
-            assert_ne!(request.dst, life.id, "a call to oneself");
+            assert_ne!(
+                request.dst, life.id,
+                "opcode {}: a call to oneself",
+                request.bytes[0]
+            );
             let max = life.node.borrow().config.max_msg;
             assert!(request.bytes.len() <= max, "{} bytes", request.bytes.len());
             let leg = Leg {

@@ -52,6 +52,8 @@ pub struct Plan {
     pub restart_between: bool,
     /// The first nodes, over which alone the dataset's chunks go; 0 is all.
     pub row: usize,
+    /// The dataset is so large that nodes own several of its chunks: these have several successors.
+    pub wide: bool,
     /// The dataset that is watched is MRSW.
     pub mrsw: bool,
     /// Bits of copies that flip.
@@ -82,6 +84,7 @@ impl Plan {
             second: Second::Stays,
             restart_between: false,
             row: 0,
+            wide: false,
             mrsw: false,
             flips: 0,
             moves: 0,
@@ -115,6 +118,7 @@ impl Plan {
             second: Second::Stays,
             restart_between: false,
             row: 0,
+            wide: false,
             mrsw: rng.one_in(3),
             flips: 0,
             moves: 0,
@@ -229,7 +233,7 @@ impl World {
     }
 
     pub(super) fn move_some_chunk(&mut self) {
-        let chunks = workload::PAGES * PAGE_SIZE as u64 / workload::CHUNK;
+        let chunks = workload::pages(&self.plan) * PAGE_SIZE as u64 / workload::CHUNK;
         let chunk = self.rng.range(0..chunks);
         let to = self.rng.index(self.nodes.len());
         self.move_chunk(chunk, to);
