@@ -72,7 +72,9 @@ impl Node {
         }
         let outdated = ours > copy.version;
         let enough = self.durable_copies(copy.key, Some(from.node)) >= self.degree_of(copy.key);
-        if outdated || enough {
+        // Until there are enough of the newer version, an outdated one may be all that is left one day.
+        let void = outdated && !self.has_too_few(copy.key, Some(from.node));
+        if void || enough {
             if let Some(owned) = self.owned.get_mut(&copy.key) {
                 owned.holders.retain(|holder| holder.node != from.node);
                 owned.kept.retain(|(id, _)| *id != from.node);

@@ -162,6 +162,11 @@ impl Node {
             self.keep(copy.key, from.node, copy.version)?;
             return Ok(Verdict::Right);
         }
+        let outdated = clean.is_some_and(|clean| clean.version > copy.version);
+        if outdated && !copy.staged && self.has_too_few(copy.key, None) {
+            // When those few are lost, too, this is the newest one.
+            return Ok(Verdict::Later);
+        }
         Ok(Verdict::Wrong)
     }
 }

@@ -156,6 +156,13 @@ impl Node {
         Ok(true)
     }
 
+    /// Whether a page of ours has fewer copies than it is to have, and there is a node for one more;
+    /// none of them on `but`.
+    pub(super) fn has_too_few(&self, key: PageKey, but: Option<u32>) -> bool {
+        let enough = self.durable_copies(key, but) >= self.degree_of(key);
+        !enough && self.choose_for(key, but).is_some()
+    }
+
     fn choose_for(&self, key: PageKey, but: Option<u32>) -> Option<u32> {
         let page = self.pages.get(key)?;
         // A damaged page has to be healed first.
