@@ -136,10 +136,17 @@ fn an_owner_is_lost_and_stagers_restart(both: bool) -> [u8; 8] {
     if !both {
         world.hold(left[2], Stage::OPCODE);
     }
+    // They do not hear that it was published.
+    for node in &left[1..] {
+        world.hold(*node, Settle::OPCODE);
+    }
     let told = begin(&mut world, cn, &places, 2);
     world.pass(MS);
     assert_eq!(told.borrow_mut().take().is_some(), both);
     world.lose_held(left[2], Stage::OPCODE);
+    for node in &left[1..] {
+        world.lose_held(*node, Settle::OPCODE);
+    }
     lose_and_restart(&mut world, &[cn], &places)
 }
 
@@ -153,28 +160,37 @@ fn a_part_that_is_whole_where_its_stagers_restart_was_promised() {
     assert_eq!(an_owner_is_lost_and_stagers_restart(true), NEW);
 }
 
-/// A commit of a node that owns nothing of it to three owners, one of which is lost with the committing node; those
-/// who have staged its part restart, and the third one has not heard of the commit, or has promised it.
-fn the_others_are_asked(promised: bool) -> [u8; 8] {
+/// A commit of a node that owns nothing of it to three owners, the first of which is lost with the committing node; those
+/// who have staged its part restart, and the last ones have not heard of the commit. The others have promised it: who has
+/// names all owners, too.
+fn the_others_are_asked(unheard: usize) -> [u8; 8] {
     let places = [8, 16 * PAGE + 8, 32 * PAGE + 8];
     let mut world = world(4, Second::AtOnce);
     let owners = places.map(|at| owner_of(&world, at));
     let cn = (0..4).find(|node| !owners.contains(node)).expect("four");
     committed(&mut world, cn, &places, OLD, 3);
-    if !promised {
-        world.hold(owners[2], Prepare::OPCODE);
+    let unheard = &owners[3 - unheard..];
+    for owner in unheard {
+        world.hold(*owner, Prepare::OPCODE);
+    }
+    for owner in owners {
+        world.hold(owner, Publish::OPCODE);
     }
     let told = begin(&mut world, cn, &places, 3);
     world.pass(2 * MS);
-    assert_eq!(told.borrow_mut().take().is_some(), promised);
-    world.lose_held(owners[2], Prepare::OPCODE);
+    assert!(told.borrow().is_none(), "nobody has published it");
+    for owner in owners {
+        world.lose_held(owner, Prepare::OPCODE);
+        world.lose_held(owner, Publish::OPCODE);
+    }
     lose_and_restart(&mut world, &[cn, owners[0]], &places)
 }
 
 #[test]
 fn who_restarts_knows_which_other_owners_have_to_have_promised() {
-    assert_eq!(the_others_are_asked(false), OLD);
-    assert_eq!(the_others_are_asked(true), NEW);
+    assert_eq!(the_others_are_asked(2), OLD);
+    assert_eq!(the_others_are_asked(1), OLD);
+    assert_eq!(the_others_are_asked(0), NEW);
 }
 
 /// Six nodes are left of 35: a slot has no bits for the last three. The first of these commits to a page of its own and one of
