@@ -193,6 +193,44 @@ fn who_restarts_knows_which_other_owners_have_to_have_promised() {
     assert_eq!(the_others_are_asked(0), NEW);
 }
 
+/// The same, when the others have not heard of it and a node that is none of them is away.
+#[test]
+fn who_restarts_names_the_owners_so_that_no_other_node_is_waited_for() {
+    let places = [8, 16 * PAGE + 8, 32 * PAGE + 8];
+    let mut world = world(5, Second::AtOnce);
+    let owners = places.map(|at| owner_of(&world, at));
+    let away = 4;
+    let cn = (0..away).find(|node| !owners.contains(node));
+    let cn = cn.expect("four, and three owners");
+    assert!(!owners.contains(&away));
+    committed(&mut world, cn, &places, OLD, 1);
+    for owner in &owners[1..] {
+        // They have the other copies.
+        assert_eq!(load(&mut world, *owner, 1, places[0]), Ok(OLD));
+        world.hold(*owner, Prepare::OPCODE);
+    }
+    begin(&mut world, cn, &places, 3);
+    world.pass(2 * MS);
+    for node in [cn, owners[0]] {
+        world.set_cut(node, true);
+    }
+    for owner in &owners[1..] {
+        world.lose_held(*owner, Prepare::OPCODE);
+        world.crash_now(*owner);
+        world.pass(60 * MS);
+    }
+    world.set_cut(away, true);
+    world.have_first_only(away);
+    world.lose_at_once(&[cn, owners[0]]);
+    world.pass(200 * MS);
+    for owner in &owners[1..] {
+        assert_eq!(load(&mut world, *owner, 1, places[0]), Ok(OLD));
+    }
+    world.set_cut(away, false);
+    world.declare(away, State::Up);
+    nothing_left(&mut world);
+}
+
 /// Six nodes are left of 35: a slot has no bits for the last three. The first of these commits to a page of its own and one of
 /// the last's, which has promised its part, or has not heard of the commit. The first is lost while the last is away, all
 /// others have restarted, and the one between takes its place.
