@@ -122,7 +122,9 @@ impl Cluster {
         world.set_deaf_to(silent, cn, true);
         if restarts {
             world.crash_now(one);
-            // It serves again, and its data nodes do not ask yet.
+            // Until it serves again the silent one does not learn by asking that it is undone.
+            world.set_deaf_to(cn, silent, true);
+            world.set_deaf_to(one, silent, true);
             world.pass(70 * MS);
         }
         world.pass(14 * MS);
