@@ -160,8 +160,8 @@ fn a_part_that_is_whole_where_its_stagers_restart_was_promised() {
     assert_eq!(an_owner_is_lost_and_stagers_restart(true), NEW);
 }
 
-/// A commit of a node that owns nothing of it to three owners, the first of which is lost with the committing node; those
-/// who have staged its part restart, and the last ones have not heard of the commit. The others have promised it: who has
+/// A commit of a node that owns nothing of it to three owners, the first of which is lost with the committing node;
+/// those who have staged its part restart. Of the other two so many have not heard of the commit; who has promised it
 /// names all owners, too.
 fn the_others_are_asked(unheard: usize) -> [u8; 8] {
     let places = [8, 16 * PAGE + 8, 32 * PAGE + 8];
@@ -193,7 +193,7 @@ fn who_restarts_knows_which_other_owners_have_to_have_promised() {
     assert_eq!(the_others_are_asked(0), NEW);
 }
 
-/// The same, when the others have not heard of it and a node that is none of them is away.
+/// The same, when both have not heard of it, and a node that is no owner is away.
 #[test]
 fn who_restarts_names_the_owners_so_that_no_other_node_is_waited_for() {
     let places = [8, 16 * PAGE + 8, 32 * PAGE + 8];
