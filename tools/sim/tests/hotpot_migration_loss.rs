@@ -5,7 +5,7 @@
 use hotpot_core::core::{
     cluster::State,
     commit::commit as commit_areas,
-    msg::{ChangeNames, Inventory, Request, Settle},
+    msg::{ChangeNames, Inventory, Request, Settle, Stage},
 };
 use sim::{
     hotpot::{
@@ -294,6 +294,62 @@ fn an_earlier_commit_is_kept_when_a_chunk_of_it_moved_and_has_a_later_one_before
             [Ok(*b"later..."), Ok(*b"after...")],
             "at node {node}"
         );
+    }
+    nothing_left(&mut world);
+}
+
+/// What an owner had staged that lost power before it promised it, and whose chunk then went to a node that is lost:
+/// it was never published, as the pages say that the chunk's new owner finds. Nobody else tells.
+#[test]
+fn what_was_staged_for_an_owner_that_is_there_ends_when_a_later_owner_of_its_chunk_is_lost() {
+    let mut world = cluster(Plan {
+        loss: true,
+        moves: 1,
+        ..Plan::quiet(4)
+    });
+    let [first, other, lost] = [1, 2, 3];
+    let third = 0;
+    let (chunk, at) = chunk_of(&world, first);
+    assert!(world.move_chunk(chunk, other));
+    world.pass(SEC);
+    assert_eq!(chunk_owner(&world, 0, chunk) as usize, other + 1);
+    put(&mut world, other, at, b"before..");
+    for node in [first, third] {
+        assert_eq!(load(&mut world, node, 1, at), Ok(*b"before.."));
+    }
+    world.pass(500 * MS);
+    // One of two copies is never staged, and who has staged the other one learns nothing of the end.
+    world.hold(third, Stage::OPCODE);
+    for owner in [other, lost] {
+        world.hold(owner, Inventory::OPCODE);
+    }
+    store(&mut world, other, 1, at, b"undone..").expect("a store");
+    let until = world.now() + SEC;
+    let ranges = cells(&[at]);
+    world.begin_result(other, Rc::default(), move |host| async move {
+        commit_areas(&host, file(1), 1, &ranges, 3, until).await
+    });
+    world.pass(MS);
+    world.crash_now(other);
+    world.pass(100 * MS);
+    world.lose_held(third, Stage::OPCODE);
+    let staged = |world: &World| {
+        let life = world.nodes[first].life.clone().expect("alive");
+        let node = life.node.borrow();
+        let page = node.pages.get(key(1, at / PAGE)).expect("a copy");
+        page.staged.len()
+    };
+    assert!(world.move_chunk(chunk, lost));
+    world.pass(SEC);
+    assert_eq!(chunk_owner(&world, first, chunk) as usize, lost + 1);
+    assert_eq!(staged(&world), 1, "in doubt");
+    world.lose(lost);
+    world.lose_held(other, Inventory::OPCODE);
+    world.pass(3 * SEC);
+    assert_eq!(chunk_owner(&world, third, chunk) as usize, first + 1);
+    assert_eq!(staged(&world), 0, "it has ended");
+    for node in [first, other, third] {
+        assert_eq!(load(&mut world, node, 1, at), Ok(*b"before.."));
     }
     nothing_left(&mut world);
 }

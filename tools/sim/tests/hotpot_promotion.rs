@@ -9,7 +9,7 @@ use hotpot_core::core::{
     format::Timestamp,
     handler,
     host::PageKey,
-    msg::{Request, Stage},
+    msg::{ChangeNames, Request, Stage},
     names::{self, NewDataset},
     rooms::{AskRoom, RoomOf},
 };
@@ -516,4 +516,45 @@ fn a_commit_is_all_or_nothing_whenever_its_owner_of_several_successors_is_lost()
         nothing_left(&mut world);
     }
     assert!(ends.iter().all(|end| *end > 0), "not all happens: {ends:?}");
+}
+
+/// An owner commits to a chunk that goes to another node meanwhile. Once the record says so the chunk's next owner,
+/// should that one be lost, is the owner that still commits; just then one of its data nodes says that it has no room.
+#[test]
+fn an_owner_whose_chunk_is_on_its_way_to_another_node_does_not_choose_itself_for_a_copy() {
+    let mut world = cluster(Plan {
+        loss: true,
+        moves: 1,
+        ..Plan::quiet(4)
+    });
+    let [dispatcher, from, to, full] = [0, 1, 2, 3];
+    let (chunk, at) = chunk_of(&world, from);
+    store(&mut world, from, 1, at, b"before..").expect("a store");
+    let committed = commit(&mut world, from, file(1), 1, &[at], 1);
+    assert_eq!(committed.result, Ok(()));
+    assert_eq!(load(&mut world, full, 1, at), Ok(*b"before.."));
+    world.pass(500 * MS);
+    world.hold(dispatcher, ChangeNames::OPCODE);
+    assert!(world.move_chunk(chunk, to));
+    world.pass(500 * MS);
+    world.hold(full, Stage::OPCODE);
+    world.leave_room_on(full, 0);
+    store(&mut world, from, 1, at, b"after...").expect("a store");
+    let told = Rc::new(RefCell::new(None));
+    let until = world.now() + SEC;
+    let ranges = cells(&[at]);
+    world.begin_result(from, told.clone(), move |host| async move {
+        commit::commit(&host, file(1), 1, &ranges, 3, until).await
+    });
+    world.pass(500 * US);
+    assert_eq!(chunk_owner(&world, from, chunk) as usize, from + 1);
+    assert!(world.release(dispatcher, ChangeNames::OPCODE) > 0);
+    world.pass(2 * MS);
+    assert_eq!(chunk_owner(&world, from, chunk) as usize, to + 1);
+    assert!(world.release(full, Stage::OPCODE) > 0, "it commits still");
+    world.pass(SEC);
+    let committed: commit::Committed = told.borrow_mut().take().expect("it ends");
+    assert_eq!(committed.result, Ok(()));
+    let has = |node: &usize| holders(&world, key(1, at / PAGE)).contains(node);
+    assert!([from, to, dispatcher].iter().all(has));
 }

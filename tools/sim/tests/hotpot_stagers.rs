@@ -136,10 +136,17 @@ fn an_owner_is_lost_and_stagers_restart(both: bool) -> [u8; 8] {
     if !both {
         world.hold(left[2], Stage::OPCODE);
     }
+    // They do not hear that it was published.
+    for node in &left[1..] {
+        world.hold(*node, Settle::OPCODE);
+    }
     let told = begin(&mut world, cn, &places, 2);
     world.pass(MS);
     assert_eq!(told.borrow_mut().take().is_some(), both);
     world.lose_held(left[2], Stage::OPCODE);
+    for node in &left[1..] {
+        world.lose_held(*node, Settle::OPCODE);
+    }
     lose_and_restart(&mut world, &[cn], &places)
 }
 
@@ -153,28 +160,75 @@ fn a_part_that_is_whole_where_its_stagers_restart_was_promised() {
     assert_eq!(an_owner_is_lost_and_stagers_restart(true), NEW);
 }
 
-/// A commit of a node that owns nothing of it to three owners, one of which is lost with the committing node; those
-/// who have staged its part restart, and the third one has not heard of the commit, or has promised it.
-fn the_others_are_asked(promised: bool) -> [u8; 8] {
+/// A commit of a node that owns nothing of it to three owners, the first of which is lost with the committing node;
+/// those who have staged its part restart. Of the other two so many have not heard of the commit; who has promised it
+/// names all owners, too.
+fn the_others_are_asked(unheard: usize) -> [u8; 8] {
     let places = [8, 16 * PAGE + 8, 32 * PAGE + 8];
     let mut world = world(4, Second::AtOnce);
     let owners = places.map(|at| owner_of(&world, at));
     let cn = (0..4).find(|node| !owners.contains(node)).expect("four");
     committed(&mut world, cn, &places, OLD, 3);
-    if !promised {
-        world.hold(owners[2], Prepare::OPCODE);
+    let unheard = &owners[3 - unheard..];
+    for owner in unheard {
+        world.hold(*owner, Prepare::OPCODE);
+    }
+    for owner in owners {
+        world.hold(owner, Publish::OPCODE);
     }
     let told = begin(&mut world, cn, &places, 3);
     world.pass(2 * MS);
-    assert_eq!(told.borrow_mut().take().is_some(), promised);
-    world.lose_held(owners[2], Prepare::OPCODE);
+    assert!(told.borrow().is_none(), "nobody has published it");
+    for owner in owners {
+        world.lose_held(owner, Prepare::OPCODE);
+        world.lose_held(owner, Publish::OPCODE);
+    }
     lose_and_restart(&mut world, &[cn, owners[0]], &places)
 }
 
 #[test]
 fn who_restarts_knows_which_other_owners_have_to_have_promised() {
-    assert_eq!(the_others_are_asked(false), OLD);
-    assert_eq!(the_others_are_asked(true), NEW);
+    assert_eq!(the_others_are_asked(2), OLD);
+    assert_eq!(the_others_are_asked(1), OLD);
+    assert_eq!(the_others_are_asked(0), NEW);
+}
+
+/// The same, when both have not heard of it, and a node that is no owner is away.
+#[test]
+fn who_restarts_names_the_owners_so_that_no_other_node_is_waited_for() {
+    let places = [8, 16 * PAGE + 8, 32 * PAGE + 8];
+    let mut world = world(5, Second::AtOnce);
+    let owners = places.map(|at| owner_of(&world, at));
+    let away = 4;
+    let cn = (0..away).find(|node| !owners.contains(node));
+    let cn = cn.expect("four, and three owners");
+    assert!(!owners.contains(&away));
+    committed(&mut world, cn, &places, OLD, 1);
+    for owner in &owners[1..] {
+        // They have the other copies.
+        assert_eq!(load(&mut world, *owner, 1, places[0]), Ok(OLD));
+        world.hold(*owner, Prepare::OPCODE);
+    }
+    begin(&mut world, cn, &places, 3);
+    world.pass(2 * MS);
+    for node in [cn, owners[0]] {
+        world.set_cut(node, true);
+    }
+    for owner in &owners[1..] {
+        world.lose_held(*owner, Prepare::OPCODE);
+        world.crash_now(*owner);
+        world.pass(60 * MS);
+    }
+    world.set_cut(away, true);
+    world.have_first_only(away);
+    world.lose_at_once(&[cn, owners[0]]);
+    world.pass(200 * MS);
+    for owner in &owners[1..] {
+        assert_eq!(load(&mut world, *owner, 1, places[0]), Ok(OLD));
+    }
+    world.set_cut(away, false);
+    world.declare(away, State::Up);
+    nothing_left(&mut world);
 }
 
 /// Six nodes are left of 35: a slot has no bits for the last three. The first of these commits to a page of its own and one of
