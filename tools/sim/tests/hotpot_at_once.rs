@@ -39,16 +39,9 @@ fn world(nodes: usize, mrsw: bool) -> World {
     })
 }
 
-/// The owner of a page, from 0.
-fn page_owner(world: &World, page: u64) -> usize {
-    let life = world.nodes[0].life.clone().expect("alive");
-    let owner = life.node.borrow().owner(key(1, page));
-    owner.expect("it has one") as usize - 1
-}
-
 /// Who owns no chunk of four nodes, from 0.
 fn who_owns_nothing(world: &World) -> usize {
-    let owners = [0, 16, 32].map(|page| page_owner(world, page));
+    let owners = PLACES.map(|at| owner_at(world, at));
     (0..4)
         .find(|node| !owners.contains(node))
         .expect("four nodes, three chunks")
@@ -61,17 +54,6 @@ fn put(world: &mut World, mrsw: bool, node: usize, nr: u64, places: &[u64], byte
     for at in places {
         store(world, node, 1, *at, &bytes).expect("a store");
     }
-}
-
-/// What a node's clean copy has there, which is what is committed once all is at rest.
-fn committed_at(world: &World, node: usize, at: u64) -> [u8; 8] {
-    let life = world.nodes[node].life.clone().expect("alive");
-    let core = life.node.borrow();
-    let page = core.pages.get(key(1, at / PAGE));
-    let clean = page.and_then(|page| page.clean).expect("a copy");
-    let offset = core.geometry().page(clean.pm.expect("with bytes")) + at % PAGE;
-    let device = world.nodes[node].pm.borrow();
-    device.read(offset as usize, 8).try_into().expect("8 bytes")
 }
 
 /// What is there of a page when all is at rest.
@@ -259,7 +241,7 @@ fn two_are_left(mrsw: bool) {
 /// Four nodes, of which two own what is committed, one of these commits, and both are lost.
 fn no_owner_is_left(mrsw: bool) {
     let world = world(4, mrsw);
-    let [first, second] = [0, 16].map(|page| page_owner(&world, page));
+    let [first, second, _] = PLACES.map(|at| owner_at(&world, at));
     for (cn, other) in [(first, second), (second, first)] {
         lost_whenever(
             Case {
@@ -310,7 +292,7 @@ fn an_mrsw_commit_is_all_or_nothing_whenever_all_of_its_owners_are_lost() {
 fn fails_and_is_lost(time: Time) -> Result<(), Error> {
     let mut world = world(4, false);
     let cn = who_owns_nothing(&world);
-    let [one, cut, data] = [0, 16, 32].map(|page| page_owner(&world, page));
+    let [one, cut, data] = PLACES.map(|at| owner_at(&world, at));
     let places = &PLACES[..2];
     put(&mut world, false, cn, 1, places, OLD);
     let committed = commit(&mut world, cn, file(1), 1, places, COPIES);
@@ -367,7 +349,7 @@ fn what_was_told_not_to_be_published_stays_so_when_who_knew_it_is_lost() {
 fn is_given_up_and_a_data_node_restarts(which_has_heard: bool) {
     let mut world = world(4, false);
     let cn = who_owns_nothing(&world);
-    let lost = page_owner(&world, 0);
+    let lost = owner_at(&world, 0);
     put(&mut world, false, cn, 1, &PLACES, OLD);
     let committed = commit(&mut world, cn, file(1), 1, &PLACES, COPIES);
     assert_eq!(committed.result, Ok(()));
@@ -384,7 +366,7 @@ fn is_given_up_and_a_data_node_restarts(which_has_heard: bool) {
         true => restarts,
         false => 6 - cn - lost - restarts,
     };
-    let of = |at: &&u64| page_owner(&world, **at / PAGE) == heard;
+    let of = |at: &&u64| owner_at(&world, **at) == heard;
     let second = *PLACES.iter().find(of).expect("it owns a chunk");
     let places = [PLACES[0], second];
     put(&mut world, false, cn, 1, &places, NEW);

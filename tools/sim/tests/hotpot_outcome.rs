@@ -34,13 +34,6 @@ fn world(nodes: usize) -> World {
     })
 }
 
-/// The owner of a place, from 0.
-fn owner_of(world: &World, at: u64) -> usize {
-    let life = world.nodes[0].life.clone().expect("alive");
-    let owner = life.node.borrow().owner(key(1, at / PAGE));
-    owner.expect("it has one") as usize - 1
-}
-
 /// All nodes get copies of places with what was before.
 fn old_everywhere(world: &mut World, cn: usize, copies: u32) {
     for at in PLACES {
@@ -107,7 +100,7 @@ fn promised_in_vain(world: &mut World, cn: usize, owners: &[usize], cut: impl Fn
         assert_eq!(world.release(*owner, Prepare::OPCODE), 1);
     }
     for at in PLACES {
-        let owner = owner_of(world, at);
+        let owner = owner_at(world, at);
         let mut others: Vec<usize> = (0..world.nodes.len()).collect();
         others.retain(|node| *node != owner);
         wait_for(world, US, |world| is_staged(world, &others, at));
@@ -123,17 +116,6 @@ fn ask(world: &mut World, node: usize, cid: Cid) -> Result<Outcome> {
     world.execute(node, move |host| async move {
         outcome::outcome(&host, cid, until).await
     })
-}
-
-/// What a node's clean copy has there, whatever it has stored itself since.
-fn committed_at(world: &World, node: usize, at: u64) -> [u8; 8] {
-    let life = world.nodes[node].life.clone().expect("alive");
-    let core = life.node.borrow();
-    let page = core.pages.get(key(1, at / PAGE));
-    let clean = page.and_then(|page| page.clean).expect("a copy");
-    let offset = core.geometry().page(clean.pm.expect("with bytes")) + at % PAGE;
-    let device = world.nodes[node].pm.borrow();
-    device.read(offset as usize, 8).try_into().expect("8 bytes")
 }
 
 /// All that are left have the same of all places.
@@ -159,8 +141,8 @@ fn what_is_said_of_a_commit_whose_only_owner_is_lost_stays_so() {
     let mut ends = [0; 2];
     for time in 0..60 {
         let mut world = world(3);
-        let lost = owner_of(&world, PLACES[0]);
-        let cn = owner_of(&world, PLACES[1]);
+        let lost = owner_at(&world, PLACES[0]);
+        let cn = owner_at(&world, PLACES[1]);
         old_everywhere(&mut world, cn, 2);
         let told = begin(&mut world, cn, &PLACES[..1], 2, 4 * MS);
         world.pass(time * 5 * US);
@@ -207,8 +189,8 @@ fn what_is_said_of_a_commit_whose_only_owner_is_lost_stays_so() {
 #[test]
 fn a_commit_that_is_said_to_be_aborted_stays_so_when_its_owners_and_then_its_own_node_are_lost() {
     let mut world = world(5);
-    let owners = PLACES.map(|at| owner_of(&world, at));
-    let third = owner_of(&world, 32 * PAGE);
+    let owners = PLACES.map(|at| owner_at(&world, at));
+    let third = owner_at(&world, 32 * PAGE);
     let mut others = (0..5).filter(|node| !owners.contains(node) && *node != third);
     let (cn, fourth) = (others.next().expect("one"), others.next().expect("two"));
     old_everywhere(&mut world, cn, 4);
@@ -251,8 +233,8 @@ fn a_commit_that_is_said_to_be_aborted_stays_so_when_its_owners_and_then_its_own
 /// first and the committing node are lost, before data nodes have heard anything.
 fn is_given_up_at_the_next_life_of_an_owner(time: Time) -> Result {
     let mut world = world(4);
-    let [restarts, silent] = PLACES.map(|at| owner_of(&world, at));
-    let data = owner_of(&world, 32 * PAGE);
+    let [restarts, silent] = PLACES.map(|at| owner_at(&world, at));
+    let data = owner_at(&world, 32 * PAGE);
     let cn = 6 - restarts - silent - data;
     old_everywhere(&mut world, cn, 3);
     for owner in [restarts, silent] {

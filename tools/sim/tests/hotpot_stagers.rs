@@ -37,11 +37,6 @@ fn world(nodes: usize, second: Second) -> World {
     })
 }
 
-/// The owner of the page of a place, from 0.
-fn owner_of(world: &World, at: u64) -> usize {
-    chunk_owner(world, 0, at / PAGE / 16) as usize - 1
-}
-
 fn committed(world: &mut World, node: usize, places: &[u64], bytes: [u8; 8], copies: u32) {
     for at in places {
         store(world, node, 1, *at, &bytes).expect("a store");
@@ -98,7 +93,7 @@ fn lose_and_restart(world: &mut World, lost: &[usize], places: &[u64]) -> [u8; 8
 fn owners_are_lost_and_stagers_restart(time: Time) -> bool {
     let places = [8, PAGE + 8, 16 * PAGE + 8];
     let mut world = world(4, Second::AtOnce);
-    let [cn, other] = [places[0], places[2]].map(|at| owner_of(&world, at));
+    let [cn, other] = [places[0], places[2]].map(|at| owner_at(&world, at));
     assert_ne!(cn, other);
     committed(&mut world, cn, &places, OLD, 3);
     let told = begin(&mut world, cn, &places, 3);
@@ -127,7 +122,7 @@ fn a_commit_is_all_or_nothing_whenever_its_owners_are_lost_and_all_who_staged_it
 fn an_owner_is_lost_and_stagers_restart(both: bool) -> [u8; 8] {
     let places = [8, PAGE + 8];
     let mut world = world(3, Second::Stays);
-    let cn = owner_of(&world, places[0]);
+    let cn = owner_at(&world, places[0]);
     let left = [0, 1, 2].map(|nr| (cn + nr) % 3);
     committed(&mut world, cn, &places, OLD, 1);
     for (at, node) in places.iter().zip(&left[1..]) {
@@ -166,7 +161,7 @@ fn a_part_that_is_whole_where_its_stagers_restart_was_promised() {
 fn the_others_are_asked(unheard: usize) -> [u8; 8] {
     let places = [8, 16 * PAGE + 8, 32 * PAGE + 8];
     let mut world = world(4, Second::AtOnce);
-    let owners = places.map(|at| owner_of(&world, at));
+    let owners = places.map(|at| owner_at(&world, at));
     let cn = (0..4).find(|node| !owners.contains(node)).expect("four");
     committed(&mut world, cn, &places, OLD, 3);
     let unheard = &owners[3 - unheard..];
@@ -198,7 +193,7 @@ fn who_restarts_knows_which_other_owners_have_to_have_promised() {
 fn who_restarts_names_the_owners_so_that_no_other_node_is_waited_for() {
     let places = [8, 16 * PAGE + 8, 32 * PAGE + 8];
     let mut world = world(5, Second::AtOnce);
-    let owners = places.map(|at| owner_of(&world, at));
+    let owners = places.map(|at| owner_at(&world, at));
     let away = 4;
     let cn = (0..away).find(|node| !owners.contains(node));
     let cn = cn.expect("four, and three owners");

@@ -39,12 +39,6 @@ struct Cluster {
     cn: usize,
 }
 
-fn owner_of(world: &World, at: u64) -> usize {
-    let life = world.nodes[0].life.clone().expect("alive");
-    let owner = life.node.borrow().owner(key(1, at / PAGE));
-    owner.expect("it has one") as usize - 1
-}
-
 impl Cluster {
     fn new() -> Self {
         let mut world = cluster(Plan {
@@ -52,8 +46,8 @@ impl Cluster {
             second: Second::AtOnce,
             ..Plan::quiet(4)
         });
-        let owners = PLACES.map(|at| owner_of(&world, at));
-        let data = owner_of(&world, 32 * PAGE);
+        let owners = PLACES.map(|at| owner_at(&world, at));
+        let data = owner_at(&world, 32 * PAGE);
         let cn = 6 - owners[0] - owners[1] - data;
         let places = [PLACES[0], PLACES[1], BESIDE];
         for at in places {
@@ -142,17 +136,6 @@ fn staged_at(world: &World, node: usize, at: u64) -> usize {
     let core = life.node.borrow();
     let page = core.pages.get(key(1, at / PAGE)).expect("a copy");
     page.staged.iter().filter(|of| of.ready).count()
-}
-
-/// What a node's clean copy has there, whatever it has stored itself since.
-fn committed_at(world: &World, node: usize, at: u64) -> [u8; 8] {
-    let life = world.nodes[node].life.clone().expect("alive");
-    let core = life.node.borrow();
-    let page = core.pages.get(key(1, at / PAGE));
-    let clean = page.and_then(|page| page.clean).expect("a copy");
-    let offset = core.geometry().page(clean.pm.expect("with bytes")) + at % PAGE;
-    let device = world.nodes[node].pm.borrow();
-    device.read(offset as usize, 8).try_into().expect("8 bytes")
 }
 
 fn found(told: &Told) -> Option<kernel::error::Result> {

@@ -76,6 +76,24 @@ pub fn chunk_owner(world: &World, asked: usize, chunk: u64) -> u32 {
     node.owner(first).expect("it has one")
 }
 
+/// The owner of the page of a place in dataset 1, from 0, as the first node sees it.
+pub fn owner_at(world: &World, at: u64) -> usize {
+    let life = world.nodes[0].life.clone().expect("alive");
+    let owner = life.node.borrow().owner(key(1, at / PAGE));
+    owner.expect("it has one") as usize - 1
+}
+
+/// What a node's clean copy has at a place in dataset 1, whatever processes have stored there since.
+pub fn committed_at(world: &World, node: usize, at: u64) -> [u8; 8] {
+    let life = world.nodes[node].life.clone().expect("alive");
+    let core = life.node.borrow();
+    let page = core.pages.get(key(1, at / PAGE));
+    let clean = page.and_then(|page| page.clean).expect("a copy");
+    let offset = core.geometry().page(clean.pm.expect("with bytes")) + at % PAGE;
+    let device = world.nodes[node].pm.borrow();
+    device.read(offset as usize, 8).try_into().expect("8 bytes")
+}
+
 /// 8 bytes at each place.
 pub fn cells(places: &[u64]) -> Vec<ByteRange> {
     places
