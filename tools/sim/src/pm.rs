@@ -86,25 +86,29 @@ impl fmt::Debug for Pm {
 impl Pm {
     /// `len` bytes of durable zeros; a multiple of 64.
     pub fn new(len: usize) -> Self {
-        Self::from_image(vec![0; len])
+        Self::holding(vec![0; len], vec![0; len])
     }
 
     /// A device that holds `image`, all of it durable.
     pub fn from_image(image: Vec<u8>) -> Self {
-        assert!(
-            image.len() % LINE == 0,
-            "a PM device is made of whole lines"
-        );
         // Not a clone of `image`: zeroed memory that nobody touches costs nothing.
         let mut current = vec![0; image.len()];
         for (to, from) in current.chunks_mut(4096).zip(image.chunks(4096)) {
-            if from.iter().any(|byte| *byte != 0) {
+            if from != &[0; 4096][..from.len()] {
                 to.copy_from_slice(from);
             }
         }
+        Self::holding(current, image)
+    }
+
+    fn holding(current: Vec<u8>, durable: Vec<u8>) -> Self {
+        assert!(
+            durable.len() % LINE == 0,
+            "a PM device is made of whole lines"
+        );
         Self {
             current,
-            durable: image,
+            durable,
             pending: BTreeMap::new(),
             flushing: Vec::new(),
         }
@@ -138,19 +142,10 @@ impl Pm {
         let mut at = offset;
         let mut rest = bytes;
         while !rest.is_empty() {
-            let (piece, behind) = rest.split_at(rest.len().min(8 - at % 8));
-            let mut store = Store {
-                at: (at % LINE) as u8,
-                len: piece.len() as u8,
-                bytes: [0; 8],
-            };
-            store.bytes[..piece.len()].copy_from_slice(piece);
-            self.pending
-                .entry(at / LINE)
-                .or_default()
-                .stores
-                .push(store);
-            at += piece.len();
+            let (in_line, behind) = rest.split_at(rest.len().min(LINE - at % LINE));
+            let stores = &mut self.pending.entry(at / LINE).or_default().stores;
+            stores.extend(cut(at % LINE, in_line));
+            at += in_line.len();
             rest = behind;
         }
     }
@@ -284,6 +279,22 @@ impl Pm {
     pub fn image(&self) -> &[u8] {
         &self.durable
     }
+}
+
+/// The stores to aligned 8 bytes that `bytes` at `at` of a line are, ascending.
+fn cut(at: usize, bytes: &[u8]) -> impl Iterator<Item = Store> + '_ {
+    let first = bytes.len().min(8 - at % 8);
+    let (head, tail) = bytes.split_at(first);
+    let later = (at + first..).step_by(8).zip(tail.chunks(8));
+    std::iter::once((at, head)).chain(later).map(|(at, piece)| {
+        let mut store = Store {
+            at: at as u8,
+            len: piece.len() as u8,
+            bytes: [0; 8],
+        };
+        store.bytes[..piece.len()].copy_from_slice(piece);
+        store
+    })
 }
 
 fn apply(medium: &mut [u8], line: usize, stores: &[Store]) {
