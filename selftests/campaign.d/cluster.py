@@ -14,8 +14,8 @@ from tally import MODES
 
 UUID = "7c0f9d2e-5a53-4a6c-9f1b-3c1de0a2b001"
 MNT = "/mnt/potluck"
+MOUNT = f"mkdir -p {MNT} && mount -t hotpot -o node=n,replicas=3,chunk_size=64K /dev/pmem0 {MNT}"
 PIECES, CHUNK, LANES = 12, 65536, 3     # as in selftests/hotpot/crash_lane.c
-WRITER = "crash_lane write"
 
 
 class Cluster:
@@ -74,8 +74,7 @@ class Cluster:
     def join(self, guests):
         """The map has nodes up, which mount their spaces."""
         self.publish(**{f"n{guest.node}": "up" for guest in guests})
-        for guest, number in [(guest, self.begin_mount(guest)) for guest in guests]:
-            self.finish_mount(guest, number)
+        self.all(dict.fromkeys(guests, MOUNT))
 
     def expel(self, victims, hide=None):
         """The map has nodes out; another one takes their role. `hide` does not hear of it."""
@@ -97,7 +96,10 @@ class Cluster:
         return [lane for lane, guest in self.guests.items() if guest.node in self.owners]
 
     def set_up(self, guest, is_new):
-        """Network, verbs device, node; formats the PM of a new one."""
+        """Network, verbs device, node; formats the PM of a new one. The others, which commit meanwhile, stand back."""
+        working = [other for other in self.living() if other is not guest]
+        for other in working:
+            other.put_back(15)
         guest.run("modprobe rdma_lite && modprobe hotpot && modprobe rdma_rxe")
         guest.run(f"ip link set eth0 up && ip addr add {address(guest.node)}/24 dev eth0 && "
                   "rdma link add rxe0 type rxe netdev eth0")
@@ -106,20 +108,13 @@ class Cluster:
                   f"echo 5000 >timeout_ms && echo 1 >power; status=$?; cd {TOP}; (exit $status)")
         if is_new:
             guest.run(f"mkfs.hotpot --force --cluster {UUID} --node-id {guest.node} /dev/pmem0")
+        for other in working:
+            other.put_back(0)
 
-    def begin_mount(self, guest):
-        """Has a node mount its space, and does not wait for it."""
-        return guest.begin(f"mkdir -p {MNT} && mount -t hotpot -o node=n,replicas=3,chunk_size=64K /dev/pmem0 {MNT}")
-
-    def finish_mount(self, guest, number):
-        """Waits for what `begin_mount` began, which must succeed."""
-        output, status = guest.finish(number)
-        if status:
-            raise AssertionError(f"{guest.name}: mount: status {status}\n{output}")
-
-    def mount(self, guest):
-        """Mounts the space of a node."""
-        self.finish_mount(guest, self.begin_mount(guest))
+    def all(self, commands):
+        """Executes commands by guest, all at once, which must succeed; what they said."""
+        begun = [(guest, guest.begin(command)) for guest, command in commands.items()]
+        return [guest.succeed(number) for guest, number in begun]
 
     def living(self):
         """The guests that are there."""
@@ -136,12 +131,8 @@ class Cluster:
                   "roles": ["hotpot", "hotpot-cd"] if node == self.dispatcher else ["hotpot"]}
                  for node, state in sorted(self.states.items())]
         text = json.dumps({"epoch": self.epoch, "nodes": nodes})
-        started = [(guest, guest.begin(f"echo '{text}' | potluck map publish -")) for guest in self.living()
-                   if self.states[guest.node] != "down" and guest is not hide]
-        for guest, number in started:
-            output, status = guest.finish(number)
-            if status:
-                raise AssertionError(f"{guest.name}: the map was refused: {output}")
+        self.all({guest: f"echo '{text}' | potluck map publish -" for guest in self.living()
+                  if self.states[guest.node] != "down" and guest is not hide})
 
     # --- load --------------------------------------------------------------------
 
@@ -157,15 +148,11 @@ class Cluster:
     def start_lanes(self, lanes, copies=2):
         """Has the nodes of lanes commit records of both modes, from the last that was acknowledged on, with so many
         copies at least."""
-        for lane in lanes:
-            for mode in MODES:
-                self.guests[lane].run(f"lane {MNT} {mode} {lane} {self.acked[mode, lane] + 1} {copies}")
+        self.all({self.guests[lane]: " && ".join(
+            f"lane {MNT} {mode} {lane} {self.acked[mode, lane] + 1} {copies}" for mode in MODES) for lane in lanes})
 
     def _signal(self, name, mode):
-        guests = self.living()
-        started = [(guest, guest.begin(f"pkill -{name} -f '{WRITER} {MNT} {mode}'")) for guest in guests]
-        for guest, number in started:
-            guest.finish(number)
+        self.all(dict.fromkeys(self.living(), f"signal_lanes {name} {mode}"))
 
     def pause(self, mode=""):
         """Stops the lanes of a mode, or all, where they are."""
@@ -177,11 +164,7 @@ class Cluster:
 
     def quiesce(self):
         """Ends all lanes."""
-        started = [(guest, guest.begin("quiesce")) for guest in self.living()]
-        for guest, number in started:
-            output, status = guest.finish(number)
-            if status:
-                raise AssertionError(f"{guest.name}: {output}")
+        self.all(dict.fromkeys(self.living(), "quiesce"))
 
     def acknowledged(self):
         """Of all lanes, by mode."""
@@ -204,10 +187,8 @@ class Cluster:
         """Waits until no page has too few copies, as its owner says."""
         end = time.monotonic() + timeout
         while True:
-            missing = 0
-            for guest in self.living():
-                status = json.loads(guest.run("potluck status --json"))
-                missing += sum(dataset["missing"] for dataset in status["datasets"])
+            said = map(json.loads, self.all(dict.fromkeys(self.living(), "potluck status --json")))
+            missing = sum(dataset["missing"] for status in said for dataset in status["datasets"])
             if not missing:
                 return
             if time.monotonic() > end:
@@ -220,12 +201,7 @@ class Cluster:
         """Every acknowledged record is there, whole, on every node."""
         for mode in MODES:
             acked = " ".join(str(self.acked[mode, lane]) for lane in range(LANES))
-            command = f"selftests/hotpot/crash_lane look {MNT} {mode} {acked}"
-            started = [(guest, guest.begin(command)) for guest in self.living()]
-            for guest, number in started:
-                output, status = guest.finish(number)
-                if status:
-                    raise AssertionError(f"{guest.name}: {output}")
+            self.all(dict.fromkeys(self.living(), f"selftests/hotpot/crash_lane look {MNT} {mode} {acked}"))
 
     def check_image(self, guest):
         """fsck.hotpot finds nothing on what a node's device holds now, as a power failure leaves it."""
@@ -249,7 +225,7 @@ class Cluster:
         for guest in self.living():
             guest.run("fsck.hotpot -n /dev/pmem0")
         for guest in sorted(self.living(), key=lambda guest: guest.node != self.dispatcher):
-            self.mount(guest)
+            guest.run(MOUNT)
 
     def describe(self):
         """What the nodes that are there say of themselves, for who looks for what went wrong."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """One guest of the cluster: a kernel of its own, on the network of all, driven by its agent."""
 
+import contextlib
 import os
 import queue
 import signal
@@ -22,7 +23,7 @@ class Guest:
 
     def __init__(self, name, node, pm, flavour, port, heard, smp=1, more=()):
         self.name, self.node, self.pm = name, node, pm
-        self.numbers = 0
+        self.commands = []
         self.answers = {}
         self.heard = heard          # called with (guest, label, line) for what runs by itself
         self.log = open(pm / "log", "ab", buffering=0)
@@ -64,14 +65,15 @@ class Guest:
 
     def begin(self, command):
         """Has the agent execute a command; `finish` tells how it went."""
-        self.numbers += 1
-        self.answers[self.numbers] = queue.Queue()
+        number = len(self.commands)
+        self.commands.append(command)
+        self.answers[number] = queue.Queue()
         try:
-            self.process.stdin.write(f"{self.numbers} {command}\n".encode())
+            self.process.stdin.write(f"{number} {command}\n".encode())
             self.process.stdin.flush()
         except OSError as error:
             raise Dead(f"{self.name}: {error}") from error
-        return self.numbers
+        return number
 
     def finish(self, number, timeout=600):
         """Output and status of a command."""
@@ -90,12 +92,22 @@ class Guest:
         finally:
             del self.answers[number]
 
+    def succeed(self, number, timeout=600):
+        """The output of a command, which must succeed."""
+        output, status = self.finish(number, timeout)
+        if status:
+            raise AssertionError(f"{self.name}: {self.commands[number]!r}: status {status}\n{output}")
+        return output
+
     def run(self, command, timeout=600):
         """Executes a command, which must succeed; its output."""
-        output, status = self.finish(self.begin(command), timeout)
-        if status:
-            raise AssertionError(f"{self.name}: {command!r}: status {status}\n{output}")
-        return output
+        return self.succeed(self.begin(command), timeout)
+
+    def put_back(self, nice):
+        """How far its emulator stands back behind others (0 to 19), where the machine schedules by sessions."""
+        for pid in self._qemus():
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{pid}/autogroup").write_text(str(nice))
 
     def _qemus(self):
         """Its emulator's process; none once it was killed."""

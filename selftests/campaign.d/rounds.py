@@ -3,7 +3,7 @@
 
 import time
 
-from cluster import LANES, kill
+from cluster import LANES, MOUNT, kill
 from tally import RECOVERY_POINTS, Case, points
 
 # What an emulated cluster on a busy machine surely does meanwhile, seconds.
@@ -155,7 +155,7 @@ class Recovery(AnyTime):
         victim, = cluster.reboot(self.lanes)
         victim.begin(f"echo '{self.point} {self.times}' >/sys/kernel/debug/hotpot/halt")
         cluster.publish(**{f"n{victim.node}": "up"})
-        cluster.begin_mount(victim)
+        victim.begin(MOUNT)
         if not self.halt(victim, self.point, self.times):
             self.missed = ("recovery", self.point)
         self.victims = [victim]
@@ -224,7 +224,8 @@ def candidates(rng, cluster, pms):
         for mode in ("mrmw", "mrsw"):
             for role, phase, point in points(mode):
                 owning = cluster.owning_lanes()
-                able = owning if role in ("ON", "MN") else lanes
+                # What the others do, the only owner does not do to itself.
+                able = owning if role in ("ON", "MN") else [lane for lane in lanes if set(owning) - {lane}]
                 # A single owner decides by itself.
                 of_several = point.endswith(("publish", "forget"))
                 if len(owning) >= 2 if of_several else able:
