@@ -8,6 +8,8 @@ the guest's memory; only the checkout is shared read-write.
 """
 
 import argparse
+import contextlib
+import fcntl
 import os
 import re
 import secrets
@@ -225,6 +227,26 @@ def raw_terminal(guest_stdin, pull_plug):
     return lambda: termios.tcsetattr(fd, termios.TCSADRAIN, saved)
 
 
+@contextlib.contextmanager
+def locked(directory, wait=True):
+    """Holds the lock of a directory; BlockingIOError if another process has it and we do not wait."""
+    lock = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(lock)
+
+
+def forget_old_guests():
+    """Removes the directories of all but the last guests, and of none that is running."""
+    old = sorted((d for d in GUESTS.iterdir() if d.is_dir() and not d.is_symlink()),
+                 key=lambda d: d.stat().st_mtime)
+    for d in old[:-KEEP_GUEST_DIRS]:
+        with contextlib.suppress(BlockingIOError), locked(d, wait=False):
+            shutil.rmtree(d, ignore_errors=True)
+
+
 def main():
     args = parse(sys.argv[1:])
     tree = TOP / "build" / f"kernel-{args.flavour}"
@@ -239,13 +261,14 @@ def main():
 
     args.name = args.name or f"{args.flavour}-{time.strftime('%H%M%S')}-{secrets.token_hex(2)}"
     GUESTS.mkdir(parents=True, exist_ok=True)
-    old = sorted((d for d in GUESTS.iterdir() if d.is_dir() and not d.is_symlink()),
-                 key=lambda d: d.stat().st_mtime)
-    for d in old[:-KEEP_GUEST_DIRS]:
-        shutil.rmtree(d, ignore_errors=True)
-    guest = GUESTS / args.name
-    shutil.rmtree(guest, ignore_errors=True)
-    guest.mkdir()
+    with locked(GUESTS):
+        forget_old_guests()
+        guest = GUESTS / args.name
+        shutil.rmtree(guest, ignore_errors=True)
+        guest.mkdir()
+        # Held for as long as there is the guest: others leave its directory alone.
+        guest_lock = os.open(guest, os.O_RDONLY)
+        fcntl.flock(guest_lock, fcntl.LOCK_EX)
     last = GUESTS / f"last.{args.name}"
     last.symlink_to(args.name)
     last.rename(GUESTS / "last")
