@@ -505,9 +505,15 @@ impl Node {
         Ok(())
     }
 
+    /// Whether a commit is among the last that were published here for other owners, or with them.
+    /// It is mostly one of the very last that somebody asks for, or builds on.
+    pub(super) fn is_settled(&self, cid: Cid) -> bool {
+        self.settled.iter().rev().any(|settled| *settled == cid)
+    }
+
     /// A commit is published here for other owners, or with them.
     pub(super) fn note_settled(&mut self, cid: Cid) {
-        if !self.settled.contains(&cid) {
+        if !self.is_settled(cid) {
             if self.settled.len() >= MAX_SETTLED {
                 let _ = self.settled.remove(0);
             }

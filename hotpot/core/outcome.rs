@@ -147,7 +147,7 @@ impl Node {
         let mut pages = self.pages.iter();
         let txn = self.txns.get(&cid).map(|txn| txn.state);
         txn == Some(TxnState::Published)
-            || self.settled.contains(&cid)
+            || self.is_settled(cid)
             || pages.any(|(_, page)| page.clean.is_some_and(of))
     }
 }
