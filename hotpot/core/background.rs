@@ -418,28 +418,6 @@ async fn ask_owners<H: Host>(host: &H) -> Result {
 }
 
 impl Node {
-    /// Forgets staged versions that newer ones have made void.
-    pub(super) fn forget_guests(&mut self) {
-        let pages = &self.pages;
-        let staged = |key: &PageKey, cid: &Cid| {
-            pages
-                .get(*key)
-                .is_some_and(|page| page.staged.iter().any(|staged| staged.cid == *cid))
-        };
-        for (cid, guest) in self.guests.iter_mut() {
-            guest.keys.retain(|key| staged(key, cid));
-        }
-        while let Some(cid) = self.void_guest() {
-            self.guests.remove(&cid);
-        }
-    }
-
-    fn void_guest(&self) -> Option<Cid> {
-        let mut guests = self.guests.iter();
-        let void = guests.find(|(_, guest)| guest.keys.is_empty());
-        void.map(|(cid, _)| *cid)
-    }
-
     /// Some copies that are not valid, and from which on to look the next time.
     fn stale_copies(&mut self, asks: &mut KVec<(u32, PageKey, Copied, u32)>) -> Result {
         let us = self.id();
