@@ -100,6 +100,13 @@ impl Node {
         }
     }
 
+    /// Whether there are some whose owner, as far as we know it, is up and can be asked.
+    pub(super) fn has_guests_to_ask_about(&self) -> bool {
+        let is_up = |key: &PageKey| self.owner(*key).map_or(true, |owner| self.is_up(owner));
+        let mut guests = self.guests.values();
+        guests.any(|guest| guest.keys.iter().any(is_up))
+    }
+
     /// Forgets staged versions that newer ones have made void.
     pub(super) fn forget_guests(&mut self) {
         let pages = &self.pages;

@@ -495,8 +495,13 @@ impl Node {
 
     /// Whether a node has yet to hear that a commit was aborted.
     pub(super) fn is_abort_untold(&self, cid: Cid) -> bool {
+        self.is_abort_untold_at(cid, |_| true)
+    }
+
+    /// Whether one of the nodes for which `at` says so has yet to hear it.
+    pub(super) fn is_abort_untold_at(&self, cid: Cid, at: impl Fn(u32) -> bool) -> bool {
         let untold = [NoticeKind::Aborted, NoticeKind::GiveUp];
-        let mut notices = self.notices.iter();
+        let mut notices = self.notices.iter().filter(|notice| at(notice.node));
         notices.any(|notice| notice.cid == cid && untold.contains(&notice.kind))
     }
 
