@@ -113,10 +113,11 @@ impl Node {
         }
     }
 
-    /// Whether the worker has something to do that nobody will wake it for.
+    /// Whether the worker has something to do that nobody will wake it for. A new map does: what
+    /// waits for nodes that are down is none of it.
     fn has_doubts(&self) -> bool {
-        !self.guests.is_empty()
-            || !self.notices.is_empty()
+        self.has_guests_to_ask_about()
+            || self.notices.iter().any(|notice| self.is_up(notice.node))
             || self.names.stale
             || !self.names.unsent.is_empty()
             || self
@@ -128,7 +129,7 @@ impl Node {
                 .values()
                 .any(|commit| matches!(commit, Commit::Decided { .. }))
             || self.grants.has_work()
-            || self.has_unsure()
+            || self.has_unsure_to_ask()
             || self.takeover == Takeover::Pending
             || self.txns.values().any(|txn| {
                 txn.unfinished.is_some()
@@ -357,7 +358,7 @@ async fn ask_owners<H: Host>(host: &H) -> Result {
                         }
                         continue;
                     }
-                    if !node.is_greeted(owner) {
+                    if !node.is_up(owner) || !node.is_greeted(owner) {
                         continue;
                     }
                     let copied = Copied {
@@ -418,28 +419,6 @@ async fn ask_owners<H: Host>(host: &H) -> Result {
 }
 
 impl Node {
-    /// Forgets staged versions that newer ones have made void.
-    pub(super) fn forget_guests(&mut self) {
-        let pages = &self.pages;
-        let staged = |key: &PageKey, cid: &Cid| {
-            pages
-                .get(*key)
-                .is_some_and(|page| page.staged.iter().any(|staged| staged.cid == *cid))
-        };
-        for (cid, guest) in self.guests.iter_mut() {
-            guest.keys.retain(|key| staged(key, cid));
-        }
-        while let Some(cid) = self.void_guest() {
-            self.guests.remove(&cid);
-        }
-    }
-
-    fn void_guest(&self) -> Option<Cid> {
-        let mut guests = self.guests.iter();
-        let void = guests.find(|(_, guest)| guest.keys.is_empty());
-        void.map(|(cid, _)| *cid)
-    }
-
     /// Some copies that are not valid, and from which on to look the next time.
     fn stale_copies(&mut self, asks: &mut KVec<(u32, PageKey, Copied, u32)>) -> Result {
         let us = self.id();

@@ -10,7 +10,7 @@ use super::{
     host::{Action, Host, PageKey, Piece},
     integrity,
     msg::{Reader, Settle, Stage, StagePage, Staging},
-    node::{Guest, Node, Share},
+    node::Node,
     pages::Staged,
     persist::{self, NewPage},
 };
@@ -98,35 +98,6 @@ impl Node {
             page.referenced = true;
         }
         Ok(Plan::Build { pm, from })
-    }
-
-    /// Makes room for one more page of a commit among the guests.
-    fn guest_room(&mut self, from: Sender, stage: &Stage, key: PageKey) -> Result {
-        let cid = stage.cid;
-        if self.guests.get(&cid).is_none() {
-            self.guests
-                .try_create_and_insert(cid, Guest::default(), GFP_KERNEL)?;
-        }
-        let guest = self.guests.get_mut(&cid).ok_or(ENOMEM)?;
-        let nr_owners = stage.owners.len().max(1) as u32;
-        guest.add_owners(nr_owners, stage.owners.iter().copied(), stage.alone)?;
-        let part = Share {
-            owner: from.node,
-            pages: stage.part,
-        };
-        guest.add_stager(key, part)?;
-        Ok(guest.keys.reserve(1, GFP_KERNEL)?)
-    }
-
-    fn add_guest(&mut self, cid: Cid, key: Option<PageKey>) {
-        if let Some(guest) = self.guests.get_mut(&cid) {
-            if let Some(key) = key {
-                let _ = guest.keys.push_within_capacity(key);
-            }
-            if guest.keys.is_empty() {
-                self.guests.remove(&cid);
-            }
-        }
     }
 }
 

@@ -146,6 +146,14 @@ impl Node {
         Ok(over)
     }
 
+    /// Whether something can be done about commits that we gave up: nothing about one of which a
+    /// node that is down has to hear.
+    pub(super) fn has_doubts_to_end(&self) -> bool {
+        let is_down = |id: u32| !self.is_up(id);
+        let mut doubted = self.remembered.doubted.iter();
+        doubted.any(|of| !self.is_abort_untold_at(of.cid, is_down))
+    }
+
     fn incarnation(&self, node: u32) -> Option<u64> {
         self.map.peer(node).map(|peer| peer.incarnation)
     }

@@ -93,6 +93,7 @@ pub mod fault;
 pub mod format;
 pub mod freeze;
 pub mod grants;
+pub mod guest;
 pub mod halt;
 pub mod handler;
 pub mod host;

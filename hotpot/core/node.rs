@@ -9,6 +9,7 @@ use super::{
     draft::Draft,
     format::{superblock, Cid, Geometry, Superblock, Timestamp, Uuid},
     grants::Grants,
+    guest::Guest,
     host::{PageKey, Ticket, NR_QUEUES},
     migrate::Migration,
     names::Names,
@@ -192,66 +193,6 @@ pub enum Commit {
         /// An operation is telling them.
         busy: bool,
     },
-}
-
-/// Pages that a commit staged here for other owners, not known to be published.
-#[derive(Default)]
-pub struct Guest {
-    /// The pages.
-    pub keys: KVec<PageKey>,
-    /// Who staged them: the owner then.
-    pub stagers: KVec<(PageKey, u32)>,
-    /// The owners that staged them, and how many pages each has in the commit.
-    pub parts: KVec<Share>,
-    /// How many owners the commit has; 0 when that is not known.
-    pub nr_owners: u32,
-    /// All of them when there are several; after a restart as far as slots name them.
-    pub owners: KVec<u16>,
-    /// The commit asks for one copy of each page.
-    pub alone: bool,
-}
-
-impl Guest {
-    /// What is known of the owners of the commit: how many, and all or some of several.
-    pub(super) fn add_owners(
-        &mut self,
-        nr_owners: u32,
-        some: impl Iterator<Item = u16>,
-        alone: bool,
-    ) -> Result {
-        self.nr_owners = nr_owners;
-        self.alone |= alone;
-        for owner in some.filter(|_| nr_owners > 1) {
-            if !self.owners.contains(&owner) {
-                self.owners.push(owner, GFP_KERNEL)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// One page more, that is staged for an owner with `part` pages in the commit.
-    pub(super) fn add_stager(&mut self, key: PageKey, part: Share) -> Result {
-        if !self.parts.iter().any(|known| known.owner == part.owner) {
-            self.parts.push(part, GFP_KERNEL)?;
-        }
-        Ok(self.stagers.push((key, part.owner), GFP_KERNEL)?)
-    }
-
-    /// Who staged a page; `None` when its slot does not tell. The last one: it may have been
-    /// staged by an owner before, too.
-    pub(super) fn stager(&self, key: PageKey) -> Option<u32> {
-        let mut stagers = self.stagers.iter().rev();
-        stagers.find(|(of, _)| *of == key).map(|(_, owner)| *owner)
-    }
-}
-
-/// An owner's part of a commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
-    /// The owner.
-    pub owner: u32,
-    /// Its pages.
-    pub pages: u32,
 }
 
 /// Data of a commit that came ahead of its `Prepare`.
@@ -505,9 +446,15 @@ impl Node {
         Ok(())
     }
 
+    /// Whether a commit is among the last that were published here for other owners, or with them.
+    /// It is mostly one of the very last that somebody asks for, or builds on.
+    pub(super) fn is_settled(&self, cid: Cid) -> bool {
+        self.settled.iter().rev().any(|settled| *settled == cid)
+    }
+
     /// A commit is published here for other owners, or with them.
     pub(super) fn note_settled(&mut self, cid: Cid) {
-        if !self.settled.contains(&cid) {
+        if !self.is_settled(cid) {
             if self.settled.len() >= MAX_SETTLED {
                 let _ = self.settled.remove(0);
             }
@@ -548,8 +495,13 @@ impl Node {
 
     /// Whether a node has yet to hear that a commit was aborted.
     pub(super) fn is_abort_untold(&self, cid: Cid) -> bool {
+        self.is_abort_untold_at(cid, |_| true)
+    }
+
+    /// Whether one of the nodes for which `at` says so has yet to hear it.
+    pub(super) fn is_abort_untold_at(&self, cid: Cid, at: impl Fn(u32) -> bool) -> bool {
         let untold = [NoticeKind::Aborted, NoticeKind::GiveUp];
-        let mut notices = self.notices.iter();
+        let mut notices = self.notices.iter().filter(|notice| at(notice.node));
         notices.any(|notice| notice.cid == cid && untold.contains(&notice.kind))
     }
 

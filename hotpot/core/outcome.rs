@@ -103,6 +103,12 @@ impl Node {
         !self.remembered.doubted.is_empty() || unsure.any(|(_, owner)| !self.is_out(owner.node))
     }
 
+    /// Whether something can be done about that now: owners that are down nobody can ask or tell.
+    pub(super) fn has_unsure_to_ask(&self) -> bool {
+        let mut unsure = self.remembered.unsure.iter();
+        self.has_doubts_to_end() || unsure.any(|(_, owner)| self.is_up(owner.node))
+    }
+
     /// What became of a commit of ours, as far as we know.
     pub(super) fn fate(&self, cid: Cid) -> Outcome {
         let unsure = self.remembered.unsure.iter().find(|(of, _)| *of == cid);
@@ -147,7 +153,7 @@ impl Node {
         let mut pages = self.pages.iter();
         let txn = self.txns.get(&cid).map(|txn| txn.state);
         txn == Some(TxnState::Published)
-            || self.settled.contains(&cid)
+            || self.is_settled(cid)
             || pages.any(|(_, page)| page.clean.is_some_and(of))
     }
 }
@@ -235,7 +241,7 @@ pub(super) async fn ask_unsure<H: Host>(host: &H, until: u64) -> Result {
     let unsure = host.with(|node| {
         let mut unsure = KVec::new();
         for (cid, owner) in &node.remembered.unsure {
-            if !node.is_out(owner.node) {
+            if node.is_up(owner.node) {
                 unsure.push((*cid, *owner), GFP_KERNEL)?;
             }
         }

@@ -19,10 +19,11 @@
 use super::{
     cluster::{Sender, State},
     format::Cid,
+    guest::Share,
     handler,
     host::{Host, PageKey, Piece},
     msg::{AskPart, AskStaged, LeftPage, Part, Remains, Request},
-    node::{Node, Share, TxnState},
+    node::{Node, TxnState},
     resolve,
 };
 use kernel::prelude::*;

@@ -4,7 +4,7 @@
 //! over [2.6.4] or have them come [2.5.5].
 
 use super::{
-    super::{format::Cid, host::PageKey, node::Share},
+    super::{format::Cid, guest::Share, host::PageKey},
     request::{request, Request},
     wire::{wire_enum, wire_struct, Reader, Wire, Writer},
 };

@@ -20,7 +20,7 @@ use kernel::{
 use sim::{
     hotpot::{
         script::*,
-        world::{Plan, Second, World},
+        world::{Plan, World},
     },
     schedule::{MS, SEC, US},
 };
@@ -454,68 +454,6 @@ fn stage_of(world: &World, from: usize, page: u64) -> (Sender, Vec<u8>) {
     let mut bytes = stage.encode(sender.epoch).unwrap().to_vec();
     bytes.resize(bytes.len() + PAGE as usize, 0xee);
     (sender, bytes)
-}
-
-/// Three copies of a page. Its owner is lost while it commits the page again, which one of the
-/// others has not heard of: that one, and the one that has.
-fn lost_while_it_commits_again(hears_first: bool) -> (World, usize, usize) {
-    let mut world = cluster(Plan {
-        loss: true,
-        second: Second::AtOnce,
-        ..Plan::quiet(3)
-    });
-    let owner = chunk_owner(&world, 0, 0) as usize - 1;
-    let others = [(owner + 1) % 3, (owner + 2) % 3];
-    let (hears, other) = match hears_first {
-        true => (others[0], others[1]),
-        false => (others[1], others[0]),
-    };
-    store(&mut world, owner, 1, 8, b"was told").expect("a store");
-    let committed = commit(&mut world, owner, file(1), 1, &[8], 3);
-    assert_eq!(committed.result, Ok(()));
-    world.pass(500 * MS);
-    store(&mut world, owner, 1, 8, b"in doubt").expect("a store");
-    world.hold(other, Stage::OPCODE);
-    let until = world.now() + 10 * SEC;
-    let told = Rc::new(RefCell::new(None));
-    world.begin_result(owner, told.clone(), move |host| async move {
-        commit::commit(&host, file(1), 1, &cells(&[8]), 3, until).await
-    });
-    world.pass(2 * MS);
-    let told = told.borrow_mut().take();
-    assert!(told.is_none(), "{told:?}");
-    world.lose(owner);
-    world.lose_held(other, Stage::OPCODE);
-    (world, hears, other)
-}
-
-#[test]
-fn what_was_committed_stays_until_what_comes_after_it_has_its_copies() {
-    for hears_first in [true, false] {
-        let (mut world, hears, other) = lost_while_it_commits_again(hears_first);
-        // Before the repair.
-        world.pass(1500 * MS);
-        world.lose(hears);
-        world.pass(SEC);
-        let found = load(&mut world, other, 1, 8);
-        assert!(
-            found == Ok(*b"was told") || found == Ok(*b"in doubt"),
-            "{found:?}"
-        );
-        nothing_left(&mut world);
-    }
-}
-
-#[test]
-fn what_was_committed_goes_when_what_comes_after_it_has_its_copies() {
-    for hears_first in [true, false] {
-        let (mut world, hears, other) = lost_while_it_commits_again(hears_first);
-        world.pass(6 * SEC);
-        let found = load(&mut world, hears, 1, 8);
-        assert_eq!(found, load(&mut world, other, 1, 8));
-        assert_eq!(world.committed_copies(key(1, 0)), 2);
-        nothing_left(&mut world);
-    }
 }
 
 #[test]

@@ -4,9 +4,10 @@
 //! whoever is lost afterwards.
 
 use hotpot_core::core::{
+    cluster::State,
     commit::{self as core_commit, Committed},
     format::Cid,
-    msg::{Outcome, Prepare, Request, Settle},
+    msg::{Outcome, Prepare, Request, Settle, Stage},
     outcome,
 };
 use kernel::error::{code::*, Result};
@@ -271,4 +272,70 @@ fn what_an_owner_had_staged_in_the_life_before_is_not_told_to_be_undone_before_i
         .map(|step| is_given_up_at_the_next_life_of_an_owner(step * 5 * US))
         .collect();
     assert!(told.contains(&Err(EINPROGRESS)), "{told:?}");
+}
+
+/// How often the workers of the first two of three nodes have looked.
+fn looks(world: &World) -> [u64; 2] {
+    [0, 1].map(|node| world.nodes[node].life.as_ref().expect("alive").looks.get())
+}
+
+/// A commit of the first of three nodes, to pages of these owners, the last node among them. That one
+/// is cut off before it has heard of it, or when a data node has not staged what the first one has
+/// staged for it, and is down for a while.
+fn waits_for_an_owner_that_is_down(owners: &[usize], staged_before: bool) {
+    let mut world = cluster(Plan {
+        loss: true,
+        ..Plan::quiet(3)
+    });
+    let case = format!("of {owners:?}, staged before: {staged_before}");
+    let places: Vec<u64> = owners
+        .iter()
+        .map(|node| chunk_of(&world, *node).1)
+        .collect();
+    let told = match staged_before {
+        true => {
+            world.hold(1, Stage::OPCODE);
+            let told = begin(&mut world, 0, &places, 3, 20 * MS);
+            wait_for(&mut world, US, |world| is_staged(world, &[0], places[0]));
+            told
+        }
+        false => {
+            world.hold(2, Prepare::OPCODE);
+            let told = begin(&mut world, 0, &places, 2, 20 * MS);
+            world.pass(5 * MS);
+            told
+        }
+    };
+    world.set_cut(2, true);
+    world.lose_held(1, Stage::OPCODE);
+    world.lose_held(2, Prepare::OPCODE);
+    let (cid, result) = end_of(&mut world, &told);
+    world.have_first_only(2);
+    world.pass(4 * SEC);
+    let before = looks(&world);
+    world.pass(10 * SEC);
+    let after = looks(&world);
+    for (node, (before, after)) in before.iter().zip(after).enumerate() {
+        let looks = after - before;
+        assert!(looks <= 15, "{case}: n{} looks {looks} times", node + 1);
+    }
+    let said = ask(&mut world, 0, cid);
+    match result {
+        Err(EINPROGRESS) => assert_eq!(said, Ok(Outcome::Pending), "{case}"),
+        // The other owner has said that it has undone it.
+        _ => assert_eq!((owners[0], result), (1, Err(ETIMEDOUT)), "{case}"),
+    }
+    world.set_cut(2, false);
+    world.declare(2, State::Up);
+    world.pass(200 * MS);
+    assert_eq!(ask(&mut world, 0, cid), Ok(Outcome::Aborted), "{case}");
+    nothing_left(&mut world);
+}
+
+#[test]
+fn who_waits_for_an_owner_that_is_down_looks_seldom_until_the_map_has_it_up() {
+    waits_for_an_owner_that_is_down(&[2], false);
+    waits_for_an_owner_that_is_down(&[2], true);
+    waits_for_an_owner_that_is_down(&[0, 2], false);
+    waits_for_an_owner_that_is_down(&[1, 2], false);
 }

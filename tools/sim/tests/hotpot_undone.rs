@@ -4,19 +4,31 @@
 //! of it. So nobody else has their pages meanwhile.
 
 use hotpot_core::core::{
-    cluster::State,
+    cluster::{Sender, State},
     commit::{self as core_commit, Committed},
-    msg::{Fetch, Inventory, Prepare, Request, Settle},
+    handler,
+    msg::{Fetch, Forget, Inventory, Prepare, Request, Settle},
 };
-use kernel::error::code::*;
+use kernel::{
+    alloc::{flags::GFP_KERNEL, KVec},
+    error::{code::*, Result},
+};
 use sim::{
     hotpot::{
+        beside::{Beside, Handler},
+        host::Ask,
         script::*,
         world::{Plan, Second, World},
     },
     schedule::{Time, MS, SEC, US},
 };
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::RefCell,
+    future::Future,
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
 
 /// Places in two chunks, and one in the same page as the first.
 const PLACES: [u64; 2] = [8, 16 * PAGE + 8];
@@ -138,7 +150,7 @@ fn staged_at(world: &World, node: usize, at: u64) -> usize {
     page.staged.iter().filter(|of| of.ready).count()
 }
 
-fn found(told: &Told) -> Option<kernel::error::Result> {
+fn found(told: &Told) -> Option<Result> {
     told.borrow().as_ref().map(|of| of.result)
 }
 
@@ -252,4 +264,69 @@ fn who_reads_does_not_wait_for_data_nodes_of_an_undone_commit() {
 #[test]
 fn copies_of_pages_of_an_undone_commit_are_valid_again_before_its_data_nodes_have_heard_of_it() {
     assert!(reads_an_undone_page(Fetch::OPCODE) < 10 * MS);
+}
+
+fn sender(world: &World, node: usize) -> Sender {
+    let life = world.nodes[node].life.clone().expect("alive");
+    let epoch = life.node.borrow().map.epoch;
+    Sender {
+        node: life.id,
+        incarnation: life.incarnation,
+        epoch,
+    }
+}
+
+/// Once what is staged is dropped who waits looks, on another processor, and finds the commit not yet undone.
+#[test]
+fn who_waits_for_a_page_has_it_as_soon_as_its_commit_is_undone() {
+    let mut cluster = Cluster::new();
+    let ([one, silent], data, cn) = (cluster.owners, cluster.data, cluster.cn);
+    cluster.world.hold(silent, Prepare::OPCODE);
+    let told = cluster.begin(cn, &PLACES, UNDONE, 20 * MS);
+    let world = &mut cluster.world;
+    world.pass(5 * MS);
+    assert_eq!(staged_at(world, data, PLACES[0]), 1, "promised");
+    let life = world.nodes[one].life.clone().expect("alive");
+    let page = key(1, PLACES[0] / PAGE);
+    let (epoch, cid) = {
+        let core = life.node.borrow();
+        let page = core.pages.get(page).expect("a copy");
+        (core.map.epoch, page.staged[0].cid)
+    };
+
+    let fetch = Fetch { key: page, have: 0 };
+    let fetch = fetch.encode(epoch).expect("memory").to_vec();
+    let reader = Handler::new(&life, sender(world, data), fetch);
+    let reader = Rc::new(RefCell::new(reader));
+    reader.borrow_mut().go_on();
+    assert!(reader.borrow().reply.is_none(), "it waits");
+
+    let mut aborted = KVec::new();
+    aborted.push(cid, GFP_KERNEL).expect("memory");
+    let forget = Forget {
+        aborted,
+        released: KVec::new(),
+    };
+    let forget = forget.encode(epoch).expect("memory").to_vec();
+    let host = Beside::new(&life, &reader);
+    let from = sender(world, cn);
+    {
+        let mut reply = [0; 64];
+        let giving_up = pin!(handler::handle(&host, from, &forget, &mut reply));
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(giving_up.poll(&mut context), Poll::Pending);
+        let ask = life.ask.borrow_mut().take();
+        assert!(matches!(ask, Some(Ask::Call(_))), "it tells data nodes");
+    }
+    reader.borrow_mut().go_on();
+    let reply = reader.borrow_mut().reply.take();
+    let reply = reply.expect("it is woken").expect("what was before");
+    let bytes = &reply[reply.len() - PAGE as usize..];
+    assert_eq!(bytes[PLACES[0] as usize..][..8], OLD);
+
+    let world = &mut cluster.world;
+    world.lose_held(silent, Prepare::OPCODE);
+    world.pass(SEC);
+    assert!(found(&told).expect("it ends").is_err());
+    nothing_left(world);
 }

@@ -101,6 +101,8 @@ pub struct Life {
     pub dead: Cell<bool>,
     /// Actions done.
     pub actions: Cell<u64>,
+    /// Rounds of the worker.
+    pub looks: Cell<u64>,
     /// Virtual time.
     pub clock: Rc<Cell<u64>>,
     /// Where operations stop between actions.
@@ -143,6 +145,7 @@ impl Life {
             swings: Cell::new(u64::MAX),
             dead: Cell::new(false),
             actions: Cell::new(0),
+            looks: Cell::new(0),
             clock,
             rng: RefCell::new(rng),
             pause_in,

@@ -3,6 +3,7 @@
 //! A cluster of hotpot nodes: the real core on simulated PM, with simulated
 //! processes, RPCs, maps, crashes and restarts.
 
+pub mod beside;
 pub mod campaign;
 pub mod host;
 pub mod model;

@@ -150,6 +150,7 @@ impl World {
                 loop {
                     let ticket = host.with(|node| node.worker_ticket());
                     let next = background::run(&host).await;
+                    host.0.looks.set(host.0.looks.get() + 1);
                     let _ = host.wait(ticket, next, Sleep::Killable).await;
                 }
             }),
