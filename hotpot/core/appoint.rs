@@ -6,11 +6,11 @@
 //! others what they have before it serves.
 
 use super::{
-    handler,
     host::{Host, Level},
     msg::MovedChunk,
     names::{self, pages_of, NameChange},
-    node::{Holder, Node},
+    node::Node,
+    survey,
     takeover::{self, Best},
 };
 use kernel::{prelude::*, rbtree::RBTree};
@@ -96,38 +96,16 @@ pub(super) async fn run<H: Host>(host: &H, until: u64) -> Result {
 async fn most_copies<H: Host>(host: &H, chunk: &MovedChunk, until: u64) -> Result<(u32, usize)> {
     let mut best: RBTree<_, Best> = RBTree::new();
     let mut staged = KVec::new();
-    let (us, peers) = host.with(|node| {
+    let (us, others) = host.with(|node| {
         let us = node.us();
-        for copy in node.copies_of_moved(chunk, takeover::first_page(), usize::MAX)? {
+        for copy in node.copies_of_moved(chunk, survey::FIRST, usize::MAX)? {
             takeover::note(&mut best, &mut staged, us, &copy)?;
         }
-        let mut peers = KVec::new();
-        for peer in node.map.up() {
-            let holder = Holder {
-                node: peer.id,
-                incarnation: peer.incarnation,
-            };
-            peers.push(holder, GFP_KERNEL)?;
-        }
-        Ok::<_, Error>((us.node, peers))
+        Ok::<_, Error>((us.node, node.others()?))
     })?;
-    let mut here = KVec::with_capacity(peers.len(), GFP_KERNEL)?;
-    for peer in &peers {
-        let until = handler::call_until(host, until);
-        let asked = match peer.node == us {
-            true => Ok(()),
-            false => {
-                let of = Some(*chunk);
-                takeover::ask_copies(host, *peer, of, &mut best, &mut staged, until).await
-            }
-        };
-        match asked {
-            Ok(()) => here.push(peer.node, GFP_KERNEL)?,
-            // Nothing is mounted there.
-            Err(EHOSTDOWN) => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let of = Some(*chunk);
+    let mut here = takeover::ask_copies(host, &others, of, &mut best, &mut staged, until).await?;
+    here.push(us, GFP_KERNEL)?;
     here.sort_unstable();
     let turn = (chunk.chunk % here.len().max(1) as u64) as usize;
     here.rotate_left(turn);

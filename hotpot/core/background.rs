@@ -56,7 +56,7 @@ pub async fn run<H: Host>(host: &H) -> u64 {
     left |= apart(|| outcome::ask_unsure(host, soon(host)))
         .await
         .is_err();
-    left |= apart(|| takeover::run(host, soon(host))).await.is_err();
+    left |= apart(|| takeover::run(host)).await.is_err();
     left |= apart(|| appoint::run(host, soon(host))).await.is_err();
     left |= apart(|| grants::tell_releases(host, soon(host)))
         .await
@@ -173,10 +173,10 @@ async fn greet<H: Host>(host: &H) -> Result {
         }
         let answer = match answer {
             // Nothing is changed, and nobody may write, before we know who does.
-            Ok(_) => writers::rebuild(host, *id, &[], soon(host)).await,
-            Err(error) => Err(error),
+            Ok(_) => writers::rebuild(host, &[*id], &[], soon(host)).await,
+            Err(error) => Err(handler::errno(error)),
         };
-        match answer.map_err(handler::errno) {
+        match answer {
             Ok(()) => {
                 taken = true;
                 host.with(|node| {

@@ -6,7 +6,7 @@ use super::{
     handler,
     host::{Action, Host, PageKey},
     node::{Greeting, Node, Phase, GENERAL, WORKER},
-    persist, takeover,
+    persist, survey,
 };
 use kernel::prelude::*;
 
@@ -89,7 +89,7 @@ pub async fn new_map<H: Host>(host: &H, map: Map) -> Result {
     }
     // Faults that are just mapping what was right a moment ago.
     let until = handler::call_until(host, u64::MAX);
-    let mut from = takeover::first_page();
+    let mut from = survey::FIRST;
     while let Some(key) = host.with(|node| node.busy_from(from)) {
         let _ = persist::wait_idle(host, key, until).await;
         from = PageKey {

@@ -9,15 +9,15 @@ use super::{
         Block, Timestamp,
     },
     handler,
-    host::{CallError, Host, Piece, Sleep},
-    msg::{Request, SetRecord},
+    host::{CallError, Host, Sleep},
+    msg::SetRecord,
     names::{
         check_names, pages_of, row_owner, Change, NameChange, NewDataset, DEFAULT_CHUNK,
         DEFAULT_RESERVE,
     },
     node::{Node, GENERAL, WORKER},
     records::{apply, synchronize},
-    tombstones,
+    survey, tombstones,
     truncate::drop_pages,
 };
 use kernel::prelude::*;
@@ -126,26 +126,11 @@ pub(super) async fn send_unsent<H: Host>(host: &H, until: u64) -> Result {
 }
 
 async fn multicast<H: Host>(host: &H, record: &[u8], until: u64) -> Result {
-    let (epoch, nodes) = host.with(|node| {
-        let us = node.id();
-        let mut nodes = KVec::new();
-        for peer in node.map.up().filter(|peer| peer.id != us) {
-            nodes.push(peer.id, GFP_KERNEL)?;
-        }
-        Ok::<_, Error>((node.map.epoch, nodes))
-    })?;
-    let header = SetRecord { record }.encode(epoch)?;
+    let others = host.with(|node| node.others())?;
     let until = handler::call_until(host, until);
-    let mut calls = KVec::with_capacity(nodes.len(), GFP_KERNEL)?;
-    for dst in &nodes {
-        let mut request = KVec::with_capacity(1, GFP_KERNEL)?;
-        request.push(Piece::Bytes(&header), GFP_KERNEL)?;
-        calls.push(handler::call(*dst, request, 64, until)?, GFP_KERNEL)?;
-    }
-    host.call(&mut calls).await;
     let mut result = Ok(());
-    for call in &calls {
-        match handler::reply_of::<SetRecord<'_>>(call) {
+    for answer in &survey::each(host, &others, &SetRecord { record }, until).await? {
+        match *answer {
             Ok(()) => {}
             // Not mounted: it asks when it is.
             Err(CallError::Handler(ENOTCONN)) | Err(CallError::NotExecuted(ENOENT | EHOSTDOWN)) => {

@@ -122,6 +122,7 @@ pub mod scrub;
 pub mod space;
 pub mod spread;
 mod succession;
+mod survey;
 mod take;
 mod takeover;
 mod tombstones;

@@ -18,6 +18,7 @@ use super::{
     host::{CallError, Host},
     msg::{AskOutcome, AskTrace, Fate, Outcome, Part},
     node::{Commit, Holder, Node, Notice, NoticeKind, TxnState},
+    survey,
 };
 use kernel::prelude::*;
 
@@ -191,20 +192,13 @@ pub async fn outcome<H: Host>(host: &H, cid: Cid, until: u64) -> Result<Outcome>
 /// Looks for traces of a commit at all nodes that are up. An error when there are none and somebody
 /// does not answer.
 pub(super) async fn trace<H: Host>(host: &H, cid: Cid, until: u64) -> Result<Outcome> {
-    let peers = host.with(|node| {
-        let us = node.id();
-        let mut peers = KVec::new();
-        for peer in node.map.up().filter(|peer| peer.id != us) {
-            peers.push(peer.id, GFP_KERNEL)?;
-        }
-        Ok::<_, Error>(peers)
-    })?;
+    let others = host.with(|node| node.others())?;
+    let until = handler::call_until(host, until);
+    let traces = survey::each(host, &others, &AskTrace { cid }, until).await?;
     let mut found = host.with(|node| node.trace(cid));
     let mut missing = Ok(());
-    for peer in &peers {
-        let call_until = handler::call_until(host, until);
-        let answer = handler::ask(host, *peer, &AskTrace { cid }, call_until).await;
-        match answer.map_err(handler::errno) {
+    for trace in &traces {
+        match (*trace).map_err(handler::errno) {
             Ok(Part::Published) => return Ok(Outcome::Committed),
             Ok(Part::Unknown) => {}
             Ok(part) => found = part,

@@ -21,17 +21,15 @@ use super::{
     format::Cid,
     guest::Share,
     handler,
-    host::{Host, PageKey, Piece},
-    msg::{AskPart, AskStaged, LeftPage, Part, Remains, Request},
+    host::{Host, PageKey},
+    msg::{AskPart, AskStaged, LeftPage, Part, Remains},
     node::{Node, TxnState},
-    resolve,
+    resolve, survey,
 };
 use kernel::prelude::*;
 
 /// Pages in one answer.
 const BATCH: usize = 128;
-/// Room for it.
-const ROOM: usize = 4096;
 
 /// How far lost owners were with their parts of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,59 +140,32 @@ impl Found {
 /// Asks all nodes what they have of a commit for owners that are out.
 async fn find<H: Host>(host: &H, cid: Cid, until: u64) -> Result<Found> {
     let mut found = Found::default();
-    let (us, mine, peers, silent) = host.with(|node| {
-        let mut peers = KVec::new();
-        for peer in node.map.up().filter(|peer| peer.id != node.id()) {
-            peers.push(peer.id, GFP_KERNEL)?;
-        }
-        Ok::<_, Error>((
-            node.id(),
-            node.remains(cid, first_page(), usize::MAX)?,
-            peers,
-            node.map.peers.iter().any(|peer| peer.state == State::Down),
-        ))
+    let (mine, others, silent) = host.with(|node| {
+        let mine = node.remains(cid, survey::FIRST, usize::MAX)?;
+        let mut peers = node.map.peers.iter();
+        let silent = peers.any(|peer| peer.state == State::Down);
+        Ok::<_, Error>((mine, node.others()?, silent))
     })?;
     found.silent = silent;
     found.add(&mine)?;
-    for peer in peers.iter().filter(|peer| **peer != us) {
-        let mut from = first_page();
-        loop {
-            let epoch = host.with(|node| node.map.epoch);
-            let header = AskStaged { cid, from }.encode(epoch)?;
-            let mut request = KVec::new();
-            request.push(Piece::Bytes(&header), GFP_KERNEL)?;
-            let mut calls = [handler::call(*peer, request, ROOM, until)?];
-            host.call(&mut calls).await;
-            let [call] = calls;
-            let remains = match handler::reply_of::<AskStaged>(&call).map_err(handler::errno) {
-                Ok(remains) => remains,
-                // Nothing is mounted there.
-                Err(EHOSTDOWN) => {
-                    found.silent = true;
-                    break;
-                }
-                Err(error) => return Err(error),
-            };
-            found.add(&remains)?;
-            match remains.pages.last() {
-                Some(last) if remains.pages.len() >= BATCH => {
-                    from = PageKey {
-                        page: last.key.page.saturating_add(1),
-                        ..last.key
-                    }
-                }
-                _ => break,
+    let ask = |from| AskStaged { cid, from };
+    survey::by_pages(host, &others, until, ask, |_, answer| {
+        let remains = match answer.map_err(handler::errno) {
+            Ok(remains) => remains,
+            // Nothing is mounted there.
+            Err(EHOSTDOWN) => {
+                found.silent = true;
+                return Ok(None);
             }
-        }
-    }
+            Err(error) => return Err(error),
+        };
+        found.add(&remains)?;
+        let is_all = remains.pages.len() < BATCH;
+        let last = remains.pages.last().filter(|_| !is_all);
+        Ok(last.map(|last| last.key))
+    })
+    .await?;
     Ok(found)
-}
-
-fn first_page() -> PageKey {
-    PageKey {
-        dataset: 0,
-        page: 0,
-    }
 }
 
 /// How far the owners of a commit that are out were.

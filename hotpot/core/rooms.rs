@@ -6,9 +6,10 @@
 use super::{
     cluster::Sender,
     handler,
-    host::{Host, PageKey, Piece},
+    host::{Host, PageKey},
     msg::{wire_struct, Reader, Request, Wire, Writer},
     node::Node,
+    survey,
 };
 use kernel::prelude::*;
 
@@ -180,38 +181,23 @@ pub(super) fn on_ask_room<H: Host>(host: &H, from: Sender, ask: &AskRoom) -> Res
 pub(super) async fn ask_all<H: Host>(host: &H) -> Result {
     let now = host.now();
     let ids = host.with(|node| {
-        let mut ids = KVec::new();
         if node.rooms.asked != 0 && now < node.rooms.asked.saturating_add(FRESH) {
-            return Ok(ids);
+            return Ok(KVec::new());
         }
         node.rooms.asked = now;
         node.rooms.served_before = core::mem::take(&mut node.rooms.served);
-        let us = node.id();
         let Node { rooms, map, .. } = node;
         rooms
             .known
             .retain(|(id, _)| map.up().any(|peer| peer.id == *id));
-        for peer in node.map.up().filter(|peer| peer.id != us) {
-            ids.push(peer.id, GFP_KERNEL)?;
-        }
-        Ok::<_, Error>(ids)
+        node.others()
     })?;
-    if ids.is_empty() {
-        return Ok(());
-    }
-    let (epoch, own) = host.with(|node| (node.map.epoch, node.own_room()));
-    let header = AskRoom { own }.encode(epoch)?;
+    let own = host.with(|node| node.own_room());
     let until = handler::call_until(host, u64::MAX);
-    let mut calls = KVec::with_capacity(ids.len(), GFP_KERNEL)?;
-    for id in &ids {
-        let mut request = KVec::with_capacity(1, GFP_KERNEL)?;
-        request.push(Piece::Bytes(&header), GFP_KERNEL)?;
-        calls.push(handler::call(*id, request, 64, until)?, GFP_KERNEL)?;
-    }
-    host.call(&mut calls).await;
-    for call in &calls {
-        if let Ok(room) = handler::reply_of::<AskRoom>(call) {
-            host.with(|node| node.rooms.learn(call.dst, room))?;
+    let rooms = survey::each(host, &ids, &AskRoom { own }, until).await?;
+    for (id, room) in ids.iter().zip(&rooms) {
+        if let Ok(room) = room {
+            host.with(|node| node.rooms.learn(*id, *room))?;
         }
     }
     Ok(())

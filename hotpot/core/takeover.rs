@@ -11,17 +11,15 @@ use super::{
     cluster::Sender,
     format::Cid,
     handler,
-    host::{Host, Level, PageKey, Piece},
-    msg::{self, AskCopies, Copied, Fate, MovedChunk, Outcome, Request},
+    host::{Host, Level, PageKey},
+    msg::{self, AskCopies, Copied, Fate, MovedChunk, Outcome},
     node::{Holder, Node, Owned, GENERAL, WORKER},
-    remains, take, unreadable, writers,
+    remains, survey, take, unreadable, writers,
 };
 use kernel::{prelude::*, rbtree::RBTree};
 
 /// Copies in one answer.
 const BATCH: usize = 128;
-/// Room for it.
-const ROOM: usize = 8192;
 
 /// How far the chunks of owners that are out are ours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,7 +64,7 @@ impl Node {
 }
 
 /// Takes chunks over, if there are any to take.
-pub(super) async fn run<H: Host>(host: &H, until: u64) -> Result {
+pub(super) async fn run<H: Host>(host: &H) -> Result {
     if host.with(|node| node.takeover == Takeover::Done) {
         return Ok(());
     }
@@ -79,35 +77,20 @@ pub(super) async fn run<H: Host>(host: &H, until: u64) -> Result {
     let mut staged: KVec<Copied> = KVec::new();
     let us = host.with(|node| {
         let us = node.us();
-        for copy in node.copies_for(us.node, first_page(), usize::MAX)? {
+        for copy in node.copies_for(us.node, survey::FIRST, usize::MAX)? {
             note(&mut best, &mut staged, us, &copy)?;
         }
         Ok::<_, Error>(us)
     })?;
-    let peers = host.with(|node| {
-        let mut peers = KVec::new();
-        for peer in node.map.up().filter(|peer| peer.id != us.node) {
-            let holder = Holder {
-                node: peer.id,
-                incarnation: peer.incarnation,
-            };
-            peers.push(holder, GFP_KERNEL)?;
-        }
-        Ok::<_, Error>(peers)
-    })?;
-    for peer in &peers {
-        match ask_copies(host, *peer, None, &mut best, &mut staged, until).await {
-            // It has the map in which the chunks are ours: what it writes of them it tells us.
-            Ok(()) => writers::rebuild(host, peer.node, &[], until)
-                .await
-                .map_err(handler::errno)?,
-            // Nothing is mounted there. It asks us about its copies when it is.
-            Err(EHOSTDOWN) => {}
-            Err(error) => return Err(error),
-        }
-    }
+    // Where nothing is mounted: that asks us about its copies when something is.
+    let others = host.with(|node| node.others())?;
+    let here = ask_copies(host, &others, None, &mut best, &mut staged, u64::MAX).await?;
+    // They have the map in which the chunks are ours: what they write of them they tell us.
+    writers::rebuild(host, &here, &[], u64::MAX).await?;
     host.with(|node| node.claim_own_writes(&[]))?;
+    let until = handler::call_until(host, u64::MAX);
     settle_staged(host, &best, &staged, until).await?;
+    let until = handler::call_until(host, u64::MAX);
     let pages = best.iter().count();
     let taken = take::take_all(host, us.node, &best, until).await?;
     // Nobody else has them either: the others are served.
@@ -161,13 +144,6 @@ pub(super) async fn run<H: Host>(host: &H, until: u64) -> Result {
     Ok(())
 }
 
-pub(super) fn first_page() -> PageKey {
-    PageKey {
-        dataset: 0,
-        page: 0,
-    }
-}
-
 pub(super) fn note(
     best: &mut RBTree<PageKey, Best>,
     staged: &mut KVec<Copied>,
@@ -199,38 +175,35 @@ pub(super) fn note(
     Ok(())
 }
 
-/// Asks a node for its copies: of pages of owners that are out, or of a chunk that has moved.
+/// Asks nodes for their copies: of pages of owners that are out, or of a chunk that has moved. Returns those
+/// that have a space mounted.
 pub(super) async fn ask_copies<H: Host>(
     host: &H,
-    peer: Holder,
+    ids: &[u32],
     moved: Option<MovedChunk>,
     best: &mut RBTree<PageKey, Best>,
     staged: &mut KVec<Copied>,
     until: u64,
-) -> Result {
-    let mut from = first_page();
-    loop {
-        let epoch = host.with(|node| node.map.epoch);
-        let header = AskCopies { from, moved }.encode(epoch)?;
-        let mut request = KVec::new();
-        request.push(Piece::Bytes(&header), GFP_KERNEL)?;
-        let mut calls = [handler::call(peer.node, request, ROOM, until)?];
-        host.call(&mut calls).await;
-        let [call] = calls;
-        let copies = handler::reply_of::<AskCopies>(&call).map_err(handler::errno)?;
+) -> Result<KVec<u32>> {
+    let mut here = KVec::with_capacity(ids.len(), GFP_KERNEL)?;
+    let ask = |from| AskCopies { from, moved };
+    survey::by_pages(host, ids, until, ask, |peer, answer| {
+        let copies = match answer.map_err(handler::errno) {
+            Ok(copies) => copies,
+            Err(EHOSTDOWN) => return Ok(None),
+            Err(error) => return Err(error),
+        };
         for copy in &copies {
             note(best, staged, peer, copy)?;
         }
-        match copies.last() {
-            Some(last) => {
-                from = PageKey {
-                    page: last.key.page.saturating_add(1),
-                    ..last.key
-                }
-            }
-            None => return Ok(()),
+        let last = copies.last().map(|last| last.key);
+        if last.is_none() {
+            here.push(peer.node, GFP_KERNEL)?;
         }
-    }
+        Ok(last)
+    })
+    .await?;
+    Ok(here)
 }
 
 impl Node {
@@ -366,25 +339,17 @@ pub(super) async fn settle_staged<H: Host>(
             }
         }
         keys.sort_unstable();
-        let peers = host.with(|node| {
-            let mut peers = KVec::new();
-            for peer in node.map.up().filter(|peer| peer.id != us) {
-                peers.push(peer.id, GFP_KERNEL)?;
-            }
-            Ok::<_, Error>(peers)
-        })?;
+        let others = host.with(|node| node.others())?;
         match committed {
             true => super::data_node::finish(host, *cid).await?,
             false => super::data_node::abort(host, *cid).await.map(|_| ())?,
         }
-        for peer in &peers {
-            let settle = msg::Settle {
-                committed: one(*cid, committed)?,
-                aborted: one(*cid, !committed)?,
-            };
-            handler::ask(host, *peer, &settle, until)
-                .await
-                .map_err(handler::errno)?;
+        let settle = msg::Settle {
+            committed: one(*cid, committed)?,
+            aborted: one(*cid, !committed)?,
+        };
+        for answer in &survey::each(host, &others, &settle, until).await? {
+            (*answer).map_err(handler::errno)?;
         }
         // What they have is newer now: everything is looked at again.
         if committed {

@@ -8,9 +8,10 @@ use super::{
     cluster::Sender,
     format::{dataset::Mode, Cid},
     handler,
-    host::{CallError, Host, PageKey, Piece},
-    msg::{Acquire, AskGrants, AskWriters, Claim, MovedChunk, Release, Request},
+    host::{Host, PageKey},
+    msg::{Acquire, AskGrants, AskWriters, Claim, MovedChunk, Release},
     node::{Holder, Node},
+    survey,
 };
 use kernel::{
     prelude::*,
@@ -148,7 +149,7 @@ impl Node {
     /// Pages whose owner we have become, and which we write ourselves.
     pub(super) fn claim_own_writes(&mut self, hints: &[Claim]) -> Result {
         let holder = self.us();
-        let claims = self.claims(holder.node, first(), usize::MAX)?;
+        let claims = self.claims(holder.node, survey::FIRST, usize::MAX)?;
         for claim in &claims {
             // A commit may just have released it, which it has not told our processes' side yet.
             let freed = self.writers.freed.contains(&(claim.key, claim.grant));
@@ -230,31 +231,15 @@ pub(super) async fn ask_writers<H: Host>(
     until: u64,
 ) -> Result<KVec<Claim>> {
     let mut all = KVec::new();
-    let mut from = first();
-    loop {
-        let epoch = host.with(|node| node.map.epoch);
-        let ask = AskWriters {
-            moved: *moved,
-            from,
-        };
-        let header = ask.encode(epoch)?;
-        let mut request = KVec::new();
-        request.push(Piece::Bytes(&header), GFP_KERNEL)?;
-        let mut calls = [handler::call(id, request, CLAIMS_ROOM, until)?];
-        host.call(&mut calls).await;
-        let [call] = calls;
-        let claims = handler::reply_of::<AskWriters>(&call).map_err(handler::errno)?;
+    let moved = *moved;
+    let ask = |from| AskWriters { moved, from };
+    survey::by_pages(host, &[id], until, ask, |_, answer| {
+        let claims = answer.map_err(handler::errno)?;
         all.extend_from_slice(&claims, GFP_KERNEL)?;
-        match claims.last() {
-            Some(last) => {
-                from = PageKey {
-                    page: last.key.page.saturating_add(1),
-                    ..last.key
-                }
-            }
-            None => return Ok(all),
-        }
-    }
+        Ok(claims.last().map(|last| last.key))
+    })
+    .await?;
+    Ok(all)
 }
 
 fn check_grant(grant: Cid, from: Sender) -> Result {
@@ -280,47 +265,16 @@ pub(super) fn on_release<H: Host>(host: &H, from: Sender, release: &Release) -> 
     host.with(|node| node.free_grant(release.grant, &release.pages))
 }
 
-fn first() -> PageKey {
-    PageKey {
-        dataset: 0,
-        page: 0,
-    }
-}
-
-/// Room for the reply to an [`AskGrants`].
-const CLAIMS_ROOM: usize = 8192;
-/// Claims in it.
+/// Claims in an answer to [`AskGrants`] or [`AskWriters`].
 const CLAIMS: usize = 256;
 
-/// Asks a node which pages of ours it writes, and believes it.
+/// Asks nodes which pages of ours they write, and believes them.
 ///
 /// `hints` are claims that the owner before knew: they win over others for the same page.
-pub(super) async fn rebuild<H: Host>(
-    host: &H,
-    id: u32,
-    hints: &[Claim],
-    until: u64,
-) -> Result<(), CallError> {
-    let local = CallError::Handler;
-    let mut from = first();
-    loop {
-        let (epoch, incarnation) = host.with(|node| {
-            let peer = node.map.peer(id).map_or(0, |peer| peer.incarnation);
-            (node.map.epoch, peer)
-        });
-        let header = AskGrants { from }.encode(epoch).map_err(local)?;
-        let mut request = KVec::new();
-        request
-            .push(Piece::Bytes(&header), GFP_KERNEL)
-            .map_err(|_| local(ENOMEM))?;
-        let mut calls = [handler::call(id, request, CLAIMS_ROOM, until).map_err(local)?];
-        host.call(&mut calls).await;
-        let [call] = calls;
-        let claims = handler::reply_of::<AskGrants>(&call)?;
-        let holder = Holder {
-            node: id,
-            incarnation,
-        };
+pub(super) async fn rebuild<H: Host>(host: &H, ids: &[u32], hints: &[Claim], until: u64) -> Result {
+    let ask = |from| AskGrants { from };
+    survey::by_pages(host, ids, until, ask, |holder, answer| {
+        let claims = answer.map_err(handler::errno)?;
         host.with(|node| {
             for claim in &claims {
                 let known = node.writers.of(claim.key).is_some();
@@ -337,16 +291,8 @@ pub(super) async fn rebuild<H: Host>(
                 }
             }
             Ok::<_, Error>(())
-        })
-        .map_err(local)?;
-        match claims.last() {
-            Some(last) => {
-                from = PageKey {
-                    page: last.key.page.saturating_add(1),
-                    ..last.key
-                }
-            }
-            None => return Ok(()),
-        }
-    }
+        })?;
+        Ok(claims.last().map(|last| last.key))
+    })
+    .await
 }

@@ -9,8 +9,8 @@ use super::super::{
     host::{Host, Level, PageKey},
     msg::{Copied, MovedChunk},
     names::{self, pages_of, NameChange},
-    node::{Holder, Node, GENERAL, WORKER},
-    take,
+    node::{Node, GENERAL, WORKER},
+    survey, take,
     takeover::{self, Best},
     unreadable, writers,
 };
@@ -185,46 +185,33 @@ async fn gather<H: Host>(host: &H, chunk: &MovedChunk, moved: &Moved) -> Result 
     let mut best: RBTree<PageKey, Best> = RBTree::new();
     let mut staged = KVec::new();
     let from = u32::from(moved.from);
-    let (epoch, us, peers) = host.with(|node| {
+    let (epoch, us, others) = host.with(|node| {
         let us = node.us();
-        let start = takeover::first_page();
-        for copy in node.copies_of_moved(chunk, start, usize::MAX)? {
+        for copy in node.copies_of_moved(chunk, survey::FIRST, usize::MAX)? {
             takeover::note(&mut best, &mut staged, us, &copy)?;
         }
-        let mut peers = KVec::new();
-        for peer in node.map.up().filter(|peer| peer.id != us.node) {
-            let holder = Holder {
-                node: peer.id,
-                incarnation: peer.incarnation,
-            };
-            peers.push(holder, GFP_KERNEL)?;
-        }
-        if !node.is_out(from) && !peers.iter().any(|peer| peer.node == from) {
+        let others = node.others()?;
+        if !node.is_out(from) && !others.contains(&from) {
             // It may still own the chunk, as far as it knows.
             return Err(EAGAIN);
         }
-        Ok::<_, Error>((node.map.epoch, us, peers))
+        Ok::<_, Error>((node.map.epoch, us, others))
     })?;
     // Some nodes may not know yet that a commit of theirs has released a page.
-    let hints = match peers.iter().any(|peer| peer.node == from) {
+    let hints = match others.contains(&from) {
         true => {
             let until = handler::call_until(host, u64::MAX);
             writers::ask_writers(host, from, chunk, until).await?
         }
         false => KVec::new(),
     };
-    for peer in &peers {
-        let until = handler::call_until(host, u64::MAX);
-        let asked = takeover::ask_copies(host, *peer, Some(*chunk), &mut best, &mut staged, until);
-        match asked.await {
-            Ok(()) => writers::rebuild(host, peer.node, &hints, until)
-                .await
-                .map_err(handler::errno)?,
-            // Nothing is mounted there, and nothing that it has is valid when it is.
-            Err(EHOSTDOWN) if peer.node != from => {}
-            Err(error) => return Err(error),
-        }
+    let of = Some(*chunk);
+    let here = takeover::ask_copies(host, &others, of, &mut best, &mut staged, u64::MAX).await?;
+    // Where nothing is mounted nothing that is there is valid when something is; but the owner before knows more.
+    if others.contains(&from) && !here.contains(&from) {
+        return Err(EHOSTDOWN);
     }
+    writers::rebuild(host, &here, &hints, u64::MAX).await?;
     host.with(|node| node.claim_own_writes(&hints))?;
     let until = handler::call_until(host, u64::MAX);
     takeover::settle_staged(host, &best, &staged, until).await?;

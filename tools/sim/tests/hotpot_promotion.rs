@@ -9,7 +9,7 @@ use hotpot_core::core::{
     format::Timestamp,
     handler,
     host::PageKey,
-    msg::{ChangeNames, Request, Stage},
+    msg::{AskCopies, ChangeNames, Request, Stage},
     names::{self, NewDataset},
     rooms::{AskRoom, RoomOf},
 };
@@ -236,6 +236,29 @@ fn a_promotion_is_over_moments_after_the_map_of_the_loss() {
         lost.show(&format!("{nodes} nodes"));
         assert!(lost.took < 40 * MS, "{nodes} nodes: {} us", lost.took / US);
     }
+}
+
+#[test]
+fn a_new_owner_asks_all_other_nodes_at_once_what_they_have() {
+    let mut world = world(5, 2, 1);
+    let keys: Vec<PageKey> = pages(5).collect();
+    fill(&mut world, Writer::Owner, &keys);
+    for node in 0..5 {
+        world.hold(node, AskCopies::OPCODE);
+    }
+    let lost = keys[USED as usize];
+    world.lose(1);
+    while owner(&world, 0, lost) == 1 {
+        world.pass(MS);
+    }
+    world.pass(20 * MS);
+    let next = owner(&world, 0, lost);
+    let asked: Vec<usize> = (0..5)
+        .filter(|node| world.release(*node, AskCopies::OPCODE) != 0)
+        .collect();
+    let others: Vec<usize> = (0..5).filter(|node| ![1, next].contains(node)).collect();
+    assert_eq!(asked, others);
+    nothing_left(&mut world);
 }
 
 #[test]
