@@ -198,7 +198,12 @@ pub(super) async fn on_forget<H: Host>(host: &H, from: Sender, forget: &msg::For
         // committing node: its user is told that nothing was published because of this answer.
         let undone = give_up(host, *cid).await? && drop_guests(host, *cid).await?;
         let told = match result {
-            Ok(()) => transaction::confirm_undone(host, *cid, 0).await?,
+            Ok(()) => {
+                // Else the user is told that nobody knows.
+                let a_while = host.with(|node| node.config.timeout) / 8;
+                let until = host.now().saturating_add(a_while);
+                transaction::confirm_undone(host, *cid, until).await?
+            }
             // One wait is enough.
             Err(_) => !host.with(|node| node.is_abort_untold(*cid)),
         };
